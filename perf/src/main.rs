@@ -1,0 +1,3 @@
+//! Load and comparison, across processes.
+
+fn main() {}

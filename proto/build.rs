@@ -1,0 +1,3 @@
+//! Compiles our text of etcd's messages.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The command-line client and offline tool.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Checksums around bytes: the only code that decides "these bytes are whole".

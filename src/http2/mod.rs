@@ -1,0 +1,1 @@
+//! One client connection as a machine: bytes in, calls out, replies in, bytes out.

@@ -1,0 +1,16 @@
+//! ringd: a drop-in etcd v3 server, thread-per-core on io_uring.
+//!
+//! In layer order, from the ground up:
+//!
+//! - [`types`]: the domain's quantities;
+//! - [`frame`]: the only code that decides "these bytes are whole";
+//! - [`raft`], [`mvcc`]: consensus and what the keyspace means, as pure machines;
+//! - [`wal`]: Raft's state as bytes;
+//! - [`http2`]: one client connection as a machine.
+
+pub mod frame;
+pub mod http2;
+pub mod mvcc;
+pub mod raft;
+pub mod types;
+pub mod wal;

@@ -1,0 +1,1 @@
+//! Consensus as a pure machine; it knows entries as bytes.

@@ -1,0 +1,1 @@
+//! The write-ahead log: Raft's state as bytes on disk.
