@@ -6,8 +6,10 @@
 //! - [`frame`]: the only code that decides "these bytes are whole";
 //! - [`raft`], [`mvcc`]: consensus and what the keyspace means, as pure machines;
 //! - [`wal`]: Raft's state as bytes;
-//! - [`http2`]: one client connection as a machine.
+//! - [`http2`]: one client connection as a machine;
+//! - [`api`]: etcd's calls and messages.
 
+pub mod api;
 pub mod frame;
 pub mod http2;
 pub mod mvcc;
