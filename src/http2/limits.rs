@@ -1,5 +1,7 @@
 //! What one client may cost us: every bound of a connection, with its unit, default and reason.
 
+use super::flow::WINDOW_INITIAL;
+
 /// The bounds of one connection.
 ///
 /// Rates are counted in fixed windows of [`Limits::RATE_WINDOW_MS`]. Past a rate the connection
@@ -94,6 +96,31 @@ impl Limits {
     pub const RATE_WINDOW_MS: u64 = 10_000;
     /// WINDOW_UPDATEs below this many bytes count as tiny.
     pub const WINDOW_UPDATE_TINY: u32 = 512;
+
+    /// Bytes of output at which the connection closes: see [`Self::output_size_max`].
+    pub(super) fn output_closed_max(&self) -> usize {
+        self.output_size_max.saturating_mul(4)
+    }
+
+    /// How many requests may be open at once.
+    pub(super) fn open_max(&self) -> usize {
+        let open = self.streams_max.min(self.requests_open_max);
+        usize::try_from(open).expect("usize has 64 bits")
+    }
+
+    /// What must hold for the machine to keep its promises.
+    pub(super) fn check(&self) {
+        let frames = 1 << 14..1 << 24;
+        assert!(frames.contains(&self.frame_size_max), "RFC 9113 bounds a frame's size");
+        // A client may use the protocol's own window until it has seen ours.
+        let windows = WINDOW_INITIAL..=(1 << 31) - 1;
+        assert!(windows.contains(&self.window_stream), "a stream's window has bounds");
+        assert!(windows.contains(&self.window_connection), "the connection's window has bounds");
+        assert!(self.header_table_size <= 1 << 16, "a table is small");
+        assert!(self.header_block_size_max <= 1 << 24, "a header block is small");
+        assert!(self.header_list_size_max <= 1 << 24, "a header list is small");
+        assert!(self.output_size_max >= 1 << 15, "the output holds a few frames");
+    }
 }
 
 impl Default for Limits {
