@@ -1,0 +1,1 @@
+//! The consensus core against the paper, against chance, and against everything.
