@@ -246,13 +246,21 @@ impl Node {
         }
     }
 
-    pub(super) fn on_fetched(&mut self, id: NodeId, mut entries: Vec<Entry>) {
+    pub(super) fn on_fetched(&mut self, id: NodeId, first: LogIndex, mut entries: Vec<Entry>) {
         let (term, committed) = (self.term, self.log.committed());
         let snapshot = self.log.snapshot().index;
         let Ok(at) = self.peers.binary_search_by_key(&id, |peer| peer.id) else { return };
         let peer = &mut self.peers[at];
-        let Some(first) = peer.fetch.take() else { return };
+        if peer.fetch != Some(first) {
+            // It is fed from elsewhere by now.
+            return;
+        }
+        peer.fetch = None;
         let mut prev = LogIndex(peer.next.0 - 1);
+        if first != prev && first != peer.next {
+            // It had more than was known when they were asked for.
+            return;
+        }
         let Some(entry) = entries.first() else {
             // They are gone. If the log does not say so yet, it is asked again, but not at once.
             peer.probe(peer.next);

@@ -160,6 +160,8 @@ pub enum Input {
     Fetched {
         /// For whom.
         peer: NodeId,
+        /// The first one asked for.
+        first: LogIndex,
         /// A beginning of the range asked for: as many as fit a message, at least one.
         entries: Vec<Entry>,
     },

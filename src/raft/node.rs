@@ -155,7 +155,7 @@ impl Node {
             Input::Tick(now) => self.on_tick(now),
             Input::Message { from, message } => self.on_message(from, message),
             Input::Stored { ticket } => self.on_stored(ticket),
-            Input::Fetched { peer, entries } => self.on_fetched(peer, entries),
+            Input::Fetched { peer, first, entries } => self.on_fetched(peer, first, entries),
             Input::Unreachable { peer } => self.on_unreachable(peer),
             Input::SnapshotSent { peer, index } => self.on_snapshot_sent(peer, index),
             Input::Compacted { last } => self.log.compact(last),

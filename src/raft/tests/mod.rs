@@ -1,1 +1,4 @@
 //! The consensus core against the paper, against chance, and against everything.
+
+mod chaos;
+mod world;
