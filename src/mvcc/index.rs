@@ -1,0 +1,1 @@
+//! An ordered tree of keys and their histories.

@@ -1,0 +1,1 @@
+//! The records of changes, found by location.
