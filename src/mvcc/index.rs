@@ -1,1 +1,0 @@
-//! An ordered tree of keys and their histories.

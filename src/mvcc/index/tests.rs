@@ -1,0 +1,196 @@
+//! The tree against `BTreeMap`.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use proptest::prelude::*;
+
+use super::*;
+
+/// Every change of every key: revision and whether it was a put.
+type Model = BTreeMap<Vec<u8>, Vec<(i64, bool)>>;
+
+fn at(main: i64) -> Location {
+    Location { main: Revision(main), sub: 0 }
+}
+
+/// A generator of test keys that needs no crate: the splitmix64 sequence.
+struct Mix(u64);
+
+impl Mix {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+}
+
+fn present(model: &Model, key: &[u8], revision: i64) -> bool {
+    let changes = model.get(key).map_or(&[][..], Vec::as_slice);
+    changes.iter().rev().find(|change| change.0 <= revision).is_some_and(|change| change.1)
+}
+
+fn within<'m>(model: &'m Model, range: KeyRange<'_>, revision: i64) -> Vec<&'m [u8]> {
+    let all = model.range::<[u8], _>((Bound::Included(range.start()), Bound::Unbounded));
+    all.map(|(key, _)| key.as_slice())
+        .filter(|key| range.contains(key) && present(model, key, revision))
+        .collect()
+}
+
+fn agree(index: &Index, model: &Model, range: KeyRange<'_>, revision: i64, skip: usize) {
+    let expected = within(model, range, revision);
+    assert_eq!(index.count(range, Revision(revision)), expected.len() as u64, "{range:?}");
+    let mut seen = Vec::new();
+    index.walk(range, Revision(revision), skip as u64, |key, _| {
+        seen.push(key);
+        ControlFlow::Continue(())
+    });
+    assert_eq!(seen, expected.get(skip..).unwrap_or_default(), "{range:?} but {skip}");
+}
+
+/// Short keys over few letters, among them prefixes of one another, zeros, and long common ones.
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    let tail = prop::collection::vec(prop::sample::select(vec![0, 1, b'a', b'b', 255]), 0..5);
+    let prefix = prop::sample::select(vec!["", "k", "/registry/pods/default/", "/registry/q"]);
+    (prefix, tail).prop_map(|(prefix, tail)| [prefix.as_bytes(), &tail].concat())
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Put(Vec<u8>),
+    Bury(Vec<u8>, Vec<u8>),
+    Compact(u8, usize),
+    Look(Vec<u8>, Vec<u8>, u8, usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        12 => key().prop_map(Step::Put),
+        2 => (key(), key()).prop_map(|(start, end)| Step::Bury(start, end)),
+        1 => (any::<u8>(), 1..40_usize).prop_map(|(back, budget)| Step::Compact(back, budget)),
+        2 => (key(), key(), any::<u8>(), 0..40_usize)
+            .prop_map(|(start, end, back, skip)| Step::Look(start, end, back, skip)),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_tree_agrees_with_a_map(steps in prop::collection::vec(step(), 1..600)) {
+        let (mut index, mut model) = (Index::new(), Model::new());
+        let (mut now, mut floor) = (1, 0);
+        for step in steps {
+            match step {
+                Step::Put(key) => {
+                    now += 1;
+                    let before = present(&model, &key, now);
+                    assert_eq!(index.put(&key, at(now)).is_some(), before);
+                    model.entry(key).or_default().push((now, true));
+                }
+                Step::Bury(start, end) => {
+                    now += 1;
+                    let range = KeyRange::new(&start, &end);
+                    let gone: Vec<_> =
+                        within(&model, range, now).into_iter().map(<[u8]>::to_vec).collect();
+                    let mut told = Vec::new();
+                    let next = index.bury(range, at(now), |key, _| told.push(key.to_vec()));
+                    assert_eq!(told, gone);
+                    assert_eq!(next as usize, gone.len());
+                    for key in gone {
+                        model.entry(key).or_default().push((now, false));
+                    }
+                }
+                Step::Compact(back, budget) => {
+                    floor = floor.max(now - i64::from(back));
+                    index.compact(Revision(floor), budget, |_| ());
+                }
+                Step::Look(start, end, back, skip) => {
+                    let revision = floor.max(now - i64::from(back));
+                    agree(&index, &model, KeyRange::new(&start, &end), revision, skip);
+                    assert_eq!(
+                        index.get_at(&start, Revision(revision)).is_some(),
+                        present(&model, &start, revision)
+                    );
+                }
+            }
+        }
+        index.check_all();
+        agree(&index, &model, KeyRange::From(b""), now, 0);
+        assert_eq!(index.live(), within(&model, KeyRange::From(b""), now).len() as u64);
+        while index.compact(Revision(now + 1), 7, |_| ()) {
+            index.check_all();
+        }
+        agree(&index, &model, KeyRange::From(b""), now, 0);
+        let mut keys = 0;
+        index.each(|_, _| keys += 1);
+        assert_eq!(index.live(), keys, "what is dead is gone");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_random_keys_are_found_counted_and_forgotten() {
+    let (mut index, mut mix) = (Index::new(), Mix(7));
+    let mut keys: Vec<[u8; 8]> = (0..100_000).map(|_| mix.next().to_be_bytes()).collect();
+    for (revision, key) in (2..).zip(&keys) {
+        assert_eq!(index.put(key, at(revision)), None);
+    }
+    index.check_all();
+    let last_of = |key: &[u8; 8]| index.get(key).map(|found| found.location.main.0);
+    assert!((2..).zip(&keys).all(|(revision, key)| last_of(key) == Some(revision)));
+    keys.sort_unstable();
+    for _ in 0..300 {
+        let (one, other) = (mix.next() as usize % keys.len(), mix.next() as usize % keys.len());
+        let (low, high) = (one.min(other), one.max(other));
+        let range = KeyRange::Span { start: &keys[low], end: &keys[high] };
+        assert_eq!(index.count(range, Revision(200_000)), (high - low) as u64);
+        let mut first = None;
+        index.walk(range, Revision(200_000), (high - low) as u64 / 2, |key, _| {
+            first = Some(key);
+            ControlFlow::Break(())
+        });
+        let expected = (low < high).then(|| keys[low + (high - low) / 2].as_slice());
+        assert_eq!(first, expected);
+    }
+    let end = keys[90_000];
+    let range = KeyRange::Span { start: &[], end: &end };
+    assert_eq!(index.bury(range, at(200_000), |_, _| ()), 90_000);
+    index.check_all();
+    assert_eq!(index.count(KeyRange::From(&[]), Revision(199_999)), 100_000);
+    assert_eq!(index.live(), 10_000);
+    let mut forgotten = 0;
+    while index.compact(Revision(200_001), 1000, |_| forgotten += 1) {}
+    index.check_all();
+    assert_eq!(forgotten, 90_000);
+    let mut left = 0;
+    index.each(|_, _| left += 1);
+    assert_eq!(left, 10_000);
+}
+
+#[test]
+fn ascending_keys_fill_the_leaves() {
+    let mut index = Index::new();
+    for number in 0..10_000_u32 {
+        index.put(format!("/registry/pods/{number:08}").as_bytes(), at(i64::from(number) + 2));
+    }
+    index.check_all();
+    let size = index.heap_size() / 10_000;
+    assert!(size < 23 + 90, "{size} bytes a key");
+}
+
+#[test]
+fn a_read_of_the_past_walks_only_what_has_changed_since() {
+    let mut index = Index::new();
+    for number in 0..1000_i64 {
+        index.put(format!("{number:04}").as_bytes(), at(number + 2));
+    }
+    index.put(b"0500", at(2000));
+    index.bury(KeyRange::One(b"0501"), at(2001), |_, _| ());
+    assert_eq!(index.count(KeyRange::From(b""), Revision(1999)), 1000);
+    assert_eq!(index.count(KeyRange::From(b""), Revision(2001)), 999);
+    assert_eq!(index.count(KeyRange::From(b""), Revision(501)), 500);
+    let found = index.get_at(b"0500", Revision(1999)).expect("it was there");
+    assert_eq!(found.version, 1);
+}
