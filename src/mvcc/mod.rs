@@ -17,6 +17,7 @@
 //! etcd: `server/storage/mvcc`. There the index is a tree of keys without counts, and values lie
 //! in a second tree on disk.
 
+mod digest;
 mod history;
 pub mod index;
 mod keyspace;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::mvcc::Found;
 use crate::mvcc::Location;
 use crate::mvcc::Refusal;
 use crate::types::LeaseId;
@@ -160,6 +161,25 @@ impl<'a> RangeQuery<'a> {
             min_create_revision: 0,
             max_create_revision: 0,
         }
+    }
+
+    /// Whether any bound may drop a row.
+    pub(super) fn drops(&self) -> bool {
+        [
+            self.min_mod_revision,
+            self.max_mod_revision,
+            self.min_create_revision,
+            self.max_create_revision,
+        ] != [0; 4]
+    }
+
+    /// Whether no bound drops `found`.
+    pub(super) fn takes(&self, found: Found) -> bool {
+        let within = |min: i64, revision: Revision, max: i64| {
+            (min == 0 || min <= revision.0) && (max == 0 || revision.0 <= max)
+        };
+        within(self.min_mod_revision, found.location.main, self.max_mod_revision)
+            && within(self.min_create_revision, found.created, self.max_create_revision)
     }
 }
 

@@ -25,6 +25,10 @@ impl Mix {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+
+    fn below(&mut self, bound: usize) -> usize {
+        usize::try_from(self.next() % bound as u64).expect("the bound fits")
+    }
 }
 
 fn present(model: &Model, key: &[u8], revision: i64) -> bool {
@@ -142,7 +146,7 @@ fn a_hundred_thousand_random_keys_are_found_counted_and_forgotten() {
     assert!((2..).zip(&keys).all(|(revision, key)| last_of(key) == Some(revision)));
     keys.sort_unstable();
     for _ in 0..300 {
-        let (one, other) = (mix.next() as usize % keys.len(), mix.next() as usize % keys.len());
+        let [one, other] = [(); 2].map(|()| mix.below(keys.len()));
         let (low, high) = (one.min(other), one.max(other));
         let range = KeyRange::Span { start: &keys[low], end: &keys[high] };
         assert_eq!(index.count(range, Revision(200_000)), (high - low) as u64);
