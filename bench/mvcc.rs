@@ -1,0 +1,186 @@
+//! What the index and the keyspace cost, in nanoseconds an operation and bytes a key.
+//!
+//! `cargo bench --bench mvcc` runs at full size; without `--bench` it is a smoke test. A name as
+//! argument runs only what has it in its name.
+
+#![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+#![expect(clippy::print_stdout, reason = "its output is for a person")]
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use bytes::Bytes;
+use mimalloc::MiMalloc;
+use ringd::mvcc::KeyRange;
+use ringd::mvcc::Keyspace;
+use ringd::mvcc::Location;
+use ringd::mvcc::Put;
+use ringd::mvcc::RangeQuery;
+use ringd::mvcc::index::Index;
+use ringd::types::Revision;
+
+// The server's allocator, so that the numbers are the server's.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+/// Bytes of a key.
+const KEY_SIZE: usize = 64;
+/// Bytes of a value.
+const VALUE_SIZE: usize = 256;
+/// Rows of a page.
+const PAGE_ROWS: i64 = 100;
+
+fn main() {
+    let is_full = std::env::args().any(|arg| arg == "--bench");
+    let keys = if is_full { 1_000_000 } else { 2_000 };
+    let mut work = 0;
+    for (name, make) in [("random", random as fn(u64) -> Vec<u8>), ("registry", registry)] {
+        let keys: Vec<_> = (0..keys).map(make).collect();
+        work ^= index(name, &keys);
+        work ^= keyspace(name, &keys);
+    }
+    println!("work {work:016x}");
+}
+
+/// The splitmix64 sequence at `n`.
+fn mix(n: u64) -> u64 {
+    let z = n.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Random bytes.
+fn random(n: u64) -> Vec<u8> {
+    (0..8).flat_map(|part| mix(n * 8 + part).to_be_bytes()).collect()
+}
+
+/// Keys as Kubernetes has them: long common beginnings, a few thousand namespaces.
+fn registry(n: u64) -> Vec<u8> {
+    let key = format!("/registry/pods/namespace-{:04}/deployment-{:016x}", n % 3000, mix(n));
+    format!("{key:-<KEY_SIZE$}").into_bytes()
+}
+
+/// An order of visits that no prefetcher guesses.
+fn shuffled(len: usize) -> impl Iterator<Item = usize> {
+    let bound = u64::try_from(len).expect("it fits");
+    (1..=bound).map(move |n| usize::try_from(mix(n ^ 0x5eed) % bound).expect("it fits"))
+}
+
+/// Runs `each` on every item and prints its time.
+fn timed<T>(group: &str, name: &str, items: impl Iterator<Item = T>, mut each: impl FnMut(T)) {
+    let begin = Instant::now();
+    let mut count = 0_u32;
+    for item in items {
+        each(item);
+        count += 1;
+    }
+    let ns = begin.elapsed().as_nanos() / u128::from(count.max(1));
+    println!("{group:>10}  {name:<42} {ns:>9} ns");
+}
+
+fn at(main: i64) -> Location {
+    Location { main: Revision(main), sub: 0 }
+}
+
+fn index(group: &str, keys: &[Vec<u8>]) -> u64 {
+    let (mut index, mut revision, mut work) = (Index::new(), 1, 0_u64);
+    let len = keys.len();
+    timed(group, "index: insert", keys.iter(), |key| {
+        revision += 1;
+        index.put(key, at(revision));
+    });
+    println!(
+        "{group:>10}  {:<42} {:>9} bytes",
+        format!("index: per key besides its {KEY_SIZE} bytes"),
+        index.heap_size() / len - KEY_SIZE
+    );
+    timed(group, "index: get", shuffled(len), |i| {
+        work += u64::from(index.get(&keys[i]).is_some());
+    });
+    let mut sorted: Vec<_> = keys.iter().collect();
+    sorted.sort();
+    let span =
+        |i: usize| KeyRange::Span { start: sorted[i], end: sorted[(i + len / 3).min(len - 1)] };
+    let visits = len.min(100_000);
+    timed(group, "index: count a third", shuffled(len).take(visits), |i| {
+        work += index.count(span(i), Revision(revision));
+    });
+    let rows = u64::try_from(PAGE_ROWS).expect("it fits");
+    timed(group, "index: page of 100, by rank", shuffled(len).take(visits / 10), |i| {
+        let (skip, mut left) = (u64::try_from(i / 2).expect("it fits"), rows);
+        index.walk(KeyRange::From(b"\0"), Revision(revision), skip, |key, _| {
+            work += u64::from(key[KEY_SIZE - 1]);
+            left -= 1;
+            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+    });
+    let before = index.heap_size();
+    let past = revision;
+    for round in 2..=5 {
+        timed(group, &format!("index: put version {round}"), shuffled(len), |i| {
+            revision += 1;
+            index.put(&keys[i], at(revision));
+        });
+    }
+    println!(
+        "{group:>10}  {:<42} {:>9} bytes",
+        "index: per further version",
+        (index.heap_size() - before) / (4 * len)
+    );
+    timed(group, "index: get at an old revision", shuffled(len), |i| {
+        work += u64::from(index.get_at(&keys[i], Revision(past)).is_some());
+    });
+    timed(group, "index: count a third, all changed since", shuffled(len).take(3), |i| {
+        work += index.count(span(i), Revision(past));
+    });
+    timed(group, "index: compact in slices of 1000", slices(&mut index, revision), |dropped| {
+        work += dropped;
+    });
+    black_box(work)
+}
+
+/// Compacts slice by slice, giving the changes dropped in each.
+fn slices(index: &mut Index, floor: i64) -> impl Iterator<Item = u64> {
+    let mut has_more = true;
+    std::iter::from_fn(move || {
+        let mut dropped = 0;
+        has_more.then(|| {
+            has_more = index.compact(Revision(floor), 1000, |_| dropped += 1);
+            dropped
+        })
+    })
+}
+
+fn keyspace(group: &str, keys: &[Vec<u8>]) -> u64 {
+    let (mut keyspace, len) = (Keyspace::new(), keys.len());
+    let buffer = Bytes::from(vec![7; VALUE_SIZE * 64]);
+    let value = |i: usize| {
+        let start = i % 64 * VALUE_SIZE;
+        buffer.slice(start..start + VALUE_SIZE)
+    };
+    let put = |keyspace: &mut Keyspace, i: usize| {
+        let put = Put::new(&keys[i], value(i));
+        keyspace.write().put(&put, |_| false).expect("a plain put is never refused");
+    };
+    timed(group, "keyspace: put a new key", 0..len, |i| put(&mut keyspace, i));
+    timed(group, "keyspace: put a known key", shuffled(len), |i| put(&mut keyspace, i));
+    let mut work = 0_u64;
+    timed(group, "keyspace: get", shuffled(len), |i| {
+        let query = RangeQuery::new(KeyRange::One(&keys[i]));
+        let found = keyspace.range_with(&query, |row| work += u64::from(row.value[0]));
+        work += u64::from(found.expect("it is a good query").more);
+    });
+    let visits = len.min(10_000);
+    for keys_only in [false, true] {
+        let name = format!("keyspace: page of 100{}", if keys_only { ", keys only" } else { "" });
+        timed(group, &name, shuffled(len).take(visits), |i| {
+            let range = KeyRange::From(&keys[i]);
+            let query = RangeQuery { limit: PAGE_ROWS, keys_only, ..RangeQuery::new(range) };
+            let page = keyspace.range_with(&query, |row| work += u64::from(row.key[0]));
+            work += page.expect("it is a good query").count.unsigned_abs();
+        });
+    }
+    black_box(work)
+}
