@@ -20,7 +20,10 @@ macro_rules! quantity {
 }
 
 quantity! {
-    /// The keyspace's logical clock: 1 in a fresh store, one more per changing request (etcd's main revision).
+    /// The keyspace's logical clock, etcd's main revision.
+    ///
+    /// # Shape
+    /// 1 in a fresh store, one more per changing request.
     Revision(i64)
 }
 quantity! {
@@ -52,7 +55,9 @@ quantity! {
     ShardId(u32)
 }
 quantity! {
-    /// Milliseconds since the node began, as the driver tells them; the only time a core module knows.
+    /// Milliseconds since the node began, as the driver tells them.
+    ///
+    /// It is the only time that a core module knows.
     Tick(u64)
 }
 
