@@ -3,6 +3,7 @@
 //! In layer order, from the ground up:
 //!
 //! - [`types`]: the domain's quantities;
+//! - [`config`]: every knob and limit, from the command line, the environment and a file;
 //! - [`frame`]: the only code that decides "these bytes are whole";
 //! - [`raft`], [`mvcc`]: consensus and what the keyspace means, as pure machines;
 //! - [`wal`]: Raft's state as bytes;
@@ -10,6 +11,7 @@
 //! - [`api`]: etcd's calls and messages.
 
 pub mod api;
+pub mod config;
 pub mod frame;
 pub mod http2;
 pub mod mvcc;
