@@ -7,8 +7,10 @@
 //! - [`frame`]: the only code that decides "these bytes are whole";
 //! - [`raft`], [`mvcc`]: consensus and what the keyspace means, as pure machines;
 //! - [`wal`]: Raft's state as bytes;
+//! - [`shard`]: all of these as one machine, a whole keyspace replica;
 //! - [`http2`]: one client connection as a machine;
-//! - [`api`]: etcd's calls and messages.
+//! - [`api`]: etcd's calls and messages;
+//! - [`rt`]: the shell around it all.
 
 pub mod api;
 pub mod config;
@@ -16,5 +18,7 @@ pub mod frame;
 pub mod http2;
 pub mod mvcc;
 pub mod raft;
+pub mod rt;
+pub mod shard;
 pub mod types;
 pub mod wal;

@@ -22,19 +22,23 @@ pub fn version() -> String {
     )
 }
 
-/// The text of `--help`.
+/// How the program is called; the flags are in [`help`].
 #[must_use]
-pub fn usage() -> String {
-    let mut text = String::from(
-        "Usage:\n\n\
+pub fn usage() -> &'static str {
+    "Usage:\n\n\
          \x20 ringd [flags]\n    Start a node.\n\n\
          \x20 ringd --version\n    Show the versions of etcd's behaviour and of ringd.\n\n\
          \x20 ringd -h | --help\n    Show this help.\n\n\
          \x20 ringd --config-file PATH\n    Read a YAML or JSON file whose keys are the flags' \
          names (durations in nanoseconds);\n    then other flags and environment variables have no \
          effect.\n\n\
-         Each flag may also be given as ETCD_<NAME> in the environment, but not in both places.\n",
-    );
+         Each flag may also be given as ETCD_<NAME> in the environment, but not in both places.\n"
+}
+
+/// The text of `--help`: the usage and every flag.
+#[must_use]
+pub fn help() -> String {
+    let mut text = usage().to_owned();
     for (title, flags) in SECTIONS.iter().filter(|(title, _)| !title.is_empty()) {
         write_section(&mut text, title, flags).expect("a String grows");
     }

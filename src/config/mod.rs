@@ -22,7 +22,7 @@ mod value;
 
 pub use bootstrap::{Bootstrap, InitialMember};
 pub use error::{ConfigError, Source};
-pub use help::{usage, version};
+pub use help::{help, usage, version};
 pub use parse::{Command, Notice, Start, parse};
 pub use url::{Scheme, Url};
 pub use value::ValueError;

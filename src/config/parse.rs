@@ -1,17 +1,17 @@
 //! From the command line, the environment and a file to a [`Config`].
 
+use crate::config::Config;
 use crate::config::error::{ConfigError, Source};
 use crate::config::file;
 use crate::config::flags::{self, Fate, Flag, Kind};
 use crate::config::url::Url;
 use crate::config::value::ValueError;
-use crate::config::{Config, LogLevel};
 use std::collections::BTreeSet;
 
 /// What a command line asks for.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// The text of [`crate::config::usage`], on standard output.
+    /// The text of [`crate::config::help`], on standard output.
     Help,
     /// The text of [`crate::config::version`], on standard output.
     Version,
@@ -28,17 +28,32 @@ pub struct Start {
     pub notices: Vec<Notice>,
 }
 
-/// A line for the log about the configuration.
+/// A line for the log about how the node was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
-    /// Its weight: [`LogLevel::Info`] or [`LogLevel::Warn`].
-    pub level: LogLevel,
-    /// What it says; etcd's words where etcd has any.
-    pub message: &'static str,
-    /// About what: `flag`, `environment-variable` or `path`.
-    pub field: &'static str,
-    /// Which.
-    pub value: String,
+pub enum Notice {
+    /// Everything came from this file.
+    File(String),
+    /// This variable stood for a flag.
+    VariableUsed {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// This variable looks like one of ours and is none; a warning.
+    VariableUnknown {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+    },
+    /// This flag changes nothing in ringd; a warning.
+    NoEffect {
+        /// Its name.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+    },
 }
 
 /// A configuration on its way: what was said, before what follows from it.
@@ -104,9 +119,7 @@ pub fn parse(
             })?;
             draft.refuse(flag, &value)?;
         }
-        let message = "loaded server configuration, other configuration command line flags and \
-                       environment variables will be ignored if provided";
-        draft.notices.push(Notice { level: LogLevel::Info, message, field: "path", value: path });
+        draft.notices.push(Notice::File(path));
     }
     let start = draft.finish()?;
     Ok(Command::Run(Box::new(start)))
@@ -190,8 +203,8 @@ impl Draft {
                 continue;
             }
             let Some(flag) = flags::all().find(|flag| variable(flag.name) == *name) else {
-                let message = "unrecognized environment variable";
-                self.warn(message, "environment-variable", format!("{name}={value}"));
+                let (name, value) = (name.clone(), value.clone());
+                self.notices.push(Notice::VariableUnknown { name, value });
                 continue;
             };
             if self.given.contains(flag.name) {
@@ -202,12 +215,8 @@ impl Draft {
             }
             self.take(flag, value).map_err(|why| bad_value(Source::Variable, flag, value, why))?;
             self.refuse(flag, value)?;
-            self.notices.push(Notice {
-                level: LogLevel::Info,
-                message: "recognized and used environment variable",
-                field: "variable-name",
-                value: name.clone(),
-            });
+            let (name, value) = (name.clone(), value.clone());
+            self.notices.push(Notice::VariableUsed { name, value });
         }
         Ok(())
     }
@@ -218,7 +227,8 @@ impl Draft {
         match flag.fate {
             Fate::Set(apply) => apply(self, value),
             Fate::Inert => {
-                self.warn("flag has no effect in ringd", "flag", format!("{}={value}", flag.name));
+                let value_given = value.to_owned();
+                self.notices.push(Notice::NoEffect { flag: flag.name, value: value_given });
                 flags::check(flag.kind, value)
             }
             Fate::NotYet => flags::check(flag.kind, value),
@@ -234,11 +244,6 @@ impl Draft {
             });
         }
         if self.no_sync { Err(ConfigError::NoSync) } else { Ok(()) }
-    }
-
-    /// Notes a warning.
-    fn warn(&mut self, message: &'static str, field: &'static str, value: String) {
-        self.notices.push(Notice { level: LogLevel::Warn, message, field, value });
     }
 }
 

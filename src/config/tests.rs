@@ -193,12 +193,7 @@ fn what_ringd_does_not_have_is_refused_unless_it_is_the_default() {
 #[test]
 fn what_cannot_have_an_effect_is_accepted_and_said() {
     let start = start(&["--max-wals=7"], &[]);
-    let expected = Notice {
-        level: LogLevel::Warn,
-        message: "flag has no effect in ringd",
-        field: "flag",
-        value: "max-wals=7".to_owned(),
-    };
+    let expected = Notice::NoEffect { flag: "max-wals", value: "7".to_owned() };
     assert_eq!(start.notices, [expected]);
 }
 
@@ -207,7 +202,8 @@ fn a_variable_stands_for_a_flag() {
     let start = start(&["--heartbeat-interval=50"], &[("ETCD_NAME", "a"), ("PATH", "/bin")]);
     assert_eq!(start.config.name, "a");
     assert_eq!(start.config.data_dir, PathBuf::from("a.etcd"));
-    assert_eq!(start.notices[0].message, "recognized and used environment variable");
+    let expected = Notice::VariableUsed { name: "ETCD_NAME".to_owned(), value: "a".to_owned() };
+    assert_eq!(start.notices, [expected]);
 }
 
 #[test]
@@ -239,9 +235,8 @@ fn a_bad_variable_is_named() {
 #[test]
 fn an_unknown_variable_is_a_warning() {
     let start = start(&[], &[("ETCD_FOO", "x"), ("ETCD_VERSION", "3"), ("ETCD_VERIFY", "all")]);
-    assert_eq!(start.notices.len(), 1);
-    assert_eq!(start.notices[0].level, LogLevel::Warn);
-    assert_eq!(start.notices[0].value, "ETCD_FOO=x");
+    let expected = Notice::VariableUnknown { name: "ETCD_FOO".to_owned(), value: "x".to_owned() };
+    assert_eq!(start.notices, [expected]);
 }
 
 #[test]
@@ -260,7 +255,7 @@ fn help_and_version_are_asked_for_in_every_way() {
 
 #[test]
 fn the_help_names_every_flag_but_the_hidden_ones() {
-    let text = usage();
+    let text = help();
     let hidden = ["bench-method", "unsafe-no-fsync"];
     for flag in flags::all().filter(|flag| !hidden.contains(&flag.name)) {
         assert!(text.contains(flag.name), "{}", flag.name);
@@ -370,7 +365,7 @@ fn a_file_replaces_flags_and_variables() {
     assert_eq!(start.config.connections.keepalive_min_time, Duration::from_secs(7));
     assert_eq!(start.config.log.outputs.len(), 2);
     assert!(start.config.connections.reuse_port);
-    assert_eq!(start.notices.last().map(|notice| notice.value.as_str()), Some("node.yml"));
+    assert_eq!(start.notices, [Notice::File("node.yml".to_owned())]);
 }
 
 #[test]

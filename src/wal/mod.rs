@@ -27,7 +27,6 @@ pub mod recover;
 mod segment;
 pub mod writer;
 
-
 use std::fmt;
 
 pub use format::{HardState, Identity, Record, Records};
@@ -39,6 +38,9 @@ use crate::frame::BLOCK_SIZE;
 
 /// Bytes of membership that a snapshot record may carry; every segment repeats the latest.
 pub const MEMBERSHIP_SIZE_MAX: usize = 64 * 1024;
+
+/// No frame is ever larger, in bytes: recovery holds one in memory.
+const FRAME_SIZE_LIMIT: usize = 64 << 20;
 
 /// The limits of one log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +87,20 @@ impl Config {
         payload.saturating_sub(format::FRAME_HEADER_SIZE + STATE_SIZE_MAX)
     }
 
+    /// Raises `frame_size_max` until a frame holds a record with `size` bytes of data; whether it can.
+    pub fn fit(&mut self, size: usize) -> bool {
+        let needed = size + format::RECORD_HEADER_SIZE;
+        let segment = usize::try_from(self.segment_size).unwrap_or(usize::MAX);
+        while self.record_size_max() < needed {
+            self.frame_size_max += 64 * BLOCK_SIZE;
+            if self.frame_size_max > FRAME_SIZE_LIMIT || self.frame_size_max + BLOCK_SIZE > segment
+            {
+                return false;
+            }
+        }
+        self.frame_size_max + BLOCK_SIZE <= segment
+    }
+
     /// Bytes past a frame's start within which recovery looks for the frames issued after it.
     pub(crate) fn window(&self) -> u32 {
         let frames = usize::try_from(self.writes_in_flight_max).expect("64 bits") + 1;
@@ -101,7 +117,7 @@ impl Config {
         assert!(self.segment_size <= 1 << 40, "a segment is at most 1 TiB");
         assert!(self.frame_size_max.is_multiple_of(BLOCK_SIZE), "a frame is whole blocks");
         assert!(self.frame_size_max as u64 + block <= self.segment_size, "a frame fits a segment");
-        assert!(self.frame_size_max <= 64 << 20, "a frame is at most 64 MiB");
+        assert!(self.frame_size_max <= FRAME_SIZE_LIMIT, "a frame is at most 64 MiB");
         assert!(self.record_size_max() > 0, "a frame holds the state and a record");
         assert!((1..=16).contains(&self.writes_in_flight_max), "1 to 16 writes in flight");
         assert!(self.spares_target <= self.spares_max, "spares are kept once made");

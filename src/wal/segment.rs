@@ -89,6 +89,12 @@ impl Segments {
         self.segment_size
     }
 
+    /// Files there are, whatever they hold.
+    pub(super) fn count(&self) -> u64 {
+        let files = self.live.len() + self.ready.len() + self.spares.len() + self.unwanted.len();
+        u64::try_from(files).expect("usize is 64 bits")
+    }
+
     /// The active segment, if any frame was ever issued.
     pub(super) fn active(&self) -> Option<u64> {
         self.live.back().map(|live| live.sequence)

@@ -231,6 +231,23 @@ impl Writer {
         self.last
     }
 
+    /// Bytes of all the log's files, spares included.
+    #[must_use]
+    pub fn size_allocated(&self) -> u64 {
+        self.segments.count() * self.segments.segment_size()
+    }
+
+    /// Bytes from the first segment that is needed to where the next frame goes.
+    #[must_use]
+    pub fn size_in_use(&self) -> u64 {
+        match (self.segments.oldest(), self.segments.active()) {
+            (Some(oldest), Some(active)) => {
+                (active - oldest) * self.segments.segment_size() + self.offset
+            }
+            _ => 0,
+        }
+    }
+
     /// Bytes have gathered up to the limit: propose nothing more until some are issued.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -353,6 +353,15 @@ impl<C> Connection<C> {
         self.streams.get_mut(slot).call.as_mut()
     }
 
+    /// The open streams whose call is as `wanted` says, by id.
+    pub fn calls_where(&self, wanted: impl Fn(&C) -> bool) -> Vec<StreamId> {
+        let slots = self.streams.open_slots().map(|slot| self.streams.get(slot));
+        let found = slots.filter(|stream| stream.call.as_ref().is_some_and(&wanted));
+        let mut out: Vec<_> = found.map(|stream| StreamId(stream.id)).collect();
+        out.sort_unstable();
+        out
+    }
+
     /// So much waits to be sent that the owner should not receive until some of it left.
     #[must_use]
     pub fn is_congested(&self) -> bool {

@@ -1,0 +1,518 @@
+//! One whole keyspace replica as one machine: propose, append, commit, apply, reply.
+//!
+//! A shard composes consensus ([`raft`]), the log ([`wal`]) and the keyspace ([`mvcc`]). It is told
+//! what happened ([`Input`]) and says what to do ([`Output`]); it reads no clock and touches no file.
+//!
+//! The life of a write: [`Shard::handle`] proposes it, which gives it a place in Raft's log and in
+//! the list of those who wait. The next [`Shard::poll`] takes everything proposed since the last one
+//! into one frame of the log. When the frame is durable Raft commits its entries, they are applied in
+//! order, and each answer leaves.
+//!
+//! **Invariant:** an answer to a write leaves only after the write it rests on is durable on a
+//! majority and applied here; an answer to a linearizable read only after its read point is applied.
+//!
+//! **Invariant:** nothing here knows how many shards there are.
+//!
+//! [`raft`]: crate::raft
+//! [`wal`]: crate::wal
+//! [`mvcc`]: crate::mvcc
+
+mod apply;
+pub mod command;
+pub mod recover;
+pub mod request;
+mod wait;
+
+use crate::config;
+use crate::mvcc::Keyspace;
+use crate::mvcc::Refusal;
+use crate::mvcc::Row;
+use crate::mvcc::Summary;
+use crate::raft;
+use crate::raft::Rejected;
+use crate::shard::request::Body;
+use crate::shard::request::Failure;
+use crate::shard::request::Header;
+use crate::shard::request::Member;
+use crate::shard::request::Range;
+use crate::shard::request::Request;
+use crate::shard::request::RequestId;
+use crate::shard::request::Response;
+use crate::shard::request::Status;
+use crate::shard::request::Unavailable;
+use crate::shard::wait::Proposals;
+use crate::shard::wait::Reads;
+use crate::types::ClusterId;
+use crate::types::LogIndex;
+use crate::types::NodeId;
+use crate::types::Revision;
+use crate::types::ShardId;
+use crate::types::Tick;
+use crate::wal;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// What a shard is and what it may hold.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which of the node's shards.
+    pub id: ShardId,
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// The members, this one included, as clients see them; by id.
+    pub members: Vec<Member>,
+    /// Consensus; names this member.
+    pub raft: raft::Config,
+    /// The log.
+    pub wal: wal::Config,
+    /// Largest encoded change, in bytes (`--max-request-bytes`).
+    pub request_size_max: usize,
+    /// Writes and reads that may wait at a time; beyond it they are refused as too many.
+    ///
+    /// etcd bounds the distance from committed to applied to 5,000 entries; here nothing is ever
+    /// committed and not applied, so what is bounded is what waits for the disk or the majority.
+    pub waiting_max: usize,
+    /// Milliseconds after which a request is given up: 5 s and twice the election timeout.
+    pub request_timeout: u64,
+    /// Milliseconds of rest after which the log marks its last frame as durable.
+    pub mark_after: u64,
+    /// What `Status` names as the quota, in bytes.
+    pub quota_bytes: i64,
+}
+
+impl Config {
+    /// What the node's configuration means for one of its shards.
+    ///
+    /// # Errors
+    /// Limits that do not fit together, and which flags say so.
+    pub fn new(
+        node: &config::Config,
+        id: ShardId,
+        cluster: ClusterId,
+        member: NodeId,
+        bootstrap: &config::Bootstrap,
+    ) -> Result<Self, String> {
+        let text = |urls: &[config::Url]| urls.iter().map(|url| url.text().to_owned()).collect();
+        let own = node.shards().find(|(shard, _)| *shard == id).map(|(_, shard)| shard);
+        let own = own.expect("a shard of this node");
+        let members = bootstrap.members.iter().map(|peer| Member {
+            id: peer.id,
+            name: peer.name.clone(),
+            peer_urls: text(&peer.peer_urls),
+            client_urls: text(&own.advertise_client_urls),
+            learner: false,
+        });
+        let mut raft = raft::Config::new(member);
+        raft.election_ticks = node.raft.election_timeout_ms;
+        raft.heartbeat_ticks = node.raft.heartbeat_interval_ms;
+        raft.pre_vote = node.raft.pre_vote;
+        let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
+        let request_size_max = to_usize(node.limits.request_bytes_max);
+        let mut wal = wal::Config {
+            segment_size: node.format.wal_segment_bytes,
+            writes_in_flight_max: node.raft.wal_writes_in_flight_max,
+            ..wal::Config::default()
+        };
+        if !wal.fit(request_size_max) {
+            return Err(format!(
+                "--max-request-bytes {request_size_max} does not fit a log segment of \
+                 --wal-segment-bytes {}; lower the one or raise the other",
+                wal.segment_size
+            ));
+        }
+        Ok(Self {
+            id,
+            cluster,
+            members: members.collect(),
+            raft,
+            wal,
+            request_size_max,
+            waiting_max: to_usize(node.limits.requests_waiting_max.into()),
+            request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
+            mark_after: 100,
+            quota_bytes: node
+                .limits
+                .quota_bytes
+                .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
+        })
+    }
+}
+
+/// One thing that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A client asks.
+    Request {
+        /// Where the answer goes.
+        from: RequestId,
+        /// What it asks.
+        request: Request,
+    },
+    /// The log's files: what the driver has done of what [`Output::Wal`] asked.
+    Wal(wal::Event),
+    /// It is now this late; every [`Config::raft`] heartbeat at least.
+    Tick(Tick),
+    /// Nothing more is taken in: requests that wait for a place in the log are refused.
+    Stop,
+}
+
+/// One thing to do; every output is already safe to do.
+#[derive(Debug)]
+pub enum Output {
+    /// The log's files; in the order given for one file.
+    Wal(wal::Command),
+    /// An answer is ready: ask [`Shard`] for what it needs before the next input.
+    Reply {
+        /// Where it goes.
+        to: RequestId,
+        /// What it is.
+        ready: Ready,
+    },
+    /// A line for the log: what this replica is in which term.
+    Role(String),
+    /// Go on no further: what must not be guessed at was found.
+    Halt(String),
+}
+
+/// An answer that may leave.
+#[derive(Debug)]
+pub enum Ready {
+    /// It is here.
+    Result(Result<Response, Failure>),
+    /// Its read point is reached: [`Shard::read`] gives its rows where they lie.
+    Range(Range),
+}
+
+/// One keyspace replica.
+///
+/// # Source
+/// The contract is the house's: handle any number, then poll to `None`.
+#[derive(Debug)]
+pub struct Shard {
+    config: Config,
+    raft: raft::Node,
+    wal: wal::Writer,
+    keyspace: Keyspace,
+    applied: LogIndex,
+    proposals: Proposals,
+    reads: Reads,
+    outputs: VecDeque<Output>,
+    now: Tick,
+    /// When the log was last written to, until it is marked.
+    unmarked: Option<Tick>,
+    stopping: bool,
+    halted: bool,
+}
+
+impl Shard {
+    /// Takes in one thing that happened. Total: no valid input fails, none blocks.
+    pub fn handle(&mut self, input: Input) {
+        match input {
+            Input::Request { from, request } => self.on_request(from, request),
+            Input::Wal(event) => self.on_wal(event),
+            Input::Tick(now) => self.on_tick(now),
+            Input::Stop => self.stopping = true,
+        }
+    }
+
+    /// The next thing to do, or `None` until the next input.
+    pub fn poll(&mut self) -> Option<Output> {
+        loop {
+            if let Some(output) = self.outputs.pop_front() {
+                return Some(output);
+            }
+            if self.halted {
+                return None;
+            }
+            self.ask_read_point();
+            if let Some(output) = self.raft.poll() {
+                self.on_raft(output);
+                continue;
+            }
+            return self.wal.poll().map(Output::Wal);
+        }
+    }
+
+    /// Writes the frame that [`wal::Command::Write`] asked for into the driver's buffer.
+    ///
+    /// # Panics
+    /// If no such write was asked for, or `buffer` is not of its size.
+    pub fn fill(&mut self, id: u64, buffer: &mut [u8]) {
+        self.wal.fill(id, buffer);
+    }
+
+    /// Gives the rows of a [`Ready::Range`] to `visit`, from where they lie.
+    ///
+    /// # Errors
+    /// A revision that is compacted or yet to come; `visit` has not been called then.
+    pub fn read<'s>(
+        &'s self,
+        range: &Range,
+        visit: impl FnMut(Row<'s>),
+    ) -> Result<Summary, Refusal> {
+        self.keyspace.range_with(&range.query(), visit)
+    }
+
+    /// Who answers, at the current revision.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.header_at(self.keyspace.revision())
+    }
+
+    fn header_at(&self, revision: Revision) -> Header {
+        Header {
+            cluster: self.config.cluster,
+            member: self.config.raft.id,
+            revision,
+            term: self.raft.term(),
+        }
+    }
+
+    /// The quota in bytes, as `Status` names it.
+    #[must_use]
+    pub fn quota_bytes(&self) -> i64 {
+        self.config.quota_bytes
+    }
+
+    /// The keyspace, for whoever checks it.
+    #[must_use]
+    pub fn keyspace(&self) -> &Keyspace {
+        &self.keyspace
+    }
+
+    /// The last entry applied.
+    #[must_use]
+    pub fn applied(&self) -> LogIndex {
+        self.applied
+    }
+
+    /// Whether this replica leads, and so serves.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.raft.leader() == Some(self.config.raft.id)
+    }
+
+    /// Whether it serves: it leads, and what its log held is applied.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_leader() && self.applied.0 > 0 && self.applied == self.raft.committed()
+    }
+
+    /// Whether nobody waits for an answer.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.proposals.is_empty() && self.reads.is_empty() && self.outputs.is_empty()
+    }
+
+    /// This member.
+    #[must_use]
+    pub fn member(&self) -> NodeId {
+        self.config.raft.id
+    }
+
+    fn on_request(&mut self, from: RequestId, request: Request) {
+        let refusal = match request {
+            _ if self.stopping => Some(Unavailable::Stopped),
+            Request::Write(command) => self.on_write(from, command),
+            Request::Range(range) if range.serializable => {
+                self.outputs.push_back(Output::Reply { to: from, ready: Ready::Range(range) });
+                None
+            }
+            Request::Range(_) | Request::Alarms | Request::MemberList { linearizable: true } => {
+                self.wait_for_read_point(from, request)
+            }
+            Request::Status => {
+                self.reply(from, Ok(self.status()));
+                None
+            }
+            Request::MemberList { linearizable: false } => {
+                self.reply(from, Ok(self.member_list()));
+                None
+            }
+        };
+        if let Some(refusal) = refusal {
+            self.reply(from, Err(refusal.into()));
+        }
+    }
+
+    fn on_write(&mut self, from: RequestId, command: Bytes) -> Option<Unavailable> {
+        if command.len() > self.config.request_size_max {
+            return Some(Unavailable::TooLarge);
+        }
+        if self.proposals.len() >= self.config.waiting_max || self.wal.is_full() {
+            return Some(Unavailable::TooManyRequests);
+        }
+        let deadline = Tick(self.now.0 + self.config.request_timeout);
+        match self.raft.propose(command.clone()) {
+            Ok(index) => {
+                self.proposals.push(index, self.raft.term(), from, deadline);
+                None
+            }
+            Err(Rejected::Overloaded) => Some(Unavailable::TooManyRequests),
+            Err(Rejected::NotLeader { .. } | Rejected::Transferring) => {
+                self.proposals.hold(command, from, deadline);
+                None
+            }
+            Err(Rejected::ChangePending | Rejected::NoSuchChange) => {
+                unreachable!("a write is no membership change")
+            }
+        }
+    }
+
+    fn wait_for_read_point(&mut self, from: RequestId, request: Request) -> Option<Unavailable> {
+        if self.reads.len() >= self.config.waiting_max {
+            return Some(Unavailable::TooManyRequests);
+        }
+        let deadline = Tick(self.now.0 + self.config.request_timeout);
+        self.reads.push(from, request, deadline);
+        None
+    }
+
+    /// Asks for one read point for all reads that came since the last one was asked for.
+    fn ask_read_point(&mut self) {
+        let Some(context) = self.reads.next_batch() else {
+            return;
+        };
+        if self.raft.read(context).is_err() {
+            self.reads.lost(context);
+        }
+    }
+
+    fn on_raft(&mut self, output: raft::Output) {
+        match output {
+            raft::Output::Store { ticket, entries, hard_state } => {
+                self.store(ticket, &entries, hard_state);
+            }
+            raft::Output::Commit { entries } => {
+                for entry in &entries {
+                    self.apply(entry);
+                }
+                self.serve_reads();
+            }
+            raft::Output::Read { context, index } => {
+                self.reads.point(context, index);
+                self.serve_reads();
+            }
+            raft::Output::ReadLost { context } => self.reads.lost(context),
+            raft::Output::Role { term, role, leader } => {
+                let leader = leader.map_or_else(|| "none".to_owned(), |id| format!("{:x}", id.0));
+                let text = format!("raft role: {role:?} at term {term}, leader {leader}");
+                self.outputs.push_back(Output::Role(text));
+                self.on_role();
+            }
+            raft::Output::Membership { .. } => {}
+            raft::Output::Send { to, .. }
+            | raft::Output::Fetch { peer: to, .. }
+            | raft::Output::SendSnapshot { to, .. } => {
+                self.halt(format!("peer {to:x?} of a group of one was addressed"));
+            }
+            raft::Output::InstallSnapshot { .. } => {
+                self.halt("a group of one was sent a snapshot".into());
+            }
+        }
+    }
+
+    /// What Raft wants kept goes into the log's next frame.
+    fn store(
+        &mut self,
+        ticket: raft::Ticket,
+        entries: &[raft::Entry],
+        hard_state: Option<raft::HardState>,
+    ) {
+        for entry in entries {
+            self.wal.append(&wal::Record::Entry {
+                term: entry.term,
+                index: entry.index,
+                kind: entry.kind.code(),
+                data: &entry.data,
+            });
+        }
+        if let Some(state) = hard_state {
+            self.wal.append(&wal::Record::HardState(wal::HardState {
+                term: state.term,
+                vote: state.vote,
+                committed: state.committed,
+            }));
+        }
+        self.wal.submit(ticket.0);
+        self.unmarked = Some(self.now);
+    }
+
+    fn on_wal(&mut self, event: wal::Event) {
+        self.wal.handle(event);
+        while let Some(token) = self.wal.durable() {
+            self.raft.handle(raft::Input::Stored { ticket: raft::Ticket(token) });
+        }
+    }
+
+    fn on_tick(&mut self, now: Tick) {
+        self.now = self.now.max(now);
+        self.raft.handle(raft::Input::Tick(self.now));
+        for to in self.proposals.expired(self.now).into_iter().chain(self.reads.expired(self.now)) {
+            self.reply(to, Err(Unavailable::Timeout.into()));
+        }
+        if self.unmarked.is_some_and(|since| self.now.since(since) >= self.config.mark_after) {
+            self.unmarked = None;
+            self.wal.mark();
+        }
+    }
+
+    /// Leadership may have come: what was held for it is proposed, in the order it came.
+    fn on_role(&mut self) {
+        if !self.is_leader() {
+            return;
+        }
+        self.reads.retry();
+        for (command, from, deadline) in self.proposals.take_held() {
+            match self.raft.propose(command.clone()) {
+                Ok(index) => self.proposals.push(index, self.raft.term(), from, deadline),
+                Err(_) => self.proposals.hold(command, from, deadline),
+            }
+        }
+    }
+
+    fn serve_reads(&mut self) {
+        while let Some((to, request)) = self.reads.ready(self.applied) {
+            match request {
+                Request::Range(range) => {
+                    self.outputs.push_back(Output::Reply { to, ready: Ready::Range(range) });
+                }
+                Request::MemberList { .. } => self.reply(to, Ok(self.member_list())),
+                Request::Alarms => {
+                    self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
+                }
+                Request::Write(_) | Request::Status => {
+                    unreachable!("only reads wait for a read point")
+                }
+            }
+        }
+    }
+
+    fn reply(&mut self, to: RequestId, result: Result<Response, Failure>) {
+        self.outputs.push_back(Output::Reply { to, ready: Ready::Result(result) });
+    }
+
+    fn halt(&mut self, why: String) {
+        self.halted = true;
+        self.outputs.push_back(Output::Halt(why));
+    }
+
+    fn status(&self) -> Response {
+        let size_allocated = self.wal.size_allocated().max(1);
+        let status = Status {
+            leader: self.raft.leader(),
+            committed: self.raft.committed(),
+            applied: self.applied,
+            size_allocated,
+            size_in_use: self.wal.size_in_use().min(size_allocated),
+            learner: self.raft.membership().is_learner(self.member()),
+        };
+        Response { header: self.header(), body: Body::Status(status) }
+    }
+
+    fn member_list(&self) -> Response {
+        // The spec, §2.1: answers of Cluster carry no revision.
+        let header = Header { revision: Revision(0), ..self.header() };
+        Response { header, body: Body::MemberList(self.config.members.clone()) }
+    }
+}

@@ -1,0 +1,219 @@
+//! What a client asks of a shard, and what it is told.
+
+use crate::mvcc::KeyRange;
+use crate::mvcc::KeyValue;
+use crate::mvcc::RangeQuery;
+use crate::mvcc::Refusal;
+use crate::mvcc::SortOrder;
+use crate::mvcc::SortTarget;
+use crate::types::ClusterId;
+use crate::types::LogIndex;
+use crate::types::NodeId;
+use crate::types::Revision;
+use crate::types::Term;
+use bytes::Bytes;
+
+/// Where an answer goes: a core, one of its connections, one of that connection's streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId {
+    /// The core that holds the connection.
+    pub core: u32,
+    /// The connection's place on that core.
+    pub connection: u32,
+    /// Told apart from an earlier connection in the same place.
+    pub generation: u32,
+    /// The stream within the connection.
+    pub stream: u32,
+}
+
+/// A read of keys, on its way to its read point.
+///
+/// # Shape
+/// Both ends of the range lie in one buffer: a read costs one allocation while it waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Range {
+    keys: Box<[u8]>,
+    key_len: usize,
+    options: Options,
+    /// Whether the answer may come from this replica as it is, without asking the others.
+    pub serializable: bool,
+}
+
+/// A [`RangeQuery`] without its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Options {
+    limit: i64,
+    revision: i64,
+    order: SortOrder,
+    target: SortTarget,
+    keys_only: bool,
+    count_only: bool,
+    mod_revisions: (i64, i64),
+    create_revisions: (i64, i64),
+}
+
+impl Range {
+    /// The read of `key..range_end` (both as etcd writes them) with the options of `query`, whose own range is not looked at.
+    #[must_use]
+    pub fn new(key: &[u8], range_end: &[u8], query: &RangeQuery<'_>, serializable: bool) -> Self {
+        let options = Options {
+            limit: query.limit,
+            revision: query.revision,
+            order: query.order,
+            target: query.target,
+            keys_only: query.keys_only,
+            count_only: query.count_only,
+            mod_revisions: (query.min_mod_revision, query.max_mod_revision),
+            create_revisions: (query.min_create_revision, query.max_create_revision),
+        };
+        let keys = [key, range_end].concat().into_boxed_slice();
+        Self { keys, key_len: key.len(), options, serializable }
+    }
+
+    /// What to ask the keyspace.
+    #[must_use]
+    pub fn query(&self) -> RangeQuery<'_> {
+        let (key, range_end) = self.keys.split_at(self.key_len);
+        RangeQuery {
+            range: KeyRange::new(key, range_end),
+            limit: self.options.limit,
+            revision: self.options.revision,
+            order: self.options.order,
+            target: self.options.target,
+            keys_only: self.options.keys_only,
+            count_only: self.options.count_only,
+            min_mod_revision: self.options.mod_revisions.0,
+            max_mod_revision: self.options.mod_revisions.1,
+            min_create_revision: self.options.create_revisions.0,
+            max_create_revision: self.options.create_revisions.1,
+        }
+    }
+}
+
+/// What a client asks, checked as far as one can without the keyspace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// A change: one [`Command`](crate::shard::command::Command) as an entry's data.
+    Write(Bytes),
+    /// A read of keys.
+    Range(Range),
+    /// What this replica is and how far it has come.
+    Status,
+    /// Which alarms are raised, as of a read point.
+    Alarms,
+    /// Who the members are; `linearizable` waits for a read point first.
+    MemberList {
+        /// Whether the list must be no older than the question.
+        linearizable: bool,
+    },
+}
+
+/// Which keyspace answered, and how far it had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Header {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The member that answers.
+    pub member: NodeId,
+    /// The keyspace's revision (see the spec §2.1 for which one, call by call).
+    pub revision: Revision,
+    /// Raft's term at the time of the answer.
+    pub term: Term,
+}
+
+/// A member of the cluster as clients see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub id: NodeId,
+    /// Its name; empty until it has started.
+    pub name: String,
+    /// Where its peers reach it.
+    pub peer_urls: Vec<String>,
+    /// Where clients reach it.
+    pub client_urls: Vec<String>,
+    /// Whether it has no vote.
+    pub learner: bool,
+}
+
+/// What a replica tells about itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Who the leader is, if known.
+    pub leader: Option<NodeId>,
+    /// Last entry known committed.
+    pub committed: LogIndex,
+    /// Last entry applied.
+    pub applied: LogIndex,
+    /// Bytes of all files of this shard; at least 1.
+    pub size_allocated: u64,
+    /// Bytes of them that hold what is alive; at most `size_allocated`.
+    pub size_in_use: u64,
+    /// Whether this member has no vote.
+    pub learner: bool,
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// Who answers, and at which revision.
+    pub header: Header,
+    /// The answer itself.
+    pub body: Body,
+}
+
+/// What a [`Response`] says beside its header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// A put took place.
+    Put {
+        /// The pair before it, if asked for and there.
+        prev: Option<KeyValue>,
+    },
+    /// A deletion took place.
+    DeleteRange {
+        /// How many keys were deleted.
+        deleted: i64,
+        /// The pairs before it in key order, if asked for.
+        prevs: Vec<KeyValue>,
+    },
+    /// The replica's status.
+    Status(Status),
+    /// The alarms: none, as nothing raises one yet.
+    Alarms,
+    /// The members, by id.
+    MemberList(Vec<Member>),
+}
+
+/// Why a request has no answer that a state machine gave.
+///
+/// Never arises in applying: it is about this replica now, and the client may try again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unavailable {
+    /// A queue is at its limit; nothing was done.
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
+    /// The encoded change is larger than the configured bound; nothing was done.
+    #[error("etcdserver: request is too large")]
+    TooLarge,
+    /// No answer within the request timeout; the change may or may not take place.
+    #[error("etcdserver: request timed out")]
+    Timeout,
+    /// Leadership moved while a read waited for its read point.
+    #[error("etcdserver: leader changed")]
+    LeaderChanged,
+    /// The replica is stopping.
+    #[error("etcdserver: server stopped")]
+    Stopped,
+}
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// A deterministic answer of the keyspace.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// This replica, now.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+}

@@ -1,0 +1,238 @@
+//! Who waits for what: proposals for their entry, reads for their read point.
+
+use crate::shard::request::Request;
+use crate::shard::request::RequestId;
+use crate::types::LogIndex;
+use crate::types::Term;
+use crate::types::Tick;
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// A change held until a leader is known: the change, who asked, and until when.
+type Held = (Bytes, RequestId, Tick);
+
+/// Writes on their way into the log and through it.
+///
+/// # Shape
+/// `placed` ascends in index and, the timeout being one for all, nearly in deadline.
+#[derive(Debug, Default)]
+pub(super) struct Proposals {
+    placed: VecDeque<Placed>,
+    held: VecDeque<Held>,
+}
+
+/// One that has its place in the log.
+#[derive(Debug)]
+struct Placed {
+    index: LogIndex,
+    term: Term,
+    /// Nobody, once the request was given up; the entry may yet come.
+    to: Option<RequestId>,
+    deadline: Tick,
+}
+
+impl Proposals {
+    pub(super) fn push(&mut self, index: LogIndex, term: Term, to: RequestId, deadline: Tick) {
+        self.placed.push_back(Placed { index, term, to: Some(to), deadline });
+    }
+
+    /// Keeps a change until [`Self::take_held`].
+    pub(super) fn hold(&mut self, command: Bytes, to: RequestId, deadline: Tick) {
+        self.held.push_back((command, to, deadline));
+    }
+
+    pub(super) fn take_held(&mut self) -> VecDeque<Held> {
+        std::mem::take(&mut self.held)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.placed.len() + self.held.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Entry `index` of `term` is committed: who waits for it, and who waited for entries that
+    /// it proves will never be.
+    pub(super) fn reached(
+        &mut self,
+        index: LogIndex,
+        term: Term,
+    ) -> (Option<RequestId>, Vec<RequestId>) {
+        let mut lost = Vec::new();
+        while let Some(placed) = self.placed.front().filter(|placed| placed.index <= index) {
+            let (same, to) = ((placed.index, placed.term) == (index, term), placed.to);
+            self.placed.pop_front();
+            if same {
+                return (to, lost);
+            }
+            lost.extend(to);
+        }
+        (None, lost)
+    }
+
+    /// Those whose time is over. What has its place in the log may still take place.
+    pub(super) fn expired(&mut self, now: Tick) -> Vec<RequestId> {
+        let mut out = Vec::new();
+        for placed in self.placed.iter_mut().take_while(|placed| placed.deadline <= now) {
+            out.extend(placed.to.take());
+        }
+        while let Some((_, to, _)) = self.held.pop_front_if(|held| held.2 <= now) {
+            out.push(to);
+        }
+        out
+    }
+}
+
+/// Reads on their way to a read point.
+#[derive(Debug, Default)]
+pub(super) struct Reads {
+    /// Came since the last read point was asked for.
+    new: Vec<Waiting>,
+    /// Asked for, in order of asking; the point, once known.
+    asked: VecDeque<Batch>,
+    context_last: u64,
+    /// A read point was lost: ask again when leadership settles, not in the same turn.
+    paused: bool,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    to: RequestId,
+    request: Request,
+    deadline: Tick,
+}
+
+#[derive(Debug)]
+struct Batch {
+    context: u64,
+    point: Option<LogIndex>,
+    reads: VecDeque<Waiting>,
+}
+
+impl Reads {
+    pub(super) fn push(&mut self, to: RequestId, request: Request, deadline: Tick) {
+        self.new.push(Waiting { to, request, deadline });
+        self.count += 1;
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Closes the batch of all reads that came since the last one: the context to ask with.
+    pub(super) fn next_batch(&mut self) -> Option<u64> {
+        if self.new.is_empty() || self.paused {
+            return None;
+        }
+        self.context_last += 1;
+        let reads = std::mem::take(&mut self.new).into();
+        self.asked.push_back(Batch { context: self.context_last, point: None, reads });
+        Some(self.context_last)
+    }
+
+    /// A read point is known.
+    pub(super) fn point(&mut self, context: u64, index: LogIndex) {
+        if let Some(batch) = self.asked.iter_mut().find(|batch| batch.context == context) {
+            batch.point = Some(index);
+        }
+    }
+
+    /// A read point will not come: its reads wait for leadership, then ask anew.
+    pub(super) fn lost(&mut self, context: u64) {
+        let Some(at) = self.asked.iter().position(|batch| batch.context == context) else {
+            return;
+        };
+        if let Some(batch) = self.asked.remove(at) {
+            self.new.extend(batch.reads);
+        }
+        self.paused = true;
+    }
+
+    /// Leadership has settled.
+    pub(super) fn retry(&mut self) {
+        self.paused = false;
+    }
+
+    /// The next read whose point is at or before `applied`.
+    pub(super) fn ready(&mut self, applied: LogIndex) -> Option<(RequestId, Request)> {
+        loop {
+            let batch = self.asked.front_mut()?;
+            if batch.point.is_none_or(|point| point > applied) {
+                return None;
+            }
+            if let Some(waiting) = batch.reads.pop_front() {
+                self.count -= 1;
+                return Some((waiting.to, waiting.request));
+            }
+            self.asked.pop_front();
+        }
+    }
+
+    /// Those whose time is over.
+    pub(super) fn expired(&mut self, now: Tick) -> Vec<RequestId> {
+        let mut out = Vec::new();
+        self.new.retain(|waiting| {
+            let over = waiting.deadline <= now;
+            out.extend(over.then_some(waiting.to));
+            !over
+        });
+        for batch in &mut self.asked {
+            while let Some(waiting) = batch.reads.pop_front_if(|read| read.deadline <= now) {
+                out.push(waiting.to);
+            }
+        }
+        self.count -= out.len();
+        // A paused read asks again now and then: the leader may be back without a word.
+        self.paused = false;
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(stream: u32) -> RequestId {
+        RequestId { core: 0, connection: 0, generation: 0, stream }
+    }
+
+    #[test]
+    fn an_entry_of_another_term_proves_the_proposal_lost() {
+        let mut proposals = Proposals::default();
+        proposals.push(LogIndex(3), Term(1), id(1), Tick(9));
+        proposals.push(LogIndex(4), Term(1), id(2), Tick(9));
+        assert_eq!(proposals.reached(LogIndex(3), Term(2)), (None, vec![id(1)]));
+        assert_eq!(proposals.reached(LogIndex(4), Term(1)), (Some(id(2)), vec![]));
+        assert!(proposals.is_empty());
+    }
+
+    #[test]
+    fn an_expired_proposal_keeps_its_place_and_loses_its_answer() {
+        let mut proposals = Proposals::default();
+        proposals.push(LogIndex(3), Term(1), id(1), Tick(9));
+        assert_eq!(proposals.expired(Tick(9)), vec![id(1)]);
+        assert_eq!(proposals.reached(LogIndex(3), Term(1)), (None, vec![]));
+    }
+
+    #[test]
+    fn reads_of_one_turn_share_a_point_and_wait_for_it() {
+        let mut reads = Reads::default();
+        reads.push(id(1), Request::Status, Tick(9));
+        reads.push(id(2), Request::Status, Tick(9));
+        let context = reads.next_batch().expect("two reads are new");
+        assert_eq!(reads.next_batch(), None);
+        assert!(reads.ready(LogIndex(5)).is_none());
+        reads.point(context, LogIndex(6));
+        assert!(reads.ready(LogIndex(5)).is_none());
+        assert_eq!(reads.ready(LogIndex(6)).map(|read| read.0), Some(id(1)));
+        assert_eq!(reads.ready(LogIndex(6)).map(|read| read.0), Some(id(2)));
+        assert!(reads.ready(LogIndex(6)).is_none() && reads.is_empty());
+    }
+}
