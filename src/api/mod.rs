@@ -1,3 +1,22 @@
 //! etcd's API: calls become shard inputs, replies become answers. Protobuf stops here.
+//!
+//! A [`Session`] is one client's connection as a machine. It sniffs what the client speaks, routes
+//! its calls, checks them as far as one can without the keyspace, and turns answers into bytes. Hot
+//! calls are read and written by hand (`wire`, `kv`); every other message is prost's.
 
+mod answer;
+mod call;
+mod http1;
+mod kv;
+mod method;
+mod plain;
 pub mod proto;
+mod session;
+pub mod status;
+mod wire;
+
+pub use answer::answer;
+pub use call::Settings;
+pub use call::Sink;
+pub use session::Closing;
+pub use session::Session;

@@ -1,0 +1,166 @@
+//! Answers on their way out: rows and results to protobuf, and how a gRPC call ends in HTTP/2.
+
+use crate::api::call::PREFIX_SIZE;
+use crate::api::call::set_prefix;
+use crate::api::kv;
+use crate::api::proto::etcdserverpb;
+use crate::api::status::Code;
+use crate::api::status::Status;
+use crate::api::status::percent_encoded;
+use crate::api::wire;
+use crate::config::CLUSTER_VERSION;
+use crate::config::ETCD_VERSION;
+use crate::http2::hpack;
+use crate::shard::Ready;
+use crate::shard::Shard;
+use crate::shard::request::Body;
+use crate::shard::request::Failure;
+use crate::shard::request::Header;
+use crate::shard::request::Member;
+use crate::shard::request::Response;
+use prost::Message;
+
+/// `:status: 200` and `content-type: application/grpc`, needing no table.
+pub(crate) const HEAD: &[u8] = b"\x88\x0f\x10\x10application/grpc";
+/// `grpc-status: 0` and an empty `grpc-message`, as grpc-go ends a call that went well.
+pub(crate) const TRAILERS_OK: &[u8] = b"\x00\x0bgrpc-status\x010\x00\x0cgrpc-message\x00";
+
+/// Index of `:status: 200` in HPACK's static table.
+const STATUS_200: u8 = 8;
+
+/// The block of an answer that is nothing but a status.
+pub(crate) fn trailers_only(status: &Status) -> Vec<u8> {
+    let mut block = Vec::with_capacity(64 + status.message.len());
+    hpack::encode_indexed(&mut block, STATUS_200);
+    hpack::encode_literal(&mut block, b"content-type", b"application/grpc");
+    trailers_into(&mut block, status);
+    block
+}
+
+/// The block that ends an answer which has begun.
+pub(crate) fn trailers(status: &Status) -> Vec<u8> {
+    let mut block = Vec::with_capacity(32 + status.message.len());
+    trailers_into(&mut block, status);
+    block
+}
+
+fn trailers_into(block: &mut Vec<u8>, status: &Status) {
+    hpack::encode_literal(block, b"grpc-status", status.code.digits());
+    hpack::encode_literal(block, b"grpc-message", &percent_encoded(&status.message));
+}
+
+/// Writes what is ready into `out` as one gRPC message, prefix included.
+///
+/// # Errors
+/// How the call ends if it has no message; `out` is then empty.
+pub fn answer(shard: &Shard, ready: &Ready, out: &mut Vec<u8>) -> Result<(), Status> {
+    out.clear();
+    out.extend_from_slice(&[0; PREFIX_SIZE]);
+    let result = match ready {
+        Ready::Result(Ok(response)) => {
+            respond(response, shard, out);
+            Ok(())
+        }
+        Ready::Result(Err(failure)) => Err(Status::from(failure)),
+        Ready::Range(range) => {
+            let header = shard.header();
+            kv::write_header(out, &header);
+            shard
+                .read(range, |row| kv::write_row(out, &row))
+                .map(|summary| kv::write_summary(out, &summary))
+                .map_err(|refusal| Status::from(&Failure::Refused(refusal)))
+        }
+    };
+    match result {
+        Ok(()) if u32::try_from(out.len()).is_ok_and(|len| len <= MESSAGE_SIZE_MAX) => {
+            set_prefix(out);
+            Ok(())
+        }
+        Ok(()) => {
+            let text = format!(
+                "grpc: trying to send message larger than max ({} vs. {MESSAGE_SIZE_MAX})",
+                out.len() - PREFIX_SIZE
+            );
+            out.clear();
+            Err(Status::made(Code::ResourceExhausted, text))
+        }
+        Err(status) => {
+            out.clear();
+            Err(status)
+        }
+    }
+}
+
+/// Largest message sent, in bytes, prefix included: what every gRPC client can at most be told.
+const MESSAGE_SIZE_MAX: u32 = i32::MAX.cast_unsigned();
+
+fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
+    match &response.body {
+        Body::Put { prev } => {
+            kv::write_header(out, &response.header);
+            if let Some(prev) = prev {
+                kv::write_key_value(out, 2, prev);
+            }
+        }
+        Body::DeleteRange { deleted, prevs } => {
+            kv::write_header(out, &response.header);
+            wire::put_uint_field(out, 2, deleted.cast_unsigned());
+            for prev in prevs {
+                kv::write_key_value(out, 3, prev);
+            }
+        }
+        Body::Status(status) => {
+            let message = etcdserverpb::StatusResponse {
+                header: Some(header(&response.header)),
+                version: ETCD_VERSION.into(),
+                db_size: to_i64(status.size_allocated),
+                leader: status.leader.map_or(0, |leader| leader.0),
+                raft_index: status.committed.0,
+                raft_term: response.header.term.0,
+                raft_applied_index: status.applied.0,
+                errors: match status.leader {
+                    Some(_) => Vec::new(),
+                    None => vec!["etcdserver: no leader".into()],
+                },
+                db_size_in_use: to_i64(status.size_in_use),
+                is_learner: status.learner,
+                storage_version: CLUSTER_VERSION.into(),
+                db_size_quota: shard.quota_bytes(),
+                downgrade_info: Some(etcdserverpb::DowngradeInfo::default()),
+            };
+            message.encode(out).expect("a vector takes every message");
+        }
+        // Nothing raises an alarm yet, so there is none to name.
+        Body::Alarms => kv::write_header(out, &response.header),
+        Body::MemberList(members) => {
+            let message = etcdserverpb::MemberListResponse {
+                header: Some(header(&response.header)),
+                members: members.iter().map(member).collect(),
+            };
+            message.encode(out).expect("a vector takes every message");
+        }
+    }
+}
+
+fn header(header: &Header) -> etcdserverpb::ResponseHeader {
+    etcdserverpb::ResponseHeader {
+        cluster_id: header.cluster.0,
+        member_id: header.member.0,
+        revision: header.revision.0,
+        raft_term: header.term.0,
+    }
+}
+
+fn member(member: &Member) -> etcdserverpb::Member {
+    etcdserverpb::Member {
+        id: member.id.0,
+        name: member.name.clone(),
+        peer_ur_ls: member.peer_urls.clone(),
+        client_ur_ls: member.client_urls.clone(),
+        is_learner: member.learner,
+    }
+}
+
+fn to_i64(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}

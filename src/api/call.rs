@@ -1,0 +1,394 @@
+//! One gRPC call's way in: from HTTP/2 headers and data to a checked request.
+
+use crate::api::kv;
+use crate::api::method;
+use crate::api::method::Method;
+use crate::api::plain;
+use crate::api::plain::Plain;
+use crate::api::status;
+use crate::api::status::Code;
+use crate::api::status::Status;
+use crate::config::Config;
+use crate::config::REQUEST_OVERHEAD_BYTES;
+use crate::http2::Calls;
+use crate::http2::ErrorCode;
+use crate::http2::Head;
+use crate::http2::Limits;
+use crate::http2::StreamId;
+use crate::shard::request::Request;
+use crate::types::Tick;
+use std::time::Duration;
+
+/// Bytes before a message: whether it is compressed, and how long it is.
+pub(crate) const PREFIX_SIZE: usize = 5;
+
+/// Where a session's requests go.
+pub trait Sink {
+    /// Takes the request of one stream; its answer comes by [`Session::reply`](crate::api::Session::reply).
+    fn submit(&mut self, stream: u32, request: Request);
+}
+
+/// What every session of a node knows.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Largest message taken in, in bytes: `--max-request-bytes` and half a MiB for what wraps it.
+    pub message_size_max: usize,
+    /// Whether the empty handler answers.
+    pub bench: bool,
+    /// What one HTTP/2 connection may do.
+    pub limits: Limits,
+}
+
+impl Settings {
+    /// What a node's configuration means for its sessions.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let size = config.limits.request_bytes_max + REQUEST_OVERHEAD_BYTES;
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let limits = Limits {
+            streams_max: config.limits.streams_max,
+            ping_interval_min: ms(config.connections.keepalive_min_time),
+            keepalive_interval: ms(config.connections.keepalive_interval),
+            keepalive_timeout: ms(config.connections.keepalive_timeout),
+            ..Limits::default()
+        };
+        Self {
+            message_size_max: usize::try_from(size).expect("usize is 64 bits"),
+            bench: config.connections.bench_method,
+            limits,
+        }
+    }
+}
+
+/// How far a call has come.
+#[derive(Debug)]
+enum Phase {
+    /// Its message is still coming in.
+    Body(Method),
+    /// A plain request; its body, if any, is dropped.
+    Plain(Plain),
+    /// `/health`: its read is under way.
+    Health,
+    /// The shard has it, or its answer lies ready.
+    Waiting,
+}
+
+/// One call between its headers and its answer.
+#[derive(Debug)]
+pub(crate) struct Call {
+    phase: Phase,
+    /// Bytes of a message that came in pieces; empty for one that came whole.
+    partial: Vec<u8>,
+    compressed: bool,
+    /// When the client has given up.
+    pub(crate) deadline: Option<Tick>,
+}
+
+impl Call {
+    /// Whether the answer is a health page.
+    pub(crate) fn is_health(&self) -> bool {
+        matches!(self.phase, Phase::Health)
+    }
+}
+
+/// What a call is answered at once, without a shard.
+#[derive(Debug)]
+pub(crate) enum Immediate {
+    /// It ends with this status.
+    End(Status),
+    /// It ends well with this message, its prefix included.
+    Message(Vec<u8>),
+    /// A message of a stream that stays open.
+    Stream(Vec<u8>),
+    /// It is no gRPC: this HTTP status, and the same said in gRPC's terms.
+    Abort(u16, Status),
+    /// A plain request.
+    Plain(Plain),
+}
+
+/// One routing decision, kept while a client repeats its headers.
+#[derive(Debug, Clone)]
+pub(crate) struct Route {
+    head: u64,
+    decision: Decision,
+    compressed: bool,
+    timeout_ms: Option<u64>,
+}
+
+/// What a request's headers lead to.
+#[derive(Debug, Clone)]
+enum Decision {
+    /// One of our calls.
+    Call(Method),
+    /// No call: it ends like this.
+    Refuse(Status),
+    /// No gRPC at all: an HTTP status and gRPC's words for it.
+    Abort(u16, Status),
+    /// A plain request.
+    Plain(Plain),
+}
+
+/// A connection's calls on their way to the shard, for the length of one receive.
+pub(crate) struct Dispatch<'a, S> {
+    pub(crate) sink: &'a mut S,
+    pub(crate) settings: &'a Settings,
+    pub(crate) now: Tick,
+    pub(crate) route: &'a mut Option<Route>,
+    /// Answers that are ready already.
+    pub(crate) immediate: &'a mut Vec<(StreamId, Immediate)>,
+    /// Request bytes taken over, to be told to the connection's windows.
+    pub(crate) consumed: &'a mut Vec<(StreamId, usize)>,
+}
+
+impl<S: Sink> Dispatch<'_, S> {
+    fn route(&mut self, head: &Head) -> Route {
+        if let Some(route) = self.route.as_ref().filter(|route| route.head == head.id()) {
+            return route.clone();
+        }
+        let route = Route {
+            head: head.id(),
+            decision: decide(head, self.settings),
+            compressed: head.get(b"grpc-encoding").is_some_and(|name| name != b"identity"),
+            timeout_ms: head.grpc_timeout().and_then(timeout_ms),
+        };
+        *self.route = Some(route.clone());
+        route
+    }
+
+    /// A message is whole.
+    fn dispatch(&mut self, stream: StreamId, method: Method, message: &[u8]) {
+        let request = match method {
+            Method::Put => kv::put(message),
+            Method::Range => kv::range(message),
+            Method::DeleteRange => kv::delete_range(message),
+            Method::Status => Ok(Request::Status),
+            Method::MemberList => kv::member_list(message),
+            Method::Alarm => kv::alarm(message),
+            Method::HealthCheck | Method::HealthWatch => {
+                self.immediate.push((stream, health(message, method == Method::HealthWatch)));
+                return;
+            }
+            Method::BenchEmpty => {
+                let answer = kv::put(message)
+                    .map_or_else(Immediate::End, |_| Immediate::Message([0; PREFIX_SIZE].to_vec()));
+                self.immediate.push((stream, answer));
+                return;
+            }
+        };
+        match request {
+            Ok(request) => self.sink.submit(stream.0, request),
+            Err(status) => self.immediate.push((stream, Immediate::End(status))),
+        }
+    }
+
+    /// A piece of a call's message has come; `true` if the call goes no further.
+    fn take(&mut self, stream: StreamId, call: &mut Call, data: &[u8], end: bool) {
+        let method = match &call.phase {
+            Phase::Body(method) => *method,
+            Phase::Plain(plain) if end => {
+                self.immediate.push((stream, Immediate::Plain(plain.clone())));
+                call.phase = Phase::Health;
+                return;
+            }
+            Phase::Plain(_) | Phase::Health | Phase::Waiting => {
+                self.consumed.push((stream, data.len()));
+                return;
+            }
+        };
+        if call.partial.is_empty()
+            && end
+            && let Whole::Message(message) = whole(data, self.settings, call.compressed)
+        {
+            call.phase = Phase::Waiting;
+            return self.dispatch(stream, method, message);
+        }
+        call.partial.extend_from_slice(data);
+        if !end {
+            self.consumed.push((stream, data.len()));
+        }
+        match whole(&call.partial, self.settings, call.compressed) {
+            Whole::Message(message) if end => {
+                self.dispatch(stream, method, message);
+            }
+            Whole::Message(_) | Whole::Short if !end => return,
+            Whole::Message(_) | Whole::Short => {
+                let text = "grpc: the request ended before its message was whole";
+                let status = Status::fixed(Code::Internal, text);
+                self.immediate.push((stream, Immediate::End(status)));
+            }
+            Whole::Wrong(status) => self.immediate.push((stream, Immediate::End(status))),
+        }
+        call.phase = Phase::Waiting;
+        call.partial = Vec::new();
+    }
+}
+
+/// What a call's bytes so far are.
+enum Whole<'a> {
+    /// Exactly one message.
+    Message(&'a [u8]),
+    /// Less than one.
+    Short,
+    /// Nothing that can become one.
+    Wrong(Status),
+}
+
+fn whole<'a>(bytes: &'a [u8], settings: &Settings, encoded: bool) -> Whole<'a> {
+    let Some((&[flag, a, b, c, d], rest)) = bytes.split_first_chunk::<PREFIX_SIZE>() else {
+        return Whole::Short;
+    };
+    let len = u32::from_be_bytes([a, b, c, d]);
+    let len = usize::try_from(len).expect("usize is 64 bits");
+    if flag == 1 {
+        return Whole::Wrong(compressed(encoded));
+    }
+    if flag != 0 {
+        let text = format!("grpc: received unexpected payload format {flag}");
+        return Whole::Wrong(Status::made(Code::Internal, text));
+    }
+    if len > settings.message_size_max {
+        let max = settings.message_size_max;
+        let text = format!("grpc: received message larger than max ({len} vs. {max})");
+        return Whole::Wrong(Status::made(Code::ResourceExhausted, text));
+    }
+    match rest.len().cmp(&len) {
+        std::cmp::Ordering::Less => Whole::Short,
+        std::cmp::Ordering::Equal => Whole::Message(rest),
+        std::cmp::Ordering::Greater => Whole::Wrong(Status::fixed(
+            Code::Internal,
+            "grpc: more than one message came for a call that takes one",
+        )),
+    }
+}
+
+/// No compression is built in; grpc-go's two texts for a message that has some.
+fn compressed(encoded: bool) -> Status {
+    if encoded {
+        Status::fixed(Code::Unimplemented, "grpc: Decompressor is not installed for grpc-encoding")
+    } else {
+        Status::fixed(Code::Internal, "grpc: compressed flag set with identity or empty encoding")
+    }
+}
+
+/// What grpc-go would do with a request's headers, and the plain pages it has no part in.
+fn decide(head: &Head, settings: &Settings) -> Decision {
+    let kind = head.content_type().unwrap_or_default();
+    if !is_grpc(kind) {
+        if matches!(head.path(), b"/health" | b"/version") || head.path().starts_with(b"/health?") {
+            return Decision::Plain(plain::request(head.method(), head.path()));
+        }
+        let kind = String::from_utf8_lossy(kind);
+        let text = format!("invalid gRPC request content-type \"{kind}\"");
+        return Decision::Abort(415, Status::made(Code::InvalidArgument, text));
+    }
+    if head.method() != b"POST" {
+        let method = String::from_utf8_lossy(head.method());
+        let text = format!(
+            "http2Server.operateHeaders parsed a :method field: {method} which should be POST"
+        );
+        return Decision::Abort(405, Status::made(Code::Internal, text));
+    }
+    match method::route(head.path(), settings.bench) {
+        Ok(method) => Decision::Call(method),
+        Err(status) => Decision::Refuse(status),
+    }
+}
+
+/// Whether a content type is gRPC's, with or without a codec's name.
+fn is_grpc(kind: &[u8]) -> bool {
+    kind.strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// Milliseconds of a `grpc-timeout`, rounded up; none if it is not one.
+///
+/// # Source
+/// gRPC over HTTP/2, `Timeout`: at most eight digits and a unit.
+fn timeout_ms(text: &[u8]) -> Option<u64> {
+    let (unit, digits) = text.split_last()?;
+    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let count = digits.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
+    match unit {
+        b'H' => Some(count * 3_600_000),
+        b'M' => Some(count * 60_000),
+        b'S' => Some(count * 1_000),
+        b'm' => Some(count),
+        b'u' => Some(count.div_ceil(1_000)),
+        b'n' => Some(count.div_ceil(1_000_000)),
+        _ => None,
+    }
+}
+
+impl<S: Sink> Calls for Dispatch<'_, S> {
+    type Call = Call;
+
+    fn on_head(&mut self, stream: StreamId, head: &Head, end: bool) -> Call {
+        let route = self.route(head);
+        let deadline = route.timeout_ms.map(|ms| Tick(self.now.0.saturating_add(ms)));
+        let phase = match route.decision {
+            Decision::Call(_) if route.timeout_ms == Some(0) => {
+                let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
+                self.immediate.push((stream, Immediate::End(status)));
+                Phase::Waiting
+            }
+            Decision::Call(method) => Phase::Body(method),
+            Decision::Refuse(status) => {
+                self.immediate.push((stream, Immediate::End(status)));
+                Phase::Waiting
+            }
+            Decision::Abort(code, status) => {
+                self.immediate.push((stream, Immediate::Abort(code, status)));
+                Phase::Waiting
+            }
+            Decision::Plain(plain) => Phase::Plain(plain),
+        };
+        let mut call = Call { phase, partial: Vec::new(), compressed: route.compressed, deadline };
+        if end {
+            self.take(stream, &mut call, &[], true);
+        }
+        call
+    }
+
+    fn on_data(&mut self, stream: StreamId, call: &mut Call, data: &[u8], end: bool) {
+        self.take(stream, call, data, end);
+    }
+
+    fn on_trailers(&mut self, stream: StreamId, call: &mut Call, _trailers: &Head) {
+        self.take(stream, call, &[], true);
+    }
+
+    fn on_reset(&mut self, _stream: StreamId, _call: Call, _code: ErrorCode) {}
+}
+
+/// The answer of `grpc.health.v1.Health` (spec §1.11): the server as a whole serves, and no service
+/// is known by another name.
+fn health(message: &[u8], watch: bool) -> Immediate {
+    use crate::api::proto::health::HealthCheckRequest;
+    use crate::api::proto::health::HealthCheckResponse;
+    use crate::api::proto::health::health_check_response::ServingStatus;
+    use prost::Message;
+    let Ok(request) = HealthCheckRequest::decode(message) else {
+        return Immediate::End(status::MALFORMED);
+    };
+    let serving = match (request.service.as_str(), watch) {
+        ("", _) => ServingStatus::Serving,
+        (_, true) => ServingStatus::ServiceUnknown,
+        (_, false) => {
+            return Immediate::End(Status::fixed(Code::NotFound, "unknown service"));
+        }
+    };
+    let mut out = vec![0; PREFIX_SIZE];
+    let response = HealthCheckResponse { status: serving.into() };
+    response.encode(&mut out).expect("a vector takes every message");
+    set_prefix(&mut out);
+    if watch { Immediate::Stream(out) } else { Immediate::Message(out) }
+}
+
+/// Writes the prefix over the first bytes of `message`, which were left for it.
+pub(crate) fn set_prefix(message: &mut [u8]) {
+    let len = u32::try_from(message.len() - PREFIX_SIZE).expect("an answer is below 4 GiB");
+    message[0] = 0;
+    message[1..PREFIX_SIZE].copy_from_slice(&len.to_be_bytes());
+}

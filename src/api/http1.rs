@@ -1,0 +1,224 @@
+//! HTTP/1.1 on the client port, as far as it goes now: `/health` and `/version`.
+//!
+//! A request at a time; pipelined ones wait. Bodies are read and dropped.
+
+use crate::api::plain;
+use crate::api::plain::Page;
+use crate::api::plain::Plain;
+
+/// Largest request head, in bytes; Go's server has 1 MiB, and nothing we serve needs a sixteenth.
+const HEAD_SIZE_MAX: usize = 64 << 10;
+/// Largest body that is read to be dropped, in bytes; beyond it the connection closes.
+const BODY_SIZE_MAX: u64 = 4 << 20;
+/// Most header fields of one request.
+const FIELDS_MAX: usize = 100;
+
+/// One HTTP/1.1 connection.
+#[derive(Debug, Default)]
+pub(crate) struct Http1 {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    /// Body bytes still to be dropped before the next head.
+    body_left: u64,
+    /// A request waits for the shard's answer.
+    waiting: bool,
+    /// Whether the connection closes after the answer that is being made.
+    last: bool,
+    closed: bool,
+}
+
+/// A request's head as far as it matters here.
+struct Request {
+    head_len: usize,
+    plain: Plain,
+    body: u64,
+    last: bool,
+}
+
+impl Http1 {
+    /// Takes in bytes; the request that now needs the shard, if one does.
+    pub(crate) fn receive(&mut self, bytes: &[u8]) -> Option<Plain> {
+        if self.waiting && self.input.len() > HEAD_SIZE_MAX {
+            // A client that goes on sending without reading its answer.
+            self.last = true;
+            return None;
+        }
+        if !self.closed && !self.last {
+            self.input.extend_from_slice(bytes);
+        }
+        self.next()
+    }
+
+    /// The next request that needs the shard, those that need none being answered on the way.
+    fn next(&mut self) -> Option<Plain> {
+        while !self.waiting && !self.closed {
+            let dropped = usize::try_from(self.body_left).unwrap_or(usize::MAX);
+            let dropped = dropped.min(self.input.len());
+            self.input.drain(..dropped);
+            self.body_left -= u64::try_from(dropped).expect("usize is 64 bits");
+            if self.body_left > 0 || self.input.is_empty() {
+                return None;
+            }
+            match parse(&self.input) {
+                Ok(None) if self.input.len() > HEAD_SIZE_MAX => {
+                    self.fail(431, "Request Header Fields Too Large");
+                }
+                Ok(None) => return None,
+                Ok(Some(request)) => {
+                    self.input.drain(..request.head_len);
+                    self.body_left = request.body;
+                    self.last |= request.last;
+                    match request.plain {
+                        Plain::Page(page) => self.answer(&page),
+                        Plain::Health { .. } => {
+                            self.waiting = true;
+                            return Some(request.plain);
+                        }
+                    }
+                }
+                Err(()) => self.fail(400, "Bad Request"),
+            }
+        }
+        None
+    }
+
+    /// The shard's answer has become a page; the next request that needs the shard, if one waits.
+    pub(crate) fn reply(&mut self, page: &Page) -> Option<Plain> {
+        if !self.waiting {
+            return None;
+        }
+        self.waiting = false;
+        self.answer(page);
+        self.next()
+    }
+
+    fn fail(&mut self, code: u16, text: &str) {
+        self.last = true;
+        self.answer(&Page::text(code, &format!("{code} {text}")));
+    }
+
+    fn answer(&mut self, page: &Page) {
+        let head = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\n",
+            page.code,
+            plain::reason(page.code),
+            page.content_type,
+            page.body.len()
+        );
+        self.output.extend_from_slice(head.as_bytes());
+        for (name, value) in &page.fields {
+            self.output.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
+        }
+        if self.last {
+            self.output.extend_from_slice(b"Connection: close\r\n");
+            self.closed = true;
+            self.input.clear();
+        }
+        self.output.extend_from_slice(b"\r\n");
+        self.output.extend_from_slice(page.body.as_bytes());
+    }
+
+    pub(crate) fn output(&self) -> &[u8] {
+        &self.output
+    }
+
+    pub(crate) fn sent(&mut self, n: usize) {
+        self.output.drain(..n);
+    }
+
+    /// Nothing more comes: the socket may close once the output is empty.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// No further request is read.
+    pub(crate) fn shutdown(&mut self) {
+        self.last = true;
+        self.closed = !self.waiting;
+    }
+}
+
+fn parse(input: &[u8]) -> Result<Option<Request>, ()> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
+    let mut head = httparse::Request::new(&mut fields);
+    let head_len = match head.parse(input) {
+        Ok(httparse::Status::Complete(len)) => len,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(_) => return Err(()),
+    };
+    let field = |name: &str| {
+        head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|f| f.value)
+    };
+    let body = match field("content-length").map(str::from_utf8) {
+        None => 0,
+        Some(Ok(text)) => text.trim().parse::<u64>().map_err(drop)?,
+        Some(Err(_)) => return Err(()),
+    };
+    let connection = field("connection").unwrap_or_default().to_ascii_lowercase();
+    let last = body > BODY_SIZE_MAX
+        || field("transfer-encoding").is_some()
+        || connection == b"close"
+        || (head.version == Some(0) && connection != b"keep-alive");
+    let plain = plain::request(
+        head.method.unwrap_or_default().as_bytes(),
+        head.path.unwrap_or_default().as_bytes(),
+    );
+    Ok(Some(Request { head_len, plain, body, last }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn talk(http: &mut Http1, bytes: &[u8]) -> (Option<Plain>, String) {
+        let plain = http.receive(bytes);
+        let out = String::from_utf8(http.output().to_vec()).expect("what we say is text");
+        http.sent(out.len());
+        (plain, out)
+    }
+
+    #[test]
+    fn version_is_answered_at_once_and_the_connection_stays() {
+        let mut http = Http1::default();
+        let (plain, out) = talk(&mut http, b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(plain.is_none());
+        assert!(out.starts_with("HTTP/1.1 200 OK\r\n"), "{out}");
+        assert!(!http.is_closed());
+    }
+
+    #[test]
+    fn health_waits_for_the_shard_and_pipelined_requests_wait_for_it() {
+        let mut http = Http1::default();
+        let two = b"GET /health HTTP/1.1\r\n\r\nGET /nope HTTP/1.1\r\n\r\n";
+        let (plain, out) = talk(&mut http, two);
+        assert_eq!(plain, Some(Plain::Health { serializable: false }));
+        assert!(out.is_empty());
+        assert_eq!(http.reply(&Page::text(200, "yes")), None);
+        let out = String::from_utf8(http.output().to_vec()).expect("text");
+        assert!(out.contains("yes") && out.contains("404 page not found"), "{out}");
+    }
+
+    #[test]
+    fn nonsense_is_a_bad_request_and_the_end() {
+        let mut http = Http1::default();
+        let (_, out) = talk(&mut http, b"\x16\x03\x01 not http\r\n\r\n");
+        assert!(out.starts_with("HTTP/1.1 400"), "{out}");
+        assert!(http.is_closed());
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic_or_grow(
+            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..64), 0..40)
+        ) {
+            let mut http = Http1::default();
+            for piece in pieces {
+                if http.receive(&piece).is_some() {
+                    http.reply(&Page::text(200, "ok"));
+                }
+                prop_assert!(http.input.len() <= HEAD_SIZE_MAX + 64);
+            }
+        }
+    }
+}

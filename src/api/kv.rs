@@ -1,0 +1,239 @@
+//! The KV calls: protobuf to commands and queries, rows to protobuf, without a tree in between.
+
+use crate::api::status;
+use crate::api::status::Code;
+use crate::api::status::Status;
+use crate::api::wire;
+use crate::api::wire::Fields;
+use crate::api::wire::Malformed;
+use crate::mvcc::KeyRange;
+use crate::mvcc::KeyValue;
+use crate::mvcc::RangeQuery;
+use crate::mvcc::Refusal;
+use crate::mvcc::Row;
+use crate::mvcc::SortOrder;
+use crate::mvcc::SortTarget;
+use crate::mvcc::Summary;
+use crate::shard::command::Command;
+use crate::shard::request::Header;
+use crate::shard::request::Range;
+use crate::shard::request::Request;
+
+/// Why a request's bytes did not become a [`Request`].
+fn malformed(_: Malformed) -> Status {
+    status::MALFORMED
+}
+
+/// A `PutRequest` as a change.
+///
+/// # Errors
+/// etcd's, in etcd's order (`server/etcdserver/api/v3rpc/key.go`, `checkPutRequest`).
+pub(crate) fn put(message: &[u8]) -> Result<Request, Status> {
+    let (command, key, value, lease, keeps) = put_fields(message).map_err(malformed)?;
+    if key.is_empty() {
+        return Err(Status::from(&Refusal::EmptyKey));
+    }
+    if keeps.0 && !value.is_empty() {
+        return Err(Status::from(&Refusal::ValueProvided));
+    }
+    if keeps.1 && lease != 0 {
+        return Err(Status::from(&Refusal::LeaseProvided));
+    }
+    Ok(Request::Write(command.encode()))
+}
+
+/// A put's command beside the fields that are checked: key, value, lease, and which are kept.
+type PutFields<'a> = (Command<'a>, &'a [u8], &'a [u8], i64, (bool, bool));
+
+fn put_fields(message: &[u8]) -> Result<PutFields<'_>, Malformed> {
+    let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
+    let (mut lease, mut prev_kv, mut ignore_value, mut ignore_lease) = (0, false, false, false);
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next()? {
+        match number {
+            1 => key = field.bytes()?,
+            2 => value = field.bytes()?,
+            3 => lease = field.int64()?,
+            4 => prev_kv = field.bool()?,
+            5 => ignore_value = field.bool()?,
+            6 => ignore_lease = field.bool()?,
+            _ => {}
+        }
+    }
+    let command = Command::Put { key, value, lease, prev_kv, ignore_value, ignore_lease };
+    Ok((command, key, value, lease, (ignore_value, ignore_lease)))
+}
+
+/// A `DeleteRangeRequest` as a change.
+///
+/// # Errors
+/// Without a key, and for bytes that are no message.
+pub(crate) fn delete_range(message: &[u8]) -> Result<Request, Status> {
+    let read = || -> Result<_, Malformed> {
+        let (mut key, mut range_end): (&[u8], &[u8]) = (&[], &[]);
+        let mut prev_kv = false;
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => key = field.bytes()?,
+                2 => range_end = field.bytes()?,
+                3 => prev_kv = field.bool()?,
+                _ => {}
+            }
+        }
+        Ok((key, range_end, prev_kv))
+    };
+    let (key, range_end, prev_kv) = read().map_err(malformed)?;
+    if key.is_empty() {
+        return Err(Status::from(&Refusal::EmptyKey));
+    }
+    Ok(Request::Write(Command::DeleteRange { key, range_end, prev_kv }.encode()))
+}
+
+/// A `RangeRequest` as a read.
+///
+/// # Errors
+/// Without a key, for a sort order or target that is none, and for bytes that are no message.
+pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
+    let read = || -> Result<_, Malformed> {
+        let (mut key, mut range_end): (&[u8], &[u8]) = (&[], &[]);
+        let (mut order, mut target, mut serializable) = (0, 0, false);
+        let mut query = RangeQuery::new(KeyRange::One(&[]));
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => key = field.bytes()?,
+                2 => range_end = field.bytes()?,
+                3 => query.limit = field.int64()?,
+                4 => query.revision = field.int64()?,
+                5 => order = field.int32()?,
+                6 => target = field.int32()?,
+                7 => serializable = field.bool()?,
+                8 => query.keys_only = field.bool()?,
+                9 => query.count_only = field.bool()?,
+                10 => query.min_mod_revision = field.int64()?,
+                11 => query.max_mod_revision = field.int64()?,
+                12 => query.min_create_revision = field.int64()?,
+                13 => query.max_create_revision = field.int64()?,
+                _ => {}
+            }
+        }
+        Ok((key, range_end, order, target, serializable, query))
+    };
+    let (key, range_end, order, target, serializable, mut query) = read().map_err(malformed)?;
+    if key.is_empty() {
+        return Err(Status::from(&Refusal::EmptyKey));
+    }
+    query.order = SortOrder::try_from(order).map_err(|refusal| Status::from(&refusal))?;
+    query.target = SortTarget::try_from(target).map_err(|refusal| Status::from(&refusal))?;
+    Ok(Request::Range(Range::new(key, range_end, &query, serializable)))
+}
+
+/// A `MemberListRequest`.
+///
+/// # Errors
+/// For bytes that are no message.
+pub(crate) fn member_list(message: &[u8]) -> Result<Request, Status> {
+    let mut linearizable = false;
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next().map_err(malformed)? {
+        if number == 1 {
+            linearizable = field.bool().map_err(malformed)?;
+        }
+    }
+    Ok(Request::MemberList { linearizable })
+}
+
+/// An `AlarmRequest` that asks which alarms there are.
+///
+/// # Errors
+/// `Unimplemented` for raising and clearing one, and for bytes that are no message.
+pub(crate) fn alarm(message: &[u8]) -> Result<Request, Status> {
+    let mut action = 0;
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next().map_err(malformed)? {
+        if number == 1 {
+            action = field.int32().map_err(malformed)?;
+        }
+    }
+    if action == 0 {
+        return Ok(Request::Alarms);
+    }
+    let text = "etcdserverpb.Maintenance/Alarm is built into ringd only as GET yet";
+    Err(Status::fixed(Code::Unimplemented, text))
+}
+
+/// Appends a `ResponseHeader` as field 1.
+pub(crate) fn write_header(out: &mut Vec<u8>, header: &Header) {
+    let revision = header.revision.0.cast_unsigned();
+    let len = wire::uint_field_len(1, header.cluster.0)
+        + wire::uint_field_len(2, header.member.0)
+        + wire::uint_field_len(3, revision)
+        + wire::uint_field_len(4, header.term.0);
+    wire::put_message_head(out, 1, len);
+    wire::put_uint_field(out, 1, header.cluster.0);
+    wire::put_uint_field(out, 2, header.member.0);
+    wire::put_uint_field(out, 3, revision);
+    wire::put_uint_field(out, 4, header.term.0);
+}
+
+/// A key and what it holds, as `mvccpb.KeyValue` has it.
+struct Pair<'a> {
+    key: &'a [u8],
+    create_revision: u64,
+    mod_revision: u64,
+    version: u64,
+    value: &'a [u8],
+    lease: u64,
+}
+
+impl Pair<'_> {
+    /// Appends it as a message field.
+    fn write(&self, out: &mut Vec<u8>, number: u32) {
+        let len = wire::bytes_field_len(1, self.key)
+            + wire::uint_field_len(2, self.create_revision)
+            + wire::uint_field_len(3, self.mod_revision)
+            + wire::uint_field_len(4, self.version)
+            + wire::bytes_field_len(5, self.value)
+            + wire::uint_field_len(6, self.lease);
+        wire::put_message_head(out, number, len);
+        wire::put_bytes_field(out, 1, self.key);
+        wire::put_uint_field(out, 2, self.create_revision);
+        wire::put_uint_field(out, 3, self.mod_revision);
+        wire::put_uint_field(out, 4, self.version);
+        wire::put_bytes_field(out, 5, self.value);
+        wire::put_uint_field(out, 6, self.lease);
+    }
+}
+
+/// Appends a pair that an answer owns.
+pub(crate) fn write_key_value(out: &mut Vec<u8>, number: u32, pair: &KeyValue) {
+    let pair = Pair {
+        key: &pair.key,
+        create_revision: pair.create_revision.0.cast_unsigned(),
+        mod_revision: pair.mod_revision.0.cast_unsigned(),
+        version: pair.version.cast_unsigned(),
+        value: &pair.value,
+        lease: pair.lease.0.cast_unsigned(),
+    };
+    pair.write(out, number);
+}
+
+/// Appends one row of a `RangeResponse` from where it lies in the keyspace.
+pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>) {
+    let pair = Pair {
+        key: row.key,
+        create_revision: row.create_revision.0.cast_unsigned(),
+        mod_revision: row.location.main.0.cast_unsigned(),
+        version: row.version.cast_unsigned(),
+        value: row.value,
+        lease: row.lease.0.cast_unsigned(),
+    };
+    pair.write(out, 2);
+}
+
+/// Appends what a `RangeResponse` says beside its header and rows.
+pub(crate) fn write_summary(out: &mut Vec<u8>, summary: &Summary) {
+    wire::put_uint_field(out, 3, u64::from(summary.more));
+    wire::put_uint_field(out, 4, summary.count.cast_unsigned());
+}

@@ -1,0 +1,94 @@
+//! Which call a path names.
+
+use crate::api::proto::SERVICES;
+use crate::api::status::Code;
+use crate::api::status::Status;
+
+/// A call this build answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    /// `etcdserverpb.KV/Range`.
+    Range,
+    /// `etcdserverpb.KV/Put`.
+    Put,
+    /// `etcdserverpb.KV/DeleteRange`.
+    DeleteRange,
+    /// `etcdserverpb.Maintenance/Status`.
+    Status,
+    /// `etcdserverpb.Cluster/MemberList`.
+    MemberList,
+    /// `etcdserverpb.Maintenance/Alarm`, as far as it only asks.
+    Alarm,
+    /// `grpc.health.v1.Health/Check`.
+    HealthCheck,
+    /// `grpc.health.v1.Health/Watch`.
+    HealthWatch,
+    /// The empty handler that `--bench-method` opens: decodes a put, stores nothing.
+    BenchEmpty,
+}
+
+/// The calls this build answers beside the hot ones, by service and method.
+const BUILT: &[(&str, &str, Method)] = &[
+    ("etcdserverpb.KV", "DeleteRange", Method::DeleteRange),
+    ("etcdserverpb.Maintenance", "Status", Method::Status),
+    ("etcdserverpb.Maintenance", "Alarm", Method::Alarm),
+    ("etcdserverpb.Cluster", "MemberList", Method::MemberList),
+    ("grpc.health.v1.Health", "Check", Method::HealthCheck),
+    ("grpc.health.v1.Health", "Watch", Method::HealthWatch),
+];
+
+/// The path of the empty handler.
+const BENCH_PATH: &[u8] = b"/ringd.Bench/Empty";
+
+/// The call that `path` names, or why there is none.
+///
+/// # Errors
+/// `Unimplemented`: with grpc-go's texts for what no etcd has, with our own for what etcd has and
+/// this build has not yet.
+pub(crate) fn route(path: &[u8], bench: bool) -> Result<Method, Status> {
+    match path {
+        b"/etcdserverpb.KV/Put" => return Ok(Method::Put),
+        b"/etcdserverpb.KV/Range" => return Ok(Method::Range),
+        BENCH_PATH if bench => return Ok(Method::BenchEmpty),
+        _ => {}
+    }
+    let text = String::from_utf8_lossy(path);
+    let Some((service, method)) = text.strip_prefix('/').and_then(|rest| rest.rsplit_once('/'))
+    else {
+        return Err(refusal(format!("malformed method name: \"{text}\"")));
+    };
+    if let Some((_, _, built)) = BUILT.iter().find(|(s, m, _)| (*s, *m) == (service, method)) {
+        return Ok(*built);
+    }
+    let Some((_, methods)) = SERVICES.iter().find(|(name, _)| *name == service) else {
+        return Err(refusal(format!("unknown service {service}")));
+    };
+    if methods.contains(&method) {
+        return Err(refusal(format!("{service}/{method} is not built into ringd yet")));
+    }
+    Err(refusal(format!("unknown method {method} for service {service}")))
+}
+
+fn refusal(message: String) -> Status {
+    Status::made(Code::Unimplemented, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_a_call_or_says_why_not() {
+        assert_eq!(route(b"/etcdserverpb.KV/Put", false), Ok(Method::Put));
+        assert_eq!(route(b"/etcdserverpb.Maintenance/Status", false), Ok(Method::Status));
+        let text = |path: &[u8]| route(path, false).map_err(|status| status.message.into_owned());
+        assert_eq!(text(b"/a.B/C"), Err("unknown service a.B".into()));
+        assert_eq!(
+            text(b"/etcdserverpb.KV/Nope"),
+            Err("unknown method Nope for service etcdserverpb.KV".into())
+        );
+        assert_eq!(text(b"/x"), Err("malformed method name: \"/x\"".into()));
+        assert_eq!(text(BENCH_PATH), Err("unknown service ringd.Bench".into()));
+        assert_eq!(route(BENCH_PATH, true), Ok(Method::BenchEmpty));
+    }
+}

@@ -1,0 +1,96 @@
+//! What the client port serves that is not gRPC, whichever HTTP it came by (spec §3.2).
+
+use crate::api::status::Status;
+use crate::config::CLUSTER_VERSION;
+use crate::config::ETCD_VERSION;
+
+/// A request outside gRPC: answered, or waiting for a read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Plain {
+    /// Answered.
+    Page(Page),
+    /// `/health`: answered once a read of the keyspace has gone through.
+    Health {
+        /// Whether the read may be local.
+        serializable: bool,
+    },
+}
+
+/// A whole plain answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Page {
+    /// HTTP's status.
+    pub(crate) code: u16,
+    /// Value of `Content-Type`.
+    pub(crate) content_type: &'static str,
+    /// Further header fields.
+    pub(crate) fields: Vec<(&'static str, &'static str)>,
+    /// What it says.
+    pub(crate) body: String,
+}
+
+impl Page {
+    /// A line of plain text, as Go's `http.Error` writes one.
+    pub(crate) fn text(code: u16, line: &str) -> Self {
+        Self {
+            code,
+            content_type: "text/plain; charset=utf-8",
+            fields: vec![("X-Content-Type-Options", "nosniff")],
+            body: format!("{line}\n"),
+        }
+    }
+
+    fn json(code: u16, body: String) -> Self {
+        Self { code, content_type: "application/json", fields: Vec::new(), body }
+    }
+}
+
+/// What `method` and `target` (path and query) ask for.
+pub(crate) fn request(method: &[u8], target: &[u8]) -> Plain {
+    let text = String::from_utf8_lossy(target);
+    let (path, query) = text.split_once('?').unwrap_or((&text, ""));
+    match path {
+        "/health" | "/version" if method != b"GET" => {
+            let mut page = Page::text(405, "Method Not Allowed");
+            page.fields.push(("Allow", "GET"));
+            Plain::Page(page)
+        }
+        "/health" => {
+            let serializable = query.split('&').any(|pair| pair == "serializable=true");
+            Plain::Health { serializable }
+        }
+        "/version" => {
+            let body = format!(
+                r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{CLUSTER_VERSION}","storage":"{CLUSTER_VERSION}"}}"#
+            );
+            Plain::Page(Page::json(200, body))
+        }
+        _ => Plain::Page(Page::text(404, "404 page not found")),
+    }
+}
+
+/// The page that says whether the read behind `/health` went through.
+pub(crate) fn health(result: Result<(), &Status>) -> Page {
+    match result {
+        Ok(()) => Page::json(200, r#"{"health":"true","reason":""}"#.into()),
+        Err(status) => {
+            let reason = format!("RANGE ERROR:{}", status.message);
+            let reason = serde_json::Value::String(reason);
+            Page::json(503, format!(r#"{{"health":"false","reason":{reason}}}"#))
+        }
+    }
+}
+
+/// HTTP's words for a status of ours.
+pub(crate) fn reason(code: u16) -> &'static str {
+    match code {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        415 => "Unsupported Media Type",
+        431 => "Request Header Fields Too Large",
+        503 => "Service Unavailable",
+        _ => "",
+    }
+}

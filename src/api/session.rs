@@ -1,0 +1,311 @@
+//! One client's connection, whichever HTTP it speaks: bytes in, requests out, answers in, bytes out.
+
+use crate::api::answer;
+use crate::api::answer::HEAD;
+use crate::api::answer::TRAILERS_OK;
+use crate::api::call::Call;
+use crate::api::call::Dispatch;
+use crate::api::call::Immediate;
+use crate::api::call::Route;
+use crate::api::call::Settings;
+use crate::api::call::Sink;
+use crate::api::http1::Http1;
+use crate::api::plain;
+use crate::api::plain::Page;
+use crate::api::plain::Plain;
+use crate::api::status::Code;
+use crate::api::status::Status;
+use crate::http2::Connection;
+use crate::http2::PREFACE;
+use crate::http2::StreamId;
+use crate::http2::hpack;
+use crate::mvcc::KeyRange;
+use crate::mvcc::RangeQuery;
+use crate::shard::request::Range;
+use crate::shard::request::Request;
+use crate::types::Tick;
+use std::rc::Rc;
+
+/// The stream number that an HTTP/1.1 request goes by; there is one at a time.
+const HTTP1_STREAM: u32 = 1;
+
+/// The connection must close once its output is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closing {
+    /// Why, for the log.
+    pub reason: &'static str,
+}
+
+/// One connection as a machine.
+///
+/// The owner feeds [`Self::receive`] and [`Self::tick`], hands answers to [`Self::reply`], and sends
+/// [`Self::output`]. After an `Err` it sends what is left and closes.
+pub struct Session {
+    link: Link,
+    settings: Rc<Settings>,
+    immediate: Vec<(StreamId, Immediate)>,
+    consumed: Vec<(StreamId, usize)>,
+    route: Option<Route>,
+}
+
+/// What the first bytes turned out to be.
+enum Link {
+    /// Too few of them yet.
+    Unknown(Vec<u8>),
+    Http2(Box<Connection<Call>>),
+    Http1(Http1),
+}
+
+impl Session {
+    /// A connection just accepted.
+    #[must_use]
+    pub fn new(settings: &Rc<Settings>) -> Self {
+        Self {
+            link: Link::Unknown(Vec::new()),
+            settings: settings.clone(),
+            immediate: Vec::new(),
+            consumed: Vec::new(),
+            route: None,
+        }
+    }
+
+    /// Takes in what was received, cut anywhere; requests go to `sink` before it returns.
+    ///
+    /// # Errors
+    /// The connection must close once the output is sent.
+    pub fn receive(
+        &mut self,
+        bytes: &[u8],
+        now: Tick,
+        sink: &mut impl Sink,
+    ) -> Result<(), Closing> {
+        match &mut self.link {
+            Link::Http2(_) => self.receive_http2(bytes, now, sink),
+            Link::Http1(http) => {
+                let plain = http.receive(bytes);
+                ask(plain, HTTP1_STREAM, sink);
+                Ok(())
+            }
+            Link::Unknown(first) => {
+                first.extend_from_slice(bytes);
+                let len = first.len().min(PREFACE.len());
+                if first[..len] != PREFACE[..len] {
+                    let first = std::mem::take(first);
+                    self.link = Link::Http1(Http1::default());
+                    return self.receive(&first, now, sink);
+                }
+                if first.len() < PREFACE.len() {
+                    return Ok(());
+                }
+                let first = std::mem::take(first);
+                let connection = Connection::new(self.settings.limits.clone(), now);
+                self.link = Link::Http2(Box::new(connection));
+                self.receive(&first, now, sink)
+            }
+        }
+    }
+
+    fn receive_http2(
+        &mut self,
+        bytes: &[u8],
+        now: Tick,
+        sink: &mut impl Sink,
+    ) -> Result<(), Closing> {
+        let Link::Http2(connection) = &mut self.link else {
+            return Ok(());
+        };
+        let mut dispatch = Dispatch {
+            sink,
+            settings: &self.settings,
+            now,
+            route: &mut self.route,
+            immediate: &mut self.immediate,
+            consumed: &mut self.consumed,
+        };
+        let result = connection.receive(bytes, now, &mut dispatch);
+        for (stream, n) in self.consumed.drain(..) {
+            connection.consumed(stream, n);
+        }
+        for (stream, answer) in self.immediate.drain(..) {
+            immediate(connection, stream, answer, sink);
+        }
+        result.map_err(|closed| Closing { reason: closed.reason })
+    }
+
+    /// Lets time pass: keep-alive, timeouts, calls whose client has given up.
+    ///
+    /// # Errors
+    /// As for [`Self::receive`].
+    pub fn tick(&mut self, now: Tick, sink: &mut impl Sink) -> Result<(), Closing> {
+        let Link::Http2(connection) = &mut self.link else {
+            return Ok(());
+        };
+        for stream in connection.calls_where(|call| call.deadline.is_some_and(|at| at <= now)) {
+            let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
+            end(connection, stream, &status);
+        }
+        let mut dispatch = Dispatch {
+            sink,
+            settings: &self.settings,
+            now,
+            route: &mut self.route,
+            immediate: &mut self.immediate,
+            consumed: &mut self.consumed,
+        };
+        let result = connection.tick(now, &mut dispatch);
+        self.consumed.clear();
+        self.immediate.clear();
+        result.map_err(|closed| Closing { reason: closed.reason })
+    }
+
+    /// Takes the answer to a request: a whole gRPC message, or how the call ends without one.
+    pub fn reply(&mut self, stream: u32, result: Result<&[u8], &Status>, sink: &mut impl Sink) {
+        match &mut self.link {
+            Link::Http2(connection) => {
+                let stream = StreamId(stream);
+                if connection.call_mut(stream).is_some_and(|call| call.is_health()) {
+                    let page = plain::health(result.map(drop));
+                    return show(connection, stream, &page);
+                }
+                match result {
+                    Ok(message) => {
+                        connection.reply_unary(stream, HEAD, message, TRAILERS_OK);
+                    }
+                    Err(status) => end(connection, stream, status),
+                }
+            }
+            Link::Http1(http) => {
+                let next = http.reply(&plain::health(result.map(drop)));
+                ask(next, HTTP1_STREAM, sink);
+            }
+            Link::Unknown(_) => {}
+        }
+    }
+
+    /// Begins a graceful end: no new requests are taken.
+    pub fn shutdown(&mut self, now: Tick) {
+        match &mut self.link {
+            Link::Http2(connection) => connection.shutdown(now),
+            Link::Http1(http) => http.shutdown(),
+            Link::Unknown(_) => {}
+        }
+    }
+
+    /// Whether the socket may close once the output is empty.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        match &self.link {
+            Link::Http2(connection) => connection.is_drained(),
+            Link::Http1(http) => http.is_closed(),
+            Link::Unknown(_) => false,
+        }
+    }
+
+    /// Whether nothing is being asked or answered here.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        match &self.link {
+            Link::Http2(connection) => {
+                connection.streams_open() == 0 && connection.output().is_empty()
+            }
+            Link::Http1(http) => http.output().is_empty(),
+            Link::Unknown(_) => true,
+        }
+    }
+
+    /// So much waits to be sent that nothing should be received until some of it has left.
+    #[must_use]
+    pub fn is_congested(&self) -> bool {
+        match &self.link {
+            Link::Http2(connection) => connection.is_congested(),
+            Link::Http1(http) => http.output().len() > self.settings.limits.output_size_max,
+            Link::Unknown(_) => false,
+        }
+    }
+
+    /// The bytes to send next.
+    #[must_use]
+    pub fn output(&self) -> &[u8] {
+        match &self.link {
+            Link::Http2(connection) => connection.output(),
+            Link::Http1(http) => http.output(),
+            Link::Unknown(_) => &[],
+        }
+    }
+
+    /// `n` bytes of the output are with the kernel.
+    pub fn sent(&mut self, n: usize) {
+        match &mut self.link {
+            Link::Http2(connection) => connection.sent(n),
+            Link::Http1(http) => http.sent(n),
+            Link::Unknown(_) => {}
+        }
+    }
+}
+
+/// Asks the shard what a plain request needs.
+fn ask(plain: Option<Plain>, stream: u32, sink: &mut impl Sink) {
+    if let Some(Plain::Health { serializable }) = plain {
+        sink.submit(stream, health_read(serializable));
+    }
+}
+
+/// etcd's own health question: the first key of all, without its value.
+fn health_read(serializable: bool) -> Request {
+    let mut query = RangeQuery::new(KeyRange::One(b"\0"));
+    query.limit = 1;
+    query.keys_only = true;
+    Request::Range(Range::new(b"\0", b"\0", &query, serializable))
+}
+
+fn immediate(
+    connection: &mut Connection<Call>,
+    stream: StreamId,
+    answer: Immediate,
+    sink: &mut impl Sink,
+) {
+    match answer {
+        Immediate::End(status) => end(connection, stream, &status),
+        Immediate::Message(message) => {
+            connection.reply_unary(stream, HEAD, &message, TRAILERS_OK);
+        }
+        Immediate::Stream(message) => {
+            connection.reply_head(stream, HEAD, false);
+            connection.reply_data(stream, &message, false);
+        }
+        Immediate::Abort(code, status) => {
+            let mut block = status_field(code);
+            hpack::encode_literal(&mut block, b"content-type", b"application/grpc");
+            block.extend_from_slice(&answer::trailers(&status));
+            connection.reply_head(stream, &block, true);
+        }
+        Immediate::Plain(Plain::Page(page)) => show(connection, stream, &page),
+        Immediate::Plain(plain @ Plain::Health { .. }) => ask(Some(plain), stream.0, sink),
+    }
+}
+
+/// Ends a call with a status and no message.
+fn end(connection: &mut Connection<Call>, stream: StreamId, status: &Status) {
+    connection.reply_head(stream, &answer::trailers_only(status), true);
+}
+
+/// Answers a plain request over HTTP/2.
+fn show(connection: &mut Connection<Call>, stream: StreamId, page: &Page) {
+    let mut block = status_field(page.code);
+    hpack::encode_literal(&mut block, b"content-type", page.content_type.as_bytes());
+    for (name, value) in &page.fields {
+        hpack::encode_literal(&mut block, name.to_ascii_lowercase().as_bytes(), value.as_bytes());
+    }
+    connection.reply_head(stream, &block, false);
+    connection.reply_data(stream, page.body.as_bytes(), true);
+}
+
+fn status_field(code: u16) -> Vec<u8> {
+    let mut block = Vec::with_capacity(96);
+    if code == 200 {
+        hpack::encode_indexed(&mut block, 8);
+    } else {
+        hpack::encode_literal(&mut block, b":status", code.to_string().as_bytes());
+    }
+    block
+}

@@ -1,0 +1,153 @@
+//! How a call ends: gRPC's codes, the exact texts clients match on, and their bytes as trailers.
+
+use crate::mvcc::Refusal;
+use crate::shard::request::Failure;
+use crate::shard::request::Unavailable;
+use std::borrow::Cow;
+
+/// gRPC's status codes, by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Code {
+    /// Done.
+    Ok = 0,
+    /// The caller gave up.
+    Canceled = 1,
+    /// No better code; etcd's own for two of its errors.
+    Unknown = 2,
+    /// The request is wrong whatever the state.
+    InvalidArgument = 3,
+    /// The caller's time ran out.
+    DeadlineExceeded = 4,
+    /// The thing asked for is not there.
+    NotFound = 5,
+    /// A limit was met.
+    ResourceExhausted = 8,
+    /// The state does not allow it.
+    FailedPrecondition = 9,
+    /// A revision outside what is kept.
+    OutOfRange = 11,
+    /// Not built.
+    Unimplemented = 12,
+    /// The bytes do not make sense.
+    Internal = 13,
+    /// Try again; the outcome may be unknown.
+    Unavailable = 14,
+}
+
+impl Code {
+    /// The code's number as `grpc-status` carries it.
+    pub(crate) fn digits(self) -> &'static [u8] {
+        match self {
+            Self::Ok => b"0",
+            Self::Canceled => b"1",
+            Self::Unknown => b"2",
+            Self::InvalidArgument => b"3",
+            Self::DeadlineExceeded => b"4",
+            Self::NotFound => b"5",
+            Self::ResourceExhausted => b"8",
+            Self::FailedPrecondition => b"9",
+            Self::OutOfRange => b"11",
+            Self::Unimplemented => b"12",
+            Self::Internal => b"13",
+            Self::Unavailable => b"14",
+        }
+    }
+}
+
+/// The end of a call that did not succeed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Its code.
+    pub code: Code,
+    /// What a person reads and a client compares.
+    pub message: Cow<'static, str>,
+}
+
+impl Status {
+    /// A status with a text known at build time.
+    #[must_use]
+    pub const fn fixed(code: Code, message: &'static str) -> Self {
+        Self { code, message: Cow::Borrowed(message) }
+    }
+
+    /// A status with a text made for the occasion.
+    #[must_use]
+    pub fn made(code: Code, message: String) -> Self {
+        Self { code, message: Cow::Owned(message) }
+    }
+}
+
+/// What grpc-go answers when a request's bytes are no protobuf message.
+pub const MALFORMED: Status = Status::fixed(
+    Code::Internal,
+    "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data",
+);
+
+impl From<&Failure> for Status {
+    fn from(failure: &Failure) -> Self {
+        match failure {
+            Failure::Refused(refusal) => Self::from(refusal),
+            Failure::Unavailable(unavailable) => Self::from(unavailable),
+        }
+    }
+}
+
+impl From<&Refusal> for Status {
+    fn from(refusal: &Refusal) -> Self {
+        let code = match refusal {
+            Refusal::Compacted | Refusal::FutureRevision => Code::OutOfRange,
+            Refusal::EmptyKey
+            | Refusal::KeyNotFound
+            | Refusal::ValueProvided
+            | Refusal::LeaseProvided
+            | Refusal::InvalidSortOption => Code::InvalidArgument,
+            Refusal::LeaseNotFound => Code::NotFound,
+        };
+        Self::made(code, refusal.to_string())
+    }
+}
+
+impl From<&Unavailable> for Status {
+    fn from(unavailable: &Unavailable) -> Self {
+        let code = match unavailable {
+            // etcd's server gives this error no code of its own (spec §1.10, wire quirks).
+            Unavailable::TooManyRequests => Code::Unknown,
+            Unavailable::TooLarge => Code::InvalidArgument,
+            Unavailable::Timeout | Unavailable::LeaderChanged | Unavailable::Stopped => {
+                Code::Unavailable
+            }
+        };
+        Self::made(code, unavailable.to_string())
+    }
+}
+
+/// A message as gRPC puts it into a header: everything outside printable ASCII, and `%`, by percent
+/// and two hex digits.
+#[must_use]
+pub fn percent_encoded(message: &str) -> Cow<'_, [u8]> {
+    let plain = |byte: u8| (0x20..=0x7e).contains(&byte) && byte != b'%';
+    if message.bytes().all(plain) {
+        return Cow::Borrowed(message.as_bytes());
+    }
+    let hex = b"0123456789ABCDEF";
+    let mut out = Vec::with_capacity(message.len() * 2);
+    for byte in message.bytes() {
+        if plain(byte) {
+            out.push(byte);
+        } else {
+            out.extend([b'%', hex[usize::from(byte >> 4)], hex[usize::from(byte & 15)]]);
+        }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_encoded_as_grpc_does() {
+        assert_eq!(&*percent_encoded("etcdserver: no"), b"etcdserver: no");
+        assert_eq!(&*percent_encoded("50% é\n"), b"50%25 %C3%A9%0A");
+    }
+}
