@@ -1,0 +1,298 @@
+//! One log's directory: turns the log's commands into direct, durable writes.
+//!
+//! A file is opened with O_DIRECT and O_DSYNC, so that one write is one durable write. Where the file
+//! system has no direct I/O the page cache is used, and a sync follows each write.
+
+use crate::wal::Command;
+use crate::wal::FileId;
+use glommio::GlommioError;
+use glommio::io::BufferedFile;
+use glommio::io::DmaBuffer;
+use glommio::io::DmaFile;
+use glommio::io::OpenOptions;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+/// Bytes of zeros written at a time into a new segment.
+const ZERO_SIZE: usize = 1 << 20;
+/// Alignment of what is written directly, in bytes.
+const ALIGNMENT: u64 = 4096;
+
+/// A failed operation on a file: what, which, why.
+#[derive(Debug, thiserror::Error)]
+#[error("{operation} {}: {cause}{}", path.display(), advice(cause))]
+pub(crate) struct DiskError {
+    operation: &'static str,
+    path: PathBuf,
+    cause: io::Error,
+}
+
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::StorageFull => {
+            " (nothing acknowledged is lost: make space on this file system and start again)"
+        }
+        io::ErrorKind::PermissionDenied => " (the server's user must own the data directory)",
+        io::ErrorKind::ReadOnlyFilesystem => " (the data directory must be writable)",
+        _ => "",
+    }
+}
+
+/// A file of the log, open for writing.
+#[derive(Debug, Clone)]
+enum File {
+    Direct(Rc<DmaFile>),
+    Cached(Rc<BufferedFile>),
+}
+
+/// One log's directory.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    dir: PathBuf,
+    files: RefCell<BTreeMap<FileId, File>>,
+    cached: Cell<bool>,
+}
+
+impl Disk {
+    /// The log's directory, made if need be.
+    pub(crate) fn open(dir: &Path) -> Result<Self, DiskError> {
+        let fail = |operation| {
+            let path = dir.to_owned();
+            move |cause| DiskError { operation, path, cause }
+        };
+        fs::create_dir_all(dir).map_err(fail("make directory"))?;
+        if let Some(parent) = dir.parent() {
+            sync_dir(parent).map_err(fail("sync the parent of"))?;
+        }
+        let (files, cached) = (RefCell::default(), Cell::new(false));
+        Ok(Self { dir: dir.to_owned(), files, cached })
+    }
+
+    /// Names and sizes of all files in it.
+    pub(crate) fn list(&self) -> Result<Vec<(String, u64)>, DiskError> {
+        let read = || -> io::Result<Vec<(String, u64)>> {
+            let mut out = Vec::new();
+            for entry in fs::read_dir(&self.dir)? {
+                let entry = entry?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                out.push((name, entry.metadata()?.len()));
+            }
+            out.sort();
+            Ok(out)
+        };
+        read().map_err(|cause| DiskError { operation: "list", path: self.dir.clone(), cause })
+    }
+
+    /// Removes every file of the log's; others stay, and recovery will name them.
+    pub(crate) async fn clear(&self) -> Result<(), DiskError> {
+        for (name, _) in self.list()? {
+            if let Some(file) = FileId::parse(&name) {
+                self.remove(file).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether writes go through the page cache, the file system having no direct I/O.
+    pub(crate) fn is_cached(&self) -> bool {
+        self.cached.get()
+    }
+
+    fn path(&self, file: FileId) -> PathBuf {
+        self.dir.join(file.to_string())
+    }
+
+    fn fail(
+        &self,
+        operation: &'static str,
+        file: FileId,
+    ) -> impl FnOnce(GlommioError<()>) -> DiskError {
+        let path = self.path(file);
+        move |error| DiskError { operation, path, cause: into_io(error) }
+    }
+
+    fn fail_io(
+        &self,
+        operation: &'static str,
+        file: FileId,
+    ) -> impl FnOnce(io::Error) -> DiskError {
+        let path = self.path(file);
+        move |cause| DiskError { operation, path, cause }
+    }
+
+    /// Reads up to `size` bytes; fewer at the file's end.
+    pub(crate) async fn read(
+        &self,
+        file: FileId,
+        offset: u64,
+        size: usize,
+    ) -> Result<Vec<u8>, DiskError> {
+        let fail = || self.fail("read", file);
+        match self.file(file).await? {
+            File::Direct(direct) => {
+                let bytes = direct.read_at_aligned(offset, size).await.map_err(fail())?;
+                Ok(bytes.to_vec())
+            }
+            File::Cached(cached) => {
+                let bytes = cached.read_at(offset, size).await.map_err(fail())?;
+                Ok(bytes.to_vec())
+            }
+        }
+    }
+
+    /// Writes a buffer; durable when it returns.
+    pub(crate) async fn write(
+        &self,
+        file: FileId,
+        offset: u64,
+        buffer: DmaBuffer,
+    ) -> Result<(), DiskError> {
+        let size = buffer.len();
+        let written = match self.file(file).await? {
+            File::Direct(direct) => {
+                direct.write_at(buffer, offset).await.map_err(self.fail("write", file))?
+            }
+            File::Cached(cached) => {
+                let bytes = buffer.as_bytes().to_vec();
+                let n = cached.write_at(bytes, offset).await.map_err(self.fail("write", file))?;
+                cached.fdatasync().await.map_err(self.fail("sync", file))?;
+                n
+            }
+        };
+        if written == size {
+            return Ok(());
+        }
+        let cause = io::Error::new(io::ErrorKind::WriteZero, format!("{written} of {size} bytes"));
+        Err(self.fail_io("write", file)(cause))
+    }
+
+    /// Does what is not a write of a frame; durable when it returns.
+    pub(crate) async fn perform(&self, command: Command) -> Result<(), DiskError> {
+        match command {
+            Command::Write { file, offset, size, .. } => {
+                self.write(file, offset, glommio::allocate_dma_buffer(size)).await
+            }
+            Command::Create { file, size } => self.create(file, size).await,
+            Command::Activate { from, to, header } => {
+                let mut buffer = glommio::allocate_dma_buffer(header.len());
+                buffer.as_bytes_mut().copy_from_slice(&header);
+                self.write(from, 0, buffer).await?;
+                self.rename(from, to).await
+            }
+            Command::Recycle { from, to } => self.rename(from, to).await,
+            Command::Remove { file } => self.remove(file).await,
+            Command::Sync { file } => self.sync_file(file).await,
+        }
+    }
+
+    /// Makes a file of zeros, durable with its name.
+    async fn create(&self, file: FileId, size: u64) -> Result<(), DiskError> {
+        let path = self.path(file);
+        drop(fs::File::create(&path).map_err(self.fail_io("create", file))?);
+        let open = self.open_file(file, 0).await?;
+        let mut offset = 0;
+        while offset < size {
+            let left = usize::try_from(size - offset).unwrap_or(ZERO_SIZE).min(ZERO_SIZE);
+            let written = match &open {
+                File::Direct(direct) => {
+                    let mut zeros = direct.alloc_dma_buffer(left);
+                    zeros.as_bytes_mut().fill(0);
+                    direct.write_at(zeros, offset).await
+                }
+                File::Cached(cached) => cached.write_at(vec![0; left], offset).await,
+            };
+            let written = written.map_err(self.fail("fill", file))?;
+            if written == 0 {
+                return Err(self.fail_io("fill", file)(io::ErrorKind::WriteZero.into()));
+            }
+            offset += u64::try_from(written).expect("usize is 64 bits");
+        }
+        match &open {
+            File::Direct(direct) => direct.fdatasync().await,
+            File::Cached(cached) => cached.fdatasync().await,
+        }
+        .map_err(self.fail("sync", file))?;
+        self.sync().await
+    }
+
+    /// Gives `from` the name `to`; durable when it returns.
+    pub(crate) async fn rename(&self, from: FileId, to: FileId) -> Result<(), DiskError> {
+        fs::rename(self.path(from), self.path(to)).map_err(self.fail_io("rename", from))?;
+        let file = self.files.borrow_mut().remove(&from);
+        if let Some(file) = file {
+            self.files.borrow_mut().insert(to, file);
+        }
+        self.sync().await
+    }
+
+    /// Removes a file; durable when it returns.
+    pub(crate) async fn remove(&self, file: FileId) -> Result<(), DiskError> {
+        self.files.borrow_mut().remove(&file);
+        fs::remove_file(self.path(file)).map_err(self.fail_io("remove", file))?;
+        self.sync().await
+    }
+
+    /// Makes what a file holds durable, whoever wrote it.
+    pub(crate) async fn sync_file(&self, file: FileId) -> Result<(), DiskError> {
+        match self.file(file).await? {
+            File::Direct(direct) => direct.fdatasync().await,
+            File::Cached(cached) => cached.fdatasync().await,
+        }
+        .map_err(self.fail("sync", file))
+    }
+
+    /// Makes the directory's names durable.
+    async fn sync(&self) -> Result<(), DiskError> {
+        let dir = self.dir.clone();
+        let result = glommio::executor().spawn_blocking(move || sync_dir(&dir)).await;
+        let path = self.dir.clone();
+        result.map_err(|cause| DiskError { operation: "sync directory", path, cause })
+    }
+
+    /// The file, opened once: each direct write of it is durable by itself.
+    async fn file(&self, file: FileId) -> Result<File, DiskError> {
+        if let Some(open) = self.files.borrow().get(&file) {
+            return Ok(open.clone());
+        }
+        let open = self.open_file(file, libc::O_DSYNC).await?;
+        self.files.borrow_mut().insert(file, open.clone());
+        Ok(open)
+    }
+
+    async fn open_file(&self, file: FileId, flags: i32) -> Result<File, DiskError> {
+        let path = self.path(file);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(flags);
+        if !self.cached.get() {
+            match options.dma_open(&path).await {
+                Ok(direct) if direct.alignment() <= ALIGNMENT => {
+                    return Ok(File::Direct(Rc::new(direct)));
+                }
+                // No direct I/O here, or no such file: opening it plainly tells which.
+                Ok(_) | Err(_) => {}
+            }
+        }
+        options.custom_flags(0);
+        let cached = options.buffered_open(&path).await.map_err(self.fail("open", file))?;
+        self.cached.set(true);
+        Ok(File::Cached(Rc::new(cached)))
+    }
+}
+
+const _: () = assert!(ZERO_SIZE.is_multiple_of(4096), "zeros are written in whole blocks");
+
+/// Makes a directory's names durable.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    fs::File::open(dir)?.sync_all()
+}
+
+fn into_io(error: GlommioError<()>) -> io::Error {
+    io::Error::from(error)
+}

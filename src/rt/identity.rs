@@ -1,0 +1,195 @@
+//! Who this member is, kept in its data directory; and that nobody else uses that directory.
+//!
+//! The identity is written once, after every shard has a durable log and before the first client is
+//! served. So a directory with an identity and without a log has lost it, and one with a log and
+//! without an identity has never served anybody.
+
+use crate::types::ClusterId;
+use crate::types::NodeId;
+use rustix::fs::FlockOperation;
+use rustix::fs::flock;
+use std::fs;
+use std::io;
+use std::io::Read;
+use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// File that holds the identity.
+const IDENTITY: &str = "identity";
+/// File whose lock is the directory's.
+const LOCK: &str = "lock";
+/// First line of the identity; another one is refused.
+const FIRST_LINE: &str = "ringd identity 1";
+
+/// What a member keeps of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) cluster: ClusterId,
+    pub(crate) member: NodeId,
+    pub(crate) shards: u32,
+    /// Set apart from every other log ever, by lot.
+    pub(crate) log_id: u64,
+}
+
+/// Why a data directory can not be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DirError {
+    #[error("{operation} {}: {cause}", path.display())]
+    Io { operation: &'static str, path: PathBuf, cause: io::Error },
+    #[error(
+        "{} is in use by another process ({holder}); stop it, or give this one its own --data-dir",
+        dir.display()
+    )]
+    Locked { dir: PathBuf, holder: String },
+    #[error(
+        "{} holds the data of an etcd server, which ringd does not read; start ringd with another \
+         --data-dir and copy the keys over (etcdctl make-mirror)",
+        dir.display()
+    )]
+    Etcd { dir: PathBuf },
+    #[error("{}: {why}; restore this member from a backup, or remove it and add it anew", path.display())]
+    Damaged { path: PathBuf, why: String },
+}
+
+/// A data directory that this process holds until it ends.
+#[derive(Debug)]
+pub(crate) struct DataDir {
+    path: PathBuf,
+    /// Holds the lock.
+    _lock: fs::File,
+}
+
+impl DataDir {
+    /// Takes the directory, made if need be (etcd's mode 0700).
+    pub(crate) fn open(path: &Path) -> Result<Self, DirError> {
+        let fail = |operation, path: &Path| {
+            let path = path.to_owned();
+            move |cause| DirError::Io { operation, path, cause }
+        };
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(fail("make data directory", path))?;
+        if path.join("member").join("snap").is_dir() || path.join("member").join("wal").is_dir() {
+            return Err(DirError::Etcd { dir: path.to_owned() });
+        }
+        let lock_path = path.join(LOCK);
+        let mut options = fs::OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut lock = options.open(&lock_path).map_err(fail("open", &lock_path))?;
+        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            let _ = lock.read_to_string(&mut holder);
+            let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() };
+            return Err(DirError::Locked { dir: path.to_owned(), holder: holder.to_owned() });
+        }
+        let text = format!("process {}\n", std::process::id());
+        lock.set_len(0).map_err(fail("write", &lock_path))?;
+        lock.write_all(text.as_bytes()).map_err(fail("write", &lock_path))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Who this directory's member is; none if it never served.
+    pub(crate) fn identity(&self) -> Result<Option<Identity>, DirError> {
+        let path = self.path.join(IDENTITY);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(cause) => return Err(DirError::Io { operation: "read", path, cause }),
+        };
+        Identity::parse(&text).map(Some).map_err(|why| DirError::Damaged { path, why })
+    }
+
+    /// Keeps the identity; durable when it returns.
+    pub(crate) fn keep(&self, identity: &Identity) -> Result<(), DirError> {
+        let (path, new) = (self.path.join(IDENTITY), self.path.join("identity.new"));
+        let write = || -> io::Result<()> {
+            let mut file = fs::File::create(&new)?;
+            file.write_all(identity.text().as_bytes())?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            crate::rt::disk::sync_dir(&self.path)
+        };
+        write().map_err(|cause| DirError::Io { operation: "write", path: path.clone(), cause })
+    }
+}
+
+impl Identity {
+    /// The file's text: a line a field, and a checksum of the lines before.
+    fn text(&self) -> String {
+        let body = format!(
+            "{FIRST_LINE}\ncluster {:016x}\nmember {:016x}\nshards {}\nlog {:016x}\n",
+            self.cluster.0, self.member.0, self.shards, self.log_id
+        );
+        let crc = crc32fast::hash(body.as_bytes());
+        format!("{body}crc {crc:08x}\n")
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let first = text.lines().next().unwrap_or_default();
+        if first != FIRST_LINE {
+            return Err(format!("its first line is {first:?} where {FIRST_LINE:?} is due"));
+        }
+        let field =
+            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let hex = |name| field(name).and_then(|value| u64::from_str_radix(value, 16).ok());
+        let read = || {
+            Some(Self {
+                cluster: ClusterId(hex("cluster")?),
+                member: NodeId(hex("member")?),
+                shards: field("shards")?.parse().ok()?,
+                log_id: hex("log")?,
+            })
+        };
+        match read() {
+            Some(identity) if identity.text() == text => Ok(identity),
+            _ => Err("its lines do not match their checksum".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity { cluster: ClusterId(0xc), member: NodeId(0xab), shards: 2, log_id: 7 }
+    }
+
+    #[test]
+    fn an_identity_is_kept_and_any_other_byte_refused() {
+        let text = identity().text();
+        assert_eq!(Identity::parse(&text), Ok(identity()));
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] ^= 1;
+            let bent = String::from_utf8(bytes).expect("one low bit keeps it ASCII");
+            assert!(Identity::parse(&bent).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_second_process_is_told_who_holds_the_directory() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let held = DataDir::open(dir.path()).expect("free");
+        let error = DataDir::open(dir.path()).expect_err("held").to_string();
+        assert!(error.contains(&format!("process {}", std::process::id())), "{error}");
+        drop(held);
+        let held = DataDir::open(dir.path()).expect("free again");
+        assert_eq!(held.identity().expect("readable"), None);
+        held.keep(&identity()).expect("writable");
+        assert_eq!(held.identity().expect("readable"), Some(identity()));
+    }
+
+    #[test]
+    fn an_etcd_directory_is_recognised() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir_all(dir.path().join("member").join("snap")).expect("made");
+        let error = DataDir::open(dir.path()).expect_err("foreign").to_string();
+        assert!(error.contains("etcd server"), "{error}");
+    }
+}

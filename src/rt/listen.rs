@@ -1,0 +1,110 @@
+//! The addresses clients reach: bound once, each connection handed on as it comes.
+
+use crate::config::Config;
+use crate::config::Scheme;
+use crate::rt::signals::Signals;
+use crate::types::ShardId;
+use rustix::event::PollFd;
+use rustix::event::PollFlags;
+use rustix::event::Timespec;
+use rustix::event::poll;
+use std::io;
+use std::net::SocketAddr;
+use std::net::TcpListener;
+use std::net::ToSocketAddrs;
+
+/// Connections that may wait to be accepted; Go's servers use the system's bound, commonly this.
+const BACKLOG: i32 = 4096;
+/// How long one wait lasts at most: how late a failed core is noticed.
+const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+
+/// Why an address can not be listened on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ListenError {
+    #[error("listen tcp {address}: bind: {cause}{}", advice(cause))]
+    Bind { address: String, cause: io::Error },
+    #[error("{url}: only http:// addresses are served yet")]
+    Scheme { url: String },
+}
+
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => {
+            " (another process has it; stop that one, or choose another --listen-client-urls)"
+        }
+        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
+        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)",
+        _ => "",
+    }
+}
+
+/// One address of one shard.
+#[derive(Debug)]
+pub(crate) struct Listener {
+    shard: ShardId,
+    socket: TcpListener,
+}
+
+impl Listener {
+    /// Binds every client address of every shard.
+    pub(crate) fn open_all(config: &Config) -> Result<Vec<Self>, ListenError> {
+        let mut out = Vec::new();
+        for (shard, urls) in config.shards() {
+            for url in &urls.listen_client_urls {
+                if url.scheme() != Scheme::Http {
+                    return Err(ListenError::Scheme { url: url.text().to_owned() });
+                }
+                let address = format!("{}:{}", url.host(), url.port());
+                let bound = (url.host().trim_matches(['[', ']']), url.port())
+                    .to_socket_addrs()
+                    .and_then(|mut found| {
+                        let found = found.by_ref().min_by_key(SocketAddr::is_ipv6);
+                        let none = || io::Error::from(io::ErrorKind::AddrNotAvailable);
+                        bind(found.ok_or_else(none)?, config)
+                    });
+                let socket = bound.map_err(|cause| ListenError::Bind { address, cause })?;
+                out.push(Self { shard, socket });
+            }
+        }
+        Ok(out)
+    }
+
+    /// Waits a moment for connections, and takes all that have come.
+    pub(crate) fn wait(listeners: &[Self], signals: &Signals) -> Vec<(socket2::Socket, ShardId)> {
+        let signal = signals.fd();
+        let mut waits: Vec<_> =
+            listeners.iter().map(|one| PollFd::new(&one.socket, PollFlags::IN)).collect();
+        waits.push(PollFd::new(&signal, PollFlags::IN));
+        // An interrupted wait is one that brought nothing.
+        let _ = poll(&mut waits, Some(&WAIT));
+        let mut out = Vec::new();
+        for listener in listeners {
+            loop {
+                match listener.socket.accept() {
+                    Ok((stream, _)) => out.push((socket2::Socket::from(stream), listener.shard)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                    Err(cause) => {
+                        tracing::warn!(%cause, "a connection can not be accepted");
+                        break;
+                    }
+                }
+            }
+        }
+        out
+    }
+}
+
+fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
+    // As every server does, so that connections in TIME_WAIT do not hold up a restart.
+    socket.set_reuse_address(true)?;
+    if config.connections.reuse_port {
+        socket.set_reuse_port(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}

@@ -1,0 +1,16 @@
+//! The shell: executors, sockets, files, the one clock. It awaits and decides nothing.
+
+mod clock;
+mod core;
+mod disk;
+mod event;
+mod identity;
+mod launch;
+mod listen;
+mod log;
+mod machine;
+mod placement;
+mod server;
+mod signals;
+
+pub use launch::run;

@@ -1,0 +1,393 @@
+//! A node from its configuration to its last breath.
+//!
+//! The main thread starts the cores, waits until every shard leads, accepts connections and hands
+//! them out, and watches for signals. Everything else happens on the cores.
+
+use crate::api;
+use crate::config::Bootstrap;
+use crate::config::Config;
+use crate::config::ConfigError;
+use crate::config::Url;
+use crate::rt::clock::Clock;
+use crate::rt::core::Core;
+use crate::rt::core::Message;
+use crate::rt::core::Report;
+use crate::rt::disk::Disk;
+use crate::rt::identity::DataDir;
+use crate::rt::identity::DirError;
+use crate::rt::identity::Identity;
+use crate::rt::listen::ListenError;
+use crate::rt::listen::Listener;
+use crate::rt::machine;
+use crate::rt::machine::MachineError;
+use crate::rt::placement::Placement;
+use crate::shard;
+use crate::shard::Shard;
+use crate::shard::recover::Recovery;
+use crate::shard::recover::Step;
+use crate::types::ShardId;
+use crate::wal::FileId;
+use glommio::LocalExecutorBuilder;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+/// How often a core tells its shards and sessions the time.
+const TICK: Duration = Duration::from_millis(20);
+/// How long a stop waits for clients to finish, in milliseconds; then their connections are cut.
+const STOP_TIMEOUT_MS: u64 = 5_000;
+
+/// Why a node did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServerError {
+    /// The flags describe no cluster.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The data directory, the machine, an address or a shard's files.
+    #[error("{0}")]
+    Start(String),
+    /// What ended a node that was running.
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<DirError> for ServerError {
+    fn from(error: DirError) -> Self {
+        Self::Start(error.to_string())
+    }
+}
+
+impl From<MachineError> for ServerError {
+    fn from(error: MachineError) -> Self {
+        Self::Start(error.to_string())
+    }
+}
+
+impl From<ListenError> for ServerError {
+    fn from(error: ListenError) -> Self {
+        Self::Start(error.to_string())
+    }
+}
+
+/// What each core is told of the whole.
+#[derive(Clone)]
+struct Plan {
+    config: Arc<Config>,
+    identity: Identity,
+    /// Whether the directory has served before.
+    is_known: bool,
+    bootstrap: Bootstrap,
+    /// By core.
+    cpus: Vec<usize>,
+    /// By shard: its core.
+    homes: Vec<u32>,
+    clock: Clock,
+}
+
+/// Runs a node until a signal asks it to stop; which one.
+///
+/// # Errors
+/// [`ServerError`], whose text says what to do. Nothing that was acknowledged is lost by it.
+pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
+    let clock = Clock::start();
+    let config = Arc::new(config);
+    let cpus = machine::cpus(&config.machine.cores)?;
+    machine::check(cpus.len())?;
+    let dir = DataDir::open(&config.data_dir)?;
+    let kept = dir.identity()?;
+    let bootstrap = config.bootstrap()?;
+    let shards = u32::try_from(config.shards.len()).expect("shards are few");
+    let identity = match &kept {
+        Some(identity) if identity.shards != shards => {
+            return Err(ServerError::Start(format!(
+                "{} holds {} shards and --shards asks for {shards}; start with --shards {}",
+                config.data_dir.display(),
+                identity.shards,
+                identity.shards
+            )));
+        }
+        Some(identity) => identity.clone(),
+        None => Identity {
+            cluster: bootstrap.cluster,
+            member: bootstrap.node,
+            shards,
+            log_id: random(),
+        },
+    };
+    let signals = crate::rt::signals::Signals::new()
+        .map_err(|cause| ServerError::Start(format!("signals can not be caught: {cause}")))?;
+    let listeners = Listener::open_all(&config)?;
+    let cores = u32::try_from(cpus.len()).expect("CPUs are few");
+    let homes = (0..shards).map(|shard| shard % cores).collect();
+    let is_known = kept.is_some();
+    let plan = Plan { config: config.clone(), identity, is_known, bootstrap, cpus, homes, clock };
+    describe(&plan);
+    let node = Node::start(&plan)?;
+    node.wait_ready(shards, &signals)?;
+    if !is_known {
+        dir.keep(&plan.identity)?;
+    }
+    announce(&config);
+    let signal = node.accept(&plan, &listeners, &signals)?;
+    drop(listeners);
+    node.stop(clock)?;
+    Ok(signal)
+}
+
+/// The running cores.
+struct Node {
+    cores: Vec<flume::Sender<Message>>,
+    reports: flume::Receiver<Report>,
+    placement: Arc<Placement>,
+}
+
+impl Node {
+    fn start(plan: &Plan) -> Result<Self, ServerError> {
+        let (report, reports) = flume::unbounded();
+        let (senders, inboxes): (Vec<_>, Vec<_>) =
+            plan.cpus.iter().map(|_| flume::unbounded::<Message>()).unzip();
+        let placement = Arc::new(Placement::new(plan.cpus.len()));
+        for (index, inbox) in (0u32..).zip(inboxes) {
+            let (plan, peers, report) = (plan.clone(), senders.clone(), report.clone());
+            let placement = placement.clone();
+            thread::Builder::new()
+                .name(format!("core-{index}"))
+                .spawn(move || run_core(index, plan, peers, inbox, placement, report))
+                .map_err(|cause| {
+                    ServerError::Start(format!("core {index} can not start: {cause}"))
+                })?;
+        }
+        Ok(Self { cores: senders, reports, placement })
+    }
+
+    /// Waits until every shard leads.
+    fn wait_ready(
+        &self,
+        shards: u32,
+        signals: &crate::rt::signals::Signals,
+    ) -> Result<(), ServerError> {
+        let mut ready = 0;
+        while ready < shards {
+            match self.reports.recv_timeout(Duration::from_millis(50)) {
+                Ok(Report::Ready) => ready += 1,
+                Ok(Report::Failed(why)) => return Err(ServerError::Start(why)),
+                Ok(Report::Stopped) => {}
+                Err(flume::RecvTimeoutError::Timeout) => {
+                    if let Some(signal) = signals.received() {
+                        let text = format!("stopped by signal {signal} before it was ready");
+                        return Err(ServerError::Start(text));
+                    }
+                }
+                Err(flume::RecvTimeoutError::Disconnected) => {
+                    return Err(ServerError::Start("every core has ended".into()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands out connections until a signal comes; which one.
+    fn accept(
+        &self,
+        plan: &Plan,
+        listeners: &[Listener],
+        signals: &crate::rt::signals::Signals,
+    ) -> Result<i32, ServerError> {
+        loop {
+            if let Some(signal) = signals.received() {
+                tracing::info!(signal, "received signal; shutting down");
+                return Ok(signal);
+            }
+            if let Ok(Report::Failed(why)) = self.reports.try_recv() {
+                return Err(ServerError::Failed(why));
+            }
+            for (socket, shard) in Listener::wait(listeners, signals) {
+                let home = plan.homes[usize::try_from(shard.0).expect("usize is 64 bits")];
+                let most = plan.config.limits.connections_max;
+                let Some(core) = self.placement.choose(home, most) else {
+                    tracing::warn!("a connection was closed: every core has its most");
+                    continue;
+                };
+                let at = usize::try_from(core).expect("usize is 64 bits");
+                let _ = self.cores[at].send(Message::Connection(socket, shard));
+            }
+        }
+    }
+
+    /// Lets clients finish and shards come to rest.
+    fn stop(&self, clock: Clock) -> Result<(), ServerError> {
+        for core in &self.cores {
+            let _ = core.send(Message::Stop);
+        }
+        let began = clock.now();
+        let mut stopped = 0;
+        while stopped < self.cores.len() {
+            match self.reports.recv_timeout(Duration::from_millis(50)) {
+                Ok(Report::Stopped) => stopped += 1,
+                Ok(Report::Ready) | Err(flume::RecvTimeoutError::Timeout) => {}
+                Ok(Report::Failed(why)) => return Err(ServerError::Failed(why)),
+                Err(flume::RecvTimeoutError::Disconnected) => break,
+            }
+            if clock.now().since(began) > STOP_TIMEOUT_MS {
+                tracing::warn!("some clients did not finish in time; their connections are cut");
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// One core's thread.
+fn run_core(
+    index: u32,
+    plan: Plan,
+    peers: Vec<flume::Sender<Message>>,
+    inbox: flume::Receiver<Message>,
+    placement: Arc<Placement>,
+    report: flume::Sender<Report>,
+) {
+    let at = usize::try_from(index).expect("usize is 64 bits");
+    let spin = Duration::from_micros(u64::from(plan.config.machine.spin_us));
+    let executor = LocalExecutorBuilder::new(glommio::Placement::Fixed(plan.cpus[at]))
+        .spin_before_park(spin)
+        .make();
+    let executor = match executor {
+        Ok(executor) => executor,
+        Err(error) => {
+            let _ = report.send(Report::Failed(format!("core {index} can not start: {error}")));
+            return;
+        }
+    };
+    executor.run(async move {
+        let settings = api::Settings::new(&plan.config);
+        let tick = TICK;
+        let homes = plan.homes.clone();
+        let core = Core::new(index, plan.clock, settings, homes, peers, placement, report.clone());
+        let core = Rc::new(core);
+        glommio::spawn_local(core.clone().receive_messages(inbox)).detach();
+        glommio::spawn_local(core.clone().keep_time(tick)).detach();
+        for (shard, _) in plan.config.shards() {
+            if plan.homes[usize::try_from(shard.0).expect("usize is 64 bits")] != index {
+                continue;
+            }
+            match recover(&plan, shard).await {
+                Ok((shard_machine, disk)) => core.host(shard, shard_machine, disk),
+                Err(why) => {
+                    let _ = report.send(Report::Failed(format!("shard {shard}: {why}")));
+                    return;
+                }
+            }
+        }
+        core.drive().await;
+    });
+}
+
+/// Opens a shard from its files.
+async fn recover(plan: &Plan, id: ShardId) -> Result<(Shard, Rc<Disk>), String> {
+    let dir = plan.config.shard_wal_dir(id);
+    let disk = Disk::open(&dir).map_err(|error| error.to_string())?;
+    if !plan.is_known {
+        // Nobody was ever served from here: what lies here is a start that did not finish.
+        disk.clear().await.map_err(|error| error.to_string())?;
+    }
+    let files = disk.list().map_err(|error| error.to_string())?;
+    let has_log =
+        files.iter().any(|(name, _)| matches!(FileId::parse(name), Some(FileId::Segment(_))));
+    if plan.is_known && !has_log {
+        return Err(format!(
+            "its log is not in {}; if --wal-dir has changed put it back, else restore this member \
+             from a backup, or remove it and add it anew",
+            dir.display()
+        ));
+    }
+    let config = shard::Config::new(
+        &plan.config,
+        id,
+        plan.identity.cluster,
+        plan.identity.member,
+        &plan.bootstrap,
+    )?;
+    let mut recovery =
+        Recovery::new(config, plan.identity.log_id, &files, random(), plan.clock.now());
+    loop {
+        match recovery.poll() {
+            Step::Read { file, offset, size } => {
+                let bytes = disk.read(file, offset, size).await.map_err(|e| e.to_string())?;
+                recovery.handle(&bytes);
+            }
+            Step::Done(shard) => {
+                tracing::info!(
+                    shard = id.0,
+                    applied = shard.applied().0,
+                    revision = shard.header().revision.0,
+                    took_ms = plan.clock.now().0,
+                    "recovered"
+                );
+                if disk.is_cached() {
+                    tracing::warn!(
+                        dir = %dir.display(),
+                        "this file system has no direct I/O: each write goes through the page \
+                         cache and a sync, which is slower"
+                    );
+                }
+                return Ok((*shard, Rc::new(disk)));
+            }
+            Step::Refused(why) => return Err(format!("{}: {why}", dir.display())),
+        }
+    }
+}
+
+/// Says on one screen what runs where.
+fn describe(plan: &Plan) {
+    let config = &plan.config;
+    tracing::info!(
+        etcd_version = crate::config::ETCD_VERSION,
+        ringd_version = crate::config::RINGD_VERSION,
+        name = config.name,
+        data_dir = %config.data_dir.display(),
+        cluster_id = %format_args!("{:x}", plan.identity.cluster.0),
+        local_member_id = %format_args!("{:x}", plan.identity.member.0),
+        cores = ?plan.cpus,
+        heartbeat_ms = config.raft.heartbeat_interval_ms,
+        election_ms = config.raft.election_timeout_ms,
+        max_request_bytes = config.limits.request_bytes_max,
+        "starting ringd"
+    );
+    for (id, shard) in config.shards() {
+        let home = plan.homes[usize::try_from(id.0).expect("usize is 64 bits")];
+        tracing::info!(
+            shard = id.0,
+            core = home,
+            cpu = plan.cpus[usize::try_from(home).expect("usize is 64 bits")],
+            wal_dir = %config.shard_wal_dir(id).display(),
+            listen_client_urls = %texts(&shard.listen_client_urls),
+            advertise_client_urls = %texts(&shard.advertise_client_urls),
+            "shard"
+        );
+    }
+}
+
+/// etcd's lines that harnesses wait for.
+fn announce(config: &Config) {
+    tracing::info!("ready to serve client requests");
+    for (id, shard) in config.shards() {
+        for url in &shard.listen_client_urls {
+            tracing::info!(
+                shard = id.0,
+                traffic = "grpc+http",
+                address = %format_args!("{}:{}", url.host(), url.port()),
+                "serving client traffic insecurely; this is strongly discouraged!"
+            );
+        }
+    }
+}
+
+fn texts(urls: &[Url]) -> String {
+    urls.iter().map(Url::text).collect::<Vec<_>>().join(",")
+}
+
+/// 64 bits by lot.
+fn random() -> u64 {
+    getrandom::u64().expect("the system gives random bytes")
+}
