@@ -24,8 +24,8 @@ pub struct Limits {
     /// The same over all streams. Default 16 MiB: some pipelined large requests on a 10 ms link at
     /// 10 Gbit/s, and the most that unread request bodies of one connection can hold.
     pub window_connection: u32,
-    /// Bytes of one decoded header list, 32 added per field (RFC 9113 §6.5.2). Default 64 KiB: tokens
-    /// and metadata take 1–8 KiB. Answers header bombs (small blocks that decode to much):
+    /// Bytes of one decoded header list, 32 added per field (RFC 9113 §6.5.2). Default 64 KiB:
+    /// tokens and metadata take 1–8 KiB. Answers header bombs (small blocks that decode to much):
     /// the request gets RST_STREAM `ENHANCE_YOUR_CALM`.
     pub header_list_size_max: u32,
     /// Bytes of one encoded header block over HEADERS and CONTINUATION. Default 64 KiB; above, the
@@ -36,8 +36,8 @@ pub struct Limits {
     pub continuations_max: u32,
     /// Bytes of the HPACK dynamic table a client may have us keep. Default 4,096, the protocol's.
     pub header_table_size: u32,
-    /// Unanswered requests that a client may cancel per window of time. Default 5,000: a client that
-    /// loses interest in everything at once is served, a rapid reset (CVE-2023-44487) is not.
+    /// Unanswered requests that a client may cancel per window of time. Default 5,000: a client
+    /// that loses interest in everything at once is served, a rapid reset (CVE-2023-44487) is not.
     pub resets_max: u32,
     /// SETTINGS frames per window of time. Default 100: each costs an answer and, if it moves the
     /// stream window, a walk over the open streams (CVE-2019-9515).
@@ -54,8 +54,8 @@ pub struct Limits {
     /// (CVE-2019-9511, CVE-2019-9517).
     pub tiny_updates_max: u32,
     /// Milliseconds that must pass between a client's PINGs while we send nothing. Default 5,000
-    /// (etcd's `--grpc-keepalive-min-time`). Each PING that comes sooner is a strike; sending headers or
-    /// data forgives. Also answers the PING flood (CVE-2019-9512).
+    /// (etcd's `--grpc-keepalive-min-time`). Each PING that comes sooner is a strike; sending
+    /// headers or data forgives. Also answers the PING flood (CVE-2019-9512).
     pub ping_interval_min: u64,
     /// Strikes allowed; one more gets GOAWAY `ENHANCE_YOUR_CALM` with `too_many_pings`, as gRPC
     /// clients know it. Default 2, grpc's.
@@ -64,9 +64,9 @@ pub struct Limits {
     /// Default 1 MiB: several sends' worth. [`super::Connection::is_congested`] then says so. At
     /// four times as much the connection closes: somebody feeds requests and reads no answers.
     pub output_size_max: usize,
-    /// Bytes of replies that may wait on streams for windows or output room. Default 256 MiB: a reply
-    /// begins only while less waits, so the bound is this plus one reply. Above, the reply's stream
-    /// gets RST_STREAM `ENHANCE_YOUR_CALM`. Answers a client that never reads.
+    /// Bytes of replies that may wait on streams for windows or output room. Default 256 MiB: a
+    /// reply begins only while less waits, so the bound is this plus one reply. Above, the reply's
+    /// stream gets RST_STREAM `ENHANCE_YOUR_CALM`. Answers a client that never reads.
     pub queued_size_max: usize,
     /// Milliseconds without any output taken, while there is some, before the connection closes.
     /// Default 60,000. Answers slow readers.

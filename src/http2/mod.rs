@@ -7,8 +7,9 @@
 //! its usual requests, no allocation per request.
 //!
 //! The whole of RFC 9113 and RFC 7541 for a server is here. Deliberately left out: server push
-//! (nobody wants it), priorities (checked, then ignored, as RFC 9113 §5.3 allows), extended CONNECT,
-//! and a dynamic table for what we send (pre-encoded blocks need no state, see [`hpack`]).
+//! (nobody wants it), priorities (checked, then ignored, as RFC 9113 §5.3 allows), extended
+//! CONNECT, and a dynamic table for what we send (pre-encoded blocks need no state, see
+//! [`hpack`]).
 //!
 //! Every queue is bounded by a field of [`Limits`], each of which names the attack it answers.
 
@@ -116,8 +117,8 @@ pub struct Closed {
 /// connection's own stream table so that the owner needs no second map.
 ///
 /// For one stream the order is `on_head`, any number of `on_data`, at most one `on_trailers`; one
-/// of them carries the end. `on_reset` may come instead of any but the first, once, and is the last.
-/// Nothing comes after the reply was handed over whole: the call has then been given back.
+/// of them carries the end. `on_reset` may come instead of any but the first, once, and is the
+/// last. Nothing comes after the reply was handed over whole: the call has then been given back.
 pub trait Calls {
     /// The owner's state of one request.
     type Call;
@@ -125,7 +126,8 @@ pub trait Calls {
     /// A request's headers are whole and valid. `end`: the request has no body and no trailers.
     fn on_head(&mut self, stream: StreamId, head: &Head, end: bool) -> Self::Call;
 
-    /// A piece of the request's body, cut anywhere, padding removed, borrowed from what was received. `end`: the last.
+    /// A piece of the request's body, cut anywhere, padding removed, borrowed from what was
+    /// received. `end`: the last.
     fn on_data(&mut self, stream: StreamId, call: &mut Self::Call, data: &[u8], end: bool);
 
     /// The request's trailers; the request ends with them.

@@ -93,7 +93,8 @@ impl Queue {
 pub(super) struct Streams<C> {
     slots: Vec<Stream<C>>,
     free: Vec<usize>,
-    /// By the id's low bits without the lowest: a slot plus one, or 0. A power of two, at least twice `open`.
+    /// By the id's low bits without the lowest: a slot plus one, or 0. A power of two, at least
+    /// twice `open`.
     cells: Vec<usize>,
     displaced: BTreeMap<u32, usize>,
     open: usize,

@@ -52,7 +52,8 @@ pub struct Connection<C> {
     send_window: i64,
     /// What we may send on a new stream.
     send_window_initial: i64,
-    /// Ids of streams that have data and a window, in the order of their turns; ended ones are skipped.
+    /// Ids of streams that have data and a window, in the order of their turns; ended ones are
+    /// skipped.
     ready: VecDeque<u32>,
     /// Bytes in the queues of all streams.
     queued: usize,
@@ -287,7 +288,8 @@ impl<C> Connection<C> {
         assert!(self.streams.open() == 0, "a closed connection has no streams");
     }
 
-    /// Begins a graceful end: no new requests; [`Self::is_drained`] once the open ones are answered.
+    /// Begins a graceful end: no new requests; [`Self::is_drained`] once the open ones are
+    /// answered.
     pub fn shutdown(&mut self, now: Tick) {
         self.now = now;
         if matches!(self.drain, Drain::No) && self.closed.is_none() {

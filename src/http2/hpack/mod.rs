@@ -1,7 +1,8 @@
 //! Header compression, RFC 7541: a whole decoder, and an encoder that keeps no state.
 //!
 //! The encoder's blocks hold for every connection and every time, so an owner makes those of its
-//! usual replies once. What a reply says anew each time (an error's message) it appends as a literal.
+//! usual replies once. What a reply says anew each time (an error's message) it appends as a
+//! literal.
 
 mod huffman;
 mod table;
@@ -42,7 +43,8 @@ pub struct Fields {
     is_too_large: bool,
 }
 
-/// Where a field stands in the arena: its name from `name` to `value`, its value from there to `end`.
+/// Where a field stands in the arena: its name from `name` to `value`, its value from there to
+/// `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Span {
     name: u32,
@@ -143,7 +145,8 @@ impl Decoder {
         Self { table: Table::new(table_size_max), table_size_max }
     }
 
-    /// Counts the changes of the table: a block decoded at an unchanged generation means the same again.
+    /// Counts the changes of the table: a block decoded at an unchanged generation means the same
+    /// again.
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.table.generation()

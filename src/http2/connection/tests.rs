@@ -1,1 +1,0 @@
-//! Rules, floods, cuts.
