@@ -165,9 +165,9 @@ impl Node {
         mixed ^ (mixed >> 31)
     }
 
-    /// Runs for leader, if this node votes; with `transfer` on the leader's own word.
+    /// Runs for leader, if this node may; with `transfer` on the leader's own word.
     pub(super) fn campaign(&mut self, transfer: bool) {
-        if self.role == Role::Leader || !self.is_voter() || self.term.0 >= NUMBER_MAX {
+        if self.role == Role::Leader || !self.may_stand() || self.term.0 >= NUMBER_MAX {
             return;
         }
         self.leader = None;

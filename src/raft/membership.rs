@@ -312,6 +312,11 @@ impl History {
         }
     }
 
+    /// Whether the node votes in any membership that may yet be in force.
+    pub(super) fn may_vote(&self, id: NodeId) -> bool {
+        self.steps.iter().any(|step| step.1.is_voter(id))
+    }
+
     /// The membership in force as of `index`, unless that is forgotten.
     pub(super) fn at(&self, index: LogIndex) -> Option<&Membership> {
         self.steps.iter().rev().find(|step| step.0 <= index).map(|step| &step.1)

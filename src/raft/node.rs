@@ -316,7 +316,7 @@ impl Node {
             Role::Leader if self.peers.is_empty() => None,
             Role::Leader => Some(self.heartbeat_deadline.min(self.quorum_deadline)),
             Role::Follower | Role::PreCandidate | Role::Candidate => {
-                self.is_voter().then_some(self.election_deadline)
+                self.may_stand().then_some(self.election_deadline)
             }
         };
         let others = [self.transfer.as_ref().map(|t| t.deadline), self.reads.deadline()];
@@ -325,6 +325,15 @@ impl Node {
 
     pub(super) fn is_voter(&self) -> bool {
         self.members.current().is_voter(self.config.id)
+    }
+
+    /// Whether this node may be needed as leader: it votes, or its removal is not yet committed.
+    ///
+    /// A node that is not in its own last membership may still hold entries that nobody else has
+    /// and that the others can not be elected without (thesis §4.2.2). It does not count itself.
+    pub(super) fn may_stand(&self) -> bool {
+        let is_open = self.members.index() > self.log.committed();
+        self.is_voter() || (is_open && self.members.may_vote(self.config.id))
     }
 
     /// Whether this node is the whole group.
