@@ -176,7 +176,7 @@ mod tests {
 
     #[test]
     fn the_table_is_the_format() {
-        let rows = crate::frame::table_rows(include_str!("frame.rs"));
+        let rows = table_rows(include_str!("frame.rs"));
         let code: Vec<_> = SECTOR_FIELDS.iter().map(|&(n, o, s)| (n.to_owned(), o, s)).collect();
         assert_eq!(rows, code);
     }

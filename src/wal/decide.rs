@@ -22,7 +22,7 @@
 //! *Next*, from the first sector after the header of the next segment:
 //!
 //! - `none`: no such segment;
-//! - `blank`: old;
+//! - `blank`: old, or of no account, since any frame would still fit here;
 //! - `follows`: new, and its frame follows the one before the position;
 //! - `apart`: new, and it does not;
 //! - `bad`: bad.

@@ -27,6 +27,9 @@ pub mod recover;
 mod segment;
 pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 pub use format::{HardState, Identity, Record, Records};
@@ -35,9 +38,6 @@ pub use recover::{Recovered, Recovery, Step};
 pub use writer::Writer;
 
 use crate::frame::BLOCK_SIZE;
-
-/// Bytes of membership that a snapshot record may carry; every segment repeats the latest.
-pub const MEMBERSHIP_SIZE_MAX: usize = 64 * 1024;
 
 /// No frame is ever larger, in bytes: recovery holds one in memory.
 const FRAME_SIZE_LIMIT: usize = 64 << 20;
@@ -52,6 +52,9 @@ pub struct Config {
     /// Most bytes of one frame on disk, 2 MiB by default: one write of this size costs about as
     /// much as its flush. It bounds an entry, see [`Config::record_size_max`].
     pub frame_size_max: usize,
+    /// Bytes of membership that a snapshot record may carry, 64 KiB by default: every segment
+    /// repeats the latest, so every frame leaves room for it. Never lowered for an existing log.
+    pub membership_size_max: usize,
     /// Most frames issued and not yet durable, 2 by default: two halve the wait under load, more
     /// help only deep queues of large values.
     pub writes_in_flight_max: u32,
@@ -70,6 +73,7 @@ impl Default for Config {
         Self {
             segment_size: 64 << 20,
             frame_size_max: 2 << 20,
+            membership_size_max: 64 << 10,
             writes_in_flight_max: 2,
             spares_target: 1,
             spares_max: 4,
@@ -84,7 +88,12 @@ impl Config {
     #[must_use]
     pub fn record_size_max(&self) -> usize {
         let payload = self.frame_size_max / BLOCK_SIZE * crate::frame::BLOCK_PAYLOAD_SIZE;
-        payload.saturating_sub(format::FRAME_HEADER_SIZE + STATE_SIZE_MAX)
+        payload.saturating_sub(format::FRAME_HEADER_SIZE + self.state_size_max())
+    }
+
+    /// Bytes of the records that repeat the state at the start of a segment.
+    pub(crate) fn state_size_max(&self) -> usize {
+        2 * format::RECORD_HEADER_SIZE + 8 + self.membership_size_max
     }
 
     /// Raises `frame_size_max` until a frame holds a record with `size` bytes of data; whether it can.
@@ -117,7 +126,8 @@ impl Config {
         assert!(self.segment_size <= 1 << 40, "a segment is at most 1 TiB");
         assert!(self.frame_size_max.is_multiple_of(BLOCK_SIZE), "a frame is whole blocks");
         assert!(self.frame_size_max as u64 + block <= self.segment_size, "a frame fits a segment");
-        assert!(self.frame_size_max <= FRAME_SIZE_LIMIT, "a frame is at most 64 MiB");
+        assert!(self.membership_size_max <= 1 << 20, "a membership is at most 1 MiB");
+        assert!(self.frame_size_max <= 64 << 20, "a frame is at most 64 MiB");
         assert!(self.record_size_max() > 0, "a frame holds the state and a record");
         assert!((1..=16).contains(&self.writes_in_flight_max), "1 to 16 writes in flight");
         assert!(self.spares_target <= self.spares_max, "spares are kept once made");
@@ -126,9 +136,6 @@ impl Config {
         assert!(self.read_size.is_multiple_of(BLOCK_SIZE), "recovery reads whole blocks");
     }
 }
-
-/// Bytes of the records that repeat the state at the start of a segment.
-pub(crate) const STATE_SIZE_MAX: usize = 2 * format::RECORD_HEADER_SIZE + 8 + MEMBERSHIP_SIZE_MAX;
 
 /// One file of the log's directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

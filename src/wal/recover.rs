@@ -135,7 +135,7 @@ struct Shape {
 }
 
 impl Shape {
-    fn follow(&mut self, record: &Record<'_>) -> Result<(), Cause> {
+    fn follow(&mut self, record: &Record<'_>, config: &Config) -> Result<(), Cause> {
         match *record {
             Record::Entry { index, .. } => {
                 if index.0 == 0 || index.0 > NUMBER_MAX {
@@ -149,7 +149,7 @@ impl Shape {
             }
             Record::HardState(state) => self.state.hard_state = Some(state),
             Record::Snapshot { term, index, reset, membership } => {
-                if index.0 > NUMBER_MAX || membership.len() > super::MEMBERSHIP_SIZE_MAX {
+                if index.0 > NUMBER_MAX || membership.len() > config.membership_size_max {
                     return Err(Cause::Record);
                 }
                 if reset {
@@ -549,7 +549,7 @@ impl Recovery {
         let (mut entries, mut index_max, mut count) = (None, LogIndex(0), 0);
         for record in Records::new(&self.body[FRAME_HEADER_SIZE..]) {
             let followed = match &record {
-                Ok(record) => self.shape.follow(record),
+                Ok(record) => self.shape.follow(record, &self.config),
                 Err(_) => Err(Cause::Record),
             };
             if let Err(cause) = followed {
@@ -598,8 +598,10 @@ impl Recovery {
             let Some(at) = self.cover(segment, FRAMES_AT, BLOCK_SIZE) else { return };
             let sector = &self.window.bytes[at..at + SECTOR_SIZE];
             let lsn = self.lsn(segment, FRAMES_AT);
+            let fits = self.segment_size - self.offset >= u64::from(self.previous.window);
             match self.classify(sector, lsn) {
                 Class::Old => Next::Blank,
+                Class::Bad if fits => Next::Blank,
                 Class::Bad => Next::Bad,
                 Class::New { begins: true, epoch }
                     if !self.previous.head && self.following(sector, lsn, epoch).is_some() =>

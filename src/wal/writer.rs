@@ -13,7 +13,6 @@ use super::Command;
 use super::Config;
 use super::Event;
 use super::FileId;
-use super::STATE_SIZE_MAX;
 use super::format::FRAME_HEADER_SIZE;
 use super::format::FRAMES_AT;
 use super::format::FrameHeader;
@@ -264,7 +263,7 @@ impl Writer {
     ///
     /// # Panics
     /// If the record is larger than [`Config::record_size_max`] or its membership than
-    /// [`super::MEMBERSHIP_SIZE_MAX`]; if an entry is neither the next nor one of those there are; if
+    /// [`Config::membership_size_max`]; if an entry is neither the next nor one of those there are; if
     /// a snapshot that does not reset stands for entries that are not there.
     ///
     /// # Cost
@@ -292,7 +291,10 @@ impl Writer {
             }
             Record::HardState(_) => {}
             Record::Snapshot { index, reset, membership, .. } => {
-                assert!(membership.len() <= super::MEMBERSHIP_SIZE_MAX, "membership is bounded");
+                assert!(
+                    membership.len() <= self.config.membership_size_max,
+                    "membership is bounded"
+                );
                 if reset {
                     self.first = index.next();
                     self.last = index;
@@ -474,7 +476,10 @@ impl Writer {
             Record::HardState(hard_state).encode(&mut state);
             batch.record_count += 1;
         }
-        assert!(state.len() <= STATE_SIZE_MAX, "every frame leaves room for the state");
+        assert!(
+            state.len() <= self.config.state_size_max(),
+            "every frame leaves room for the state"
+        );
         batch.bytes.splice(FRAME_HEADER_SIZE..FRAME_HEADER_SIZE, state);
     }
 
