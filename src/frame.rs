@@ -164,6 +164,21 @@ pub fn u16_at(bytes: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes(bytes[offset..offset + 2].try_into().expect("two bytes"))
 }
 
+/// The rows `| offset | size | field |` of the tables in a source file's module doc.
+#[cfg(test)]
+pub(crate) fn table_rows(source: &str) -> Vec<(String, usize, usize)> {
+    source
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "))
+        .filter(|row| row.starts_with(|c: char| c.is_ascii_digit()))
+        .map(|row| row.split('|').map(str::trim).collect::<Vec<_>>())
+        .map(|cells| {
+            let number = |text: &str| text.parse().expect("a number");
+            (cells[2].to_owned(), number(cells[0]), number(cells[1]))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,19 +236,4 @@ mod tests {
         assert_eq!(checksum(&[b"123456789"]), 0xcbf4_3926);
         assert_eq!(checksum(&[b"1234", b"56789"]), 0xcbf4_3926);
     }
-}
-
-/// The rows `| offset | size | field |` of the tables in a source file's module doc.
-#[cfg(test)]
-pub(crate) fn table_rows(source: &str) -> Vec<(String, usize, usize)> {
-    source
-        .lines()
-        .filter_map(|line| line.strip_prefix("//! | "))
-        .filter(|row| row.starts_with(|c: char| c.is_ascii_digit()))
-        .map(|row| row.split('|').map(str::trim).collect::<Vec<_>>())
-        .map(|cells| {
-            let number = |text: &str| text.parse().expect("a number");
-            (cells[2].to_owned(), number(cells[0]), number(cells[1]))
-        })
-        .collect()
 }

@@ -11,11 +11,13 @@
 //! - [`http2`]: one client connection as a machine;
 //! - [`api`]: etcd's calls and messages;
 //! - [`rt`]: the shell around it all.
+//! - [`inspect`]: any file of ours, printed for a person.
 
 pub mod api;
 pub mod config;
 pub mod frame;
 pub mod http2;
+pub mod inspect;
 pub mod mvcc;
 pub mod raft;
 pub mod rt;

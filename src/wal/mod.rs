@@ -127,7 +127,7 @@ impl Config {
         assert!(self.frame_size_max.is_multiple_of(BLOCK_SIZE), "a frame is whole blocks");
         assert!(self.frame_size_max as u64 + block <= self.segment_size, "a frame fits a segment");
         assert!(self.membership_size_max <= 1 << 20, "a membership is at most 1 MiB");
-        assert!(self.frame_size_max <= 64 << 20, "a frame is at most 64 MiB");
+        assert!(self.frame_size_max <= FRAME_SIZE_LIMIT, "a frame is at most 64 MiB");
         assert!(self.record_size_max() > 0, "a frame holds the state and a record");
         assert!((1..=16).contains(&self.writes_in_flight_max), "1 to 16 writes in flight");
         assert!(self.spares_target <= self.spares_max, "spares are kept once made");
