@@ -12,6 +12,7 @@ use super::decide::Row;
 use super::format::FRAME_HEADER_SIZE;
 use super::format::FrameHeader;
 use super::format::Identity;
+use super::format::Record;
 use super::format::Records;
 use super::format::{frame_crc, gather, usize_from};
 use crate::frame::PAYLOAD_SIZE;
@@ -130,8 +131,29 @@ pub fn read(
     Ok(())
 }
 
-/// The records of a frame that [`read`] has collected.
+/// The entries `first..=last` of `extent`, from the frame that [`read`] has collected.
+///
+/// # Shape
+/// In order and without a gap: of entries at one index, the last.
 #[must_use]
-pub fn records(body: &[u8]) -> Records<'_> {
-    Records::new(&body[FRAME_HEADER_SIZE..])
+pub fn entries(extent: Extent, body: &[u8]) -> Vec<Record<'_>> {
+    let mut entries: Vec<(LogIndex, Record<'_>)> = Vec::new();
+    for record in Records::new(&body[FRAME_HEADER_SIZE..]).flatten() {
+        match record {
+            Record::Entry { index, .. } => {
+                while entries.last().is_some_and(|&(last, _)| last >= index) {
+                    entries.pop();
+                }
+                entries.push((index, record));
+            }
+            Record::Snapshot { reset: true, .. } => entries.clear(),
+            Record::HardState(_) | Record::Snapshot { .. } => {}
+        }
+    }
+    let wanted = extent.first..=extent.last;
+    entries
+        .into_iter()
+        .filter(|(index, _)| wanted.contains(index))
+        .map(|(_, entry)| entry)
+        .collect()
 }

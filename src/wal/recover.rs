@@ -61,8 +61,8 @@ pub enum Step {
 /// A log after recovery.
 #[derive(Debug)]
 pub struct Recovered {
-    /// The log, open for writing. Nothing that was recovered may be relied upon by others before
-    /// what the writer says first is done and the first token is durable.
+    /// The log, open for writing. Others may rely on what was recovered once the first token
+    /// submitted to it is durable.
     pub writer: Writer,
     /// The latest hard state; `committed` may be past `last`.
     pub hard_state: HardState,
@@ -266,9 +266,10 @@ impl Recovery {
             let missing = FileId::Segment(pair[0].0 + 1).to_string();
             return self.refuse(missing, 0, Cause::Missing);
         }
-        if let Some(&(_, size)) = self.segments.first() {
-            self.segment_size = size;
-        }
+        let Some(&(_, size)) = self.segments.first() else {
+            return self.sort_first(&spares);
+        };
+        self.segment_size = size;
         // A spare of another size was not finished; what a whole one holds is of no account.
         for (number, size) in spares {
             self.found.spare_next = self.found.spare_next.max(number + 1);
@@ -277,6 +278,18 @@ impl Recovery {
             } else {
                 self.found.unwanted.push(FileId::Spare(number));
             }
+        }
+    }
+
+    /// A log without segments has come no further than its first spare: where there are others,
+    /// segments have been taken away.
+    fn sort_first(&mut self, spares: &[(u64, u64)]) {
+        if spares.iter().any(|&(number, _)| number > 0) {
+            return self.refuse(FileId::Segment(0).to_string(), 0, Cause::Missing);
+        }
+        if spares.iter().any(|&(_, size)| size == self.segment_size) {
+            self.found.spares.insert(0);
+            self.found.spare_next = 1;
         }
     }
 

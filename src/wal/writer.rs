@@ -305,21 +305,12 @@ impl Writer {
         }
     }
 
-    /// Asks for `token` back once all that was appended so far is durable.
+    /// Asks for `token` back once all that was appended so far is durable, and the log with it:
+    /// right after recovery, that is once others may rely on what was recovered.
     pub fn submit(&mut self, token: u64) {
         let waiting = u64::try_from(self.pending.len()).expect("64 bits");
         let opening = u64::from(self.is_before_open_frame());
-        let sequence = match waiting {
-            0 if opening == 1 => self.durable,
-            0 => self.last_with_records(),
-            _ => self.issued + opening + waiting,
-        };
-        self.tokens.push_back((token, sequence));
-    }
-
-    fn last_with_records(&self) -> u64 {
-        // Marks wait for nothing and nothing waits for marks, so waiting for one costs nothing.
-        self.issued
+        self.tokens.push_back((token, self.issued + opening + waiting));
     }
 
     fn is_before_open_frame(&self) -> bool {

@@ -227,8 +227,17 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     prop::collection::vec(act, 1..120)
 }
 
-fn run(acts: &[Act]) {
-    let mut node = Node::open(small(), Disk::default()).expect("new");
+/// Other limits than [`small`] has.
+fn configs() -> impl Strategy<Value = Config> {
+    let one = Config { writes_in_flight_max: 1, spares_target: 0, spares_max: 0, ..small() };
+    let many = Config { writes_in_flight_max: 4, segment_size: 9 * 4096, ..small() };
+    let wide = Config { frame_size_max: 3 * 4096, read_size: 4096, spares_target: 2, ..small() };
+    prop::sample::select(vec![small(), one, many, wide])
+}
+
+/// Lives through `acts` and leaves the writes in flight in flight.
+fn run(config: Config, acts: &[Act]) -> Node {
+    let mut node = Node::open(config, Disk::default()).expect("new");
     let mut term = 1;
     for act in acts {
         match *act {
@@ -252,20 +261,51 @@ fn run(acts: &[Act]) {
             }
             Act::Crash(seed) => {
                 node.disk.crash(|sector| seed >> (sector % 64) & 1 == 1);
-                node = node.reopen(small());
+                node = node.reopen(config);
             }
         }
     }
-    node.settle();
-    assert_eq!(node.acknowledged, node.items.len());
-    node.reopen(small());
+    node
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_life_with_crashes_keeps_what_was_acknowledged(acts in acts()) {
-        run(&acts);
+    fn any_life_with_crashes_keeps_what_was_acknowledged(config in configs(), acts in acts()) {
+        let mut node = run(config, &acts);
+        node.settle();
+        prop_assert_eq!(node.acknowledged, node.items.len());
+        node.reopen(config);
+    }
+
+    #[test]
+    fn any_life_and_a_flipped_bit_lose_nothing_in_silence(
+        config in configs(),
+        acts in acts(),
+        landed in any::<u64>(),
+        file in any::<prop::sample::Index>(),
+        bit in any::<prop::sample::Index>(),
+    ) {
+        let mut node = run(config, &acts);
+        node.disk.crash(|sector| landed >> (sector % 64) & 1 == 1);
+        let files = node.disk.list();
+        prop_assume!(!files.is_empty());
+        let (name, size) = &files[file.index(files.len())];
+        node.disk.flip(name, bit.index(usize::try_from(*size).expect("small") * 8));
+        match recover(config, &node.disk) {
+            Ok((_, found)) => node.expect(&found),
+            Err(damage) => prop_assert_eq!(&damage.file, name),
+        }
+    }
+
+    #[test]
+    fn any_life_is_the_same_twice(config in configs(), acts in acts()) {
+        let (one, two) = (run(config, &acts), run(config, &acts));
+        prop_assert_eq!(one.commands, two.commands);
+        prop_assert_eq!(one.disk.list(), two.disk.list());
+        for (name, _) in one.disk.list() {
+            prop_assert!(one.disk.file(&name) == two.disk.file(&name));
+        }
     }
 }

@@ -308,6 +308,14 @@ fn a_segment_of_another_log_or_shard_or_place_is_refused() {
 }
 
 #[test]
+fn a_log_whose_segments_are_all_gone_is_not_taken_for_a_new_one() {
+    let mut disk = base().disk;
+    let segments = disk.list().into_iter().filter(|(name, _)| name.ends_with(".wal"));
+    segments.for_each(|(name, _)| disk.remove(&name));
+    assert_eq!(refused(&disk), at(FILE, 0, Cause::Missing));
+}
+
+#[test]
 fn a_log_that_lost_entries_between_snapshot_and_first_is_refused() {
     let mut node = moved_on();
     node.disk.remove(FILE);
