@@ -1,8 +1,8 @@
 //! The URLs a node listens on and tells others, by etcd's rules.
 
 use crate::config::value::ValueError;
+use core::net::IpAddr;
 use std::fmt;
-use std::net::IpAddr;
 
 /// One URL of a node: a scheme, a host and a port, and nothing after them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

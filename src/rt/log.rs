@@ -1,8 +1,8 @@
 //! What happened, a line each: `tracing` events in the form of etcd's log.
 //!
 //! An event's message is its `msg`, and its fields follow in the order they were written. Error
-//! events with the target [`PANIC`] or [`FATAL`] carry those levels. A field recorded with `?` whose
-//! text is a list of texts or numbers becomes a list.
+//! events with the target [`PANIC`] or [`FATAL`] carry those levels. A field recorded with `?`
+//! whose text is a list of texts or numbers becomes a list.
 //!
 //! Spans are not printed: one turn of a core serves many calls at once.
 
