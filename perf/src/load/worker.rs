@@ -1,0 +1,465 @@
+//! One thread of a load: its connections, its slots, its loop over epoll.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+use std::num::NonZeroU64;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::fd::OwnedFd;
+
+use crate::clock::{self, Clock, Nanos};
+use crate::failure::Failure;
+use crate::h2::connection::{Answer, Connection, Outcome};
+use crate::load::measure::{Record, histogram};
+use crate::load::{End, Note, Plan, Shared};
+use crate::workload::{Kind, Source, Workload};
+
+/// The longest wait without a look at the clock.
+const WAIT_MAX: Duration = Duration::from_millis(50);
+
+/// How long answers are waited for after the last request.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// How long a server with requests in flight may say nothing at all.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Operations that were due and never sent, counted one by one up to here.
+const UNSENT_MAX: u64 = 10_000_000;
+
+/// Events taken per turn.
+const EVENTS_MAX: usize = 256;
+
+/// A place for one operation in flight.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    kind: Kind,
+    key: u64,
+    /// When the operation was due (open loop) or sent (closed loop).
+    due: Nanos,
+    /// When the current request of the operation was due or sent.
+    since: Nanos,
+}
+
+/// A connection with its socket and slots.
+#[derive(Debug)]
+struct Client {
+    socket: TcpStream,
+    machine: Connection,
+    slots: Vec<Slot>,
+    /// Slots without an operation.
+    free: Vec<u32>,
+    /// Whether the slots have been opened, that is, the server's settings have come.
+    open: bool,
+}
+
+/// How far a run has come, in this order.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum Phase {
+    Warming,
+    Measuring,
+    Draining,
+}
+
+/// The operations of an open loop in the order they are due.
+#[derive(Debug)]
+struct Schedule {
+    start: Nanos,
+    /// Nanoseconds between two operations of this thread.
+    period: f64,
+    /// Where this thread's first lies, in nanoseconds after the start.
+    shift: f64,
+    /// How many have been sent.
+    sent: u64,
+}
+
+impl Schedule {
+    /// When the next operation is due.
+    fn next(&self) -> Nanos {
+        let offset = self.shift + self.sent as f64 * self.period;
+        self.start.plus(Duration::from_secs_f64(offset / 1e9))
+    }
+}
+
+/// One thread of a load.
+#[derive(Debug)]
+pub(crate) struct Worker<'a> {
+    plan: &'a Plan,
+    clock: Clock,
+    shared: &'a Shared,
+    notes: &'a Sender<Note>,
+    poll: OwnedFd,
+    clients: Vec<Client>,
+    source: Source,
+    schedule: Option<Schedule>,
+    record: Record,
+    phase: Phase,
+    /// When measuring begins, and when it ends unless a count ends it.
+    begin: Nanos,
+    end: Option<Nanos>,
+    /// Operations after which measuring ends.
+    count: Option<u64>,
+    /// Operations that ended well since the start, not yet added to the shared count.
+    completed: u64,
+    in_flight: u64,
+    /// When the last byte came.
+    heard: Nanos,
+    cpu: Duration,
+    /// The client that an open loop tries first.
+    turn: usize,
+    by_kind: bool,
+    message: Vec<u8>,
+}
+
+impl<'a> Worker<'a> {
+    /// Thread number `thread` with its connected sockets.
+    pub(crate) fn create(
+        plan: &'a Plan,
+        thread: usize,
+        sockets: Vec<TcpStream>,
+        clock: Clock,
+        start: Nanos,
+        shared: &'a Shared,
+        notes: &'a Sender<Note>,
+    ) -> Result<Self, Failure> {
+        let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Failure::io("epoll"))?;
+        let mut clients = Vec::new();
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            epoll::add(&poll, &socket, EventData::new_u64(index as u64), flags)
+                .map_err(Failure::io("epoll"))?;
+            let machine = Connection::new(&plan.address.to_string());
+            clients.push(Client {
+                socket,
+                machine,
+                slots: Vec::new(),
+                free: Vec::new(),
+                open: false,
+            });
+        }
+        let (threads, this) = (plan.threads as u64, thread as u64);
+        let begin = start.plus(plan.warm_up);
+        let share = |total: u64| total / threads + u64::from(this < total % threads);
+        Ok(Self {
+            plan,
+            clock,
+            shared,
+            notes,
+            poll,
+            clients,
+            source: Source::new(plan.shape.clone(), this, threads),
+            schedule: plan.rate.map(|rate| Schedule {
+                start,
+                period: 1e9 * threads as f64 / rate,
+                shift: 1e9 * this as f64 / rate,
+                sent: 0,
+            }),
+            record: Record::new(),
+            phase: Phase::Warming,
+            begin,
+            end: match plan.end {
+                End::After(duration) => Some(begin.plus(duration)),
+                End::Count(_) => None,
+            },
+            count: match plan.end {
+                End::After(_) => None,
+                End::Count(total) => Some(share(total)),
+            },
+            completed: 0,
+            in_flight: 0,
+            heard: start,
+            cpu: Duration::ZERO,
+            turn: 0,
+            by_kind: matches!(plan.shape.workload, Workload::Mixed | Workload::Pairs),
+            message: Vec::new(),
+        })
+    }
+
+    /// Runs to the end of the plan.
+    pub(crate) fn run(mut self) -> Result<Record, Failure> {
+        // Fine timers are a help to open loops and no condition.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1000));
+        for index in 0..self.clients.len() {
+            self.flush(index)?;
+        }
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        let mut ended = Vec::new();
+        loop {
+            let now = self.clock.now();
+            self.advance(now);
+            if self.phase == Phase::Draining && (self.in_flight == 0 || self.is_over(now)) {
+                break;
+            }
+            if self.in_flight > 0 && now.since(self.heard) > clock::nanos(SILENCE_MAX) {
+                return Err(Failure::Peer(format!("said nothing for {SILENCE_MAX:?}")));
+            }
+            self.send_due(now)?;
+            let wait = self.wait_time(now);
+            events.clear();
+            match epoll::wait(&self.poll, spare(&mut events), Some(&wait)) {
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(cause) => return Err(Failure::io("epoll")(cause)),
+            }
+            for event in &events {
+                let index = usize::try_from(event.data.u64()).expect("as registered");
+                self.on_event(index, &mut ended)?;
+            }
+            self.publish();
+        }
+        self.record.unanswered += self.in_flight;
+        Ok(self.record)
+    }
+
+    /// Charges an open loop with what was due and could not be sent for want of free slots.
+    fn count_unsent(&mut self, now: Nanos) {
+        let Some(schedule) = &mut self.schedule else { return };
+        while schedule.next() < now && self.record.unanswered < UNSENT_MAX {
+            let due = schedule.next();
+            schedule.sent += 1;
+            if due >= self.begin {
+                self.record.latency.saturating_record(now.since(due));
+                self.record.unanswered += 1;
+            }
+        }
+    }
+
+    /// Whether there is no use in waiting for more answers.
+    fn is_over(&self, now: Nanos) -> bool {
+        let deadline = self.begin.plus(self.record.elapsed).plus(DRAIN_TIME_MAX);
+        now > deadline || self.shared.stop.load(Ordering::Relaxed)
+    }
+
+    /// Moves on to the next phase when its time has come.
+    fn advance(&mut self, now: Nanos) {
+        if self.phase == Phase::Warming && now >= self.begin {
+            self.phase = Phase::Measuring;
+            self.begin = now;
+            self.cpu = clock::thread_cpu();
+            self.note(Note::Begin);
+        }
+        let stop = self.shared.stop.load(Ordering::Relaxed);
+        let over = self.end.is_some_and(|end| now >= end)
+            || self.count.is_some_and(|count| self.record.completed >= count);
+        if self.phase == Phase::Measuring && (over || stop) {
+            self.phase = Phase::Draining;
+            self.record.elapsed = Duration::from_nanos(now.since(self.begin));
+            self.record.cpu = clock::thread_cpu().saturating_sub(self.cpu);
+            self.count_unsent(now);
+            self.note(Note::End);
+        } else if stop {
+            self.phase = Phase::Draining;
+        }
+    }
+
+    fn note(&mut self, note: Note) {
+        self.publish();
+        // The watcher is gone only when the run has failed already.
+        let _ = self.notes.send(note);
+    }
+
+    fn publish(&mut self) {
+        self.shared.completed.fetch_add(self.completed, Ordering::Relaxed);
+        self.completed = 0;
+    }
+
+    fn wait_time(&self, now: Nanos) -> Timespec {
+        let mut wait = clock::nanos(WAIT_MAX);
+        if self.phase < Phase::Draining {
+            let boundary = if self.phase == Phase::Warming { Some(self.begin) } else { self.end };
+            wait = boundary.map_or(wait, |boundary| wait.min(boundary.since(now)));
+            let idle = self.clients.iter().any(|client| !client.free.is_empty());
+            if let (Some(schedule), true) = (&self.schedule, idle) {
+                wait = wait.min(schedule.next().since(now));
+            }
+        }
+        let nanos = i64::try_from(wait).expect("below a second");
+        Timespec { tv_sec: 0, tv_nsec: nanos }
+    }
+
+    /// Sends what an open loop has due, as far as there are free slots.
+    fn send_due(&mut self, now: Nanos) -> Result<(), Failure> {
+        if self.schedule.is_none() || self.phase == Phase::Draining {
+            return Ok(());
+        }
+        let mut touched = false;
+        while let Some(due) = self.schedule.as_ref().map(Schedule::next).filter(|due| *due <= now) {
+            let Some((index, token)) = self.free_slot() else { break };
+            if let Some(schedule) = &mut self.schedule {
+                schedule.sent += 1;
+            }
+            self.send(index, token, due)?;
+            touched = true;
+        }
+        if touched {
+            for index in 0..self.clients.len() {
+                self.flush(index)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A free slot, connection after connection.
+    fn free_slot(&mut self) -> Option<(usize, u32)> {
+        for _ in 0..self.clients.len() {
+            let index = self.turn;
+            self.turn = (self.turn + 1) % self.clients.len();
+            if let Some(token) = self.clients[index].free.pop() {
+                return Some((index, token));
+            }
+        }
+        None
+    }
+
+    /// Starts a new operation.
+    fn send(&mut self, index: usize, token: u32, due: Nanos) -> Result<(), Failure> {
+        let (kind, key) = self.source.draw();
+        if self.in_flight == 0 {
+            self.heard = self.clock.now();
+        }
+        self.in_flight += 1;
+        self.request(index, token, Slot { kind, key, due, since: due })
+    }
+
+    fn request(&mut self, index: usize, token: u32, slot: Slot) -> Result<(), Failure> {
+        self.source.write(slot.kind, slot.key, &mut self.message);
+        let client = &mut self.clients[index];
+        client.slots[usize::try_from(token).expect("32 bits fit")] = slot;
+        client.machine.request(slot.kind.method(), token, &self.message)
+    }
+
+    /// Reads, handles, and sends what a connection has.
+    fn on_event(&mut self, index: usize, ended: &mut Vec<Answer>) -> Result<(), Failure> {
+        loop {
+            let client = &mut self.clients[index];
+            let space = client.machine.space();
+            let room = space.len();
+            let size = match client.socket.read(space) {
+                Ok(0) => return Err(Failure::Peer("closed the connection".into())),
+                Ok(size) => size,
+                Err(cause) if cause.kind() == ErrorKind::WouldBlock => break,
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => continue,
+                Err(cause) => return Err(Failure::io("receive")(cause)),
+            };
+            client.machine.on_received(size, ended)?;
+            let now = self.clock.now();
+            self.heard = now;
+            for answer in ended.drain(..) {
+                self.on_answer(index, answer, now)?;
+            }
+            if !self.clients[index].open {
+                self.on_ready(index, now)?;
+            }
+            if size < room {
+                break;
+            }
+        }
+        self.flush(index)
+    }
+
+    /// Opens the slots once the server's settings are known.
+    fn on_ready(&mut self, index: usize, now: Nanos) -> Result<(), Failure> {
+        let client = &mut self.clients[index];
+        if !client.machine.is_ready() {
+            return Ok(());
+        }
+        let (allowed, asked) = (client.machine.streams_max(), self.plan.in_flight);
+        if allowed < asked {
+            return Err(Failure::Peer(format!(
+                "allows {allowed} streams on a connection where {asked} are asked for"
+            )));
+        }
+        client.open = true;
+        let unused = Slot { kind: Kind::Put, key: 0, due: now, since: now };
+        client.slots = vec![unused; usize::try_from(asked).expect("32 bits fit")];
+        if self.schedule.is_some() {
+            client.free = (0..asked).rev().collect();
+        } else if self.phase != Phase::Draining {
+            for token in 0..asked {
+                self.send(index, token, now)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn on_answer(&mut self, index: usize, answer: Answer, now: Nanos) -> Result<(), Failure> {
+        let token = usize::try_from(answer.token).expect("32 bits fit");
+        let slot = self.clients[index].slots[token];
+        let counted = self.counts(slot.due);
+        if answer.outcome == Outcome::Status(0) {
+            let paired = slot.kind == Kind::Put && self.source.pairs();
+            self.on_success(slot, answer, now, counted, !paired);
+            if paired {
+                let next = Slot { kind: Kind::Get, since: now, ..slot };
+                return self.request(index, answer.token, next);
+            }
+        } else if counted {
+            let message = self.clients[index].machine.last_message();
+            self.record.on_error(answer.outcome, message);
+        }
+        self.in_flight -= 1;
+        if self.schedule.is_none() && self.phase != Phase::Draining {
+            return self.send(index, answer.token, now);
+        }
+        self.clients[index].free.push(answer.token);
+        Ok(())
+    }
+
+    /// Whether an operation that was due then, and ends now, is in the measured part.
+    ///
+    /// An open loop counts what was *due* in it: what a stalled server answers late is the point.
+    fn counts(&self, due: Nanos) -> bool {
+        match (&self.schedule, self.end) {
+            (Some(_), Some(end)) => self.phase > Phase::Warming && due >= self.begin && due < end,
+            (Some(_), None) => self.phase > Phase::Warming && due >= self.begin,
+            (None, _) => self.phase == Phase::Measuring,
+        }
+    }
+
+    fn on_success(&mut self, slot: Slot, answer: Answer, now: Nanos, counted: bool, whole: bool) {
+        if whole {
+            self.completed += 1;
+        }
+        if !counted {
+            return;
+        }
+        if self.by_kind {
+            let kind = self.record.kinds.entry(slot.kind).or_insert_with(histogram);
+            kind.saturating_record(now.since(slot.since));
+        }
+        let value_size = self.plan.shape.value_size;
+        if slot.kind == Kind::Get
+            && usize::try_from(answer.message_size)
+                .is_ok_and(|size| size < value_size + self.plan.shape.key_size)
+        {
+            self.record.empty_reads += 1;
+        }
+        if whole {
+            self.record.latency.saturating_record(now.since(slot.due));
+            if self.phase == Phase::Measuring {
+                self.record.completed += 1;
+            }
+        }
+    }
+
+    /// Sends what a connection has to send, as far as its socket takes it.
+    fn flush(&mut self, index: usize) -> Result<(), Failure> {
+        let client = &mut self.clients[index];
+        while !client.machine.output().is_empty() {
+            match client.socket.write(client.machine.output()) {
+                Ok(size) => client.machine.on_sent(size),
+                Err(cause) if cause.kind() == ErrorKind::WouldBlock => break,
+                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
+                Err(cause) => return Err(Failure::io("send")(cause)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The room for events in `events`.
+fn spare(events: &mut Vec<epoll::Event>) -> rustix::buffer::SpareCapacity<'_, epoll::Event> {
+    rustix::buffer::spare_capacity(events)
+}
