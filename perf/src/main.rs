@@ -4,11 +4,15 @@
 //! `profile` shows where ringd's time goes, `empty` measures its front end alone.
 
 mod clock;
+mod disk;
 mod failure;
 mod h2;
 mod load;
+mod server;
+mod versus;
 mod workload;
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -29,15 +33,19 @@ struct Arguments {
 enum Command {
     /// Ask a running server for a while and say how it answered
     Load(load::command::LoadArgs),
+    /// Start ringd and etcd in turn, give both the same loads, and compare
+    Versus(versus::VersusArgs),
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let interrupt = Arc::new(AtomicBool::new(false));
+    server::clean_up_on_panic();
     match run(&arguments.command, &interrupt) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("ringd-perf: {failure}");
+            // Nothing is left to do when standard error is gone, too.
+            let _ = writeln!(std::io::stderr(), "ringd-perf: {failure}");
             ExitCode::FAILURE
         }
     }
@@ -50,5 +58,6 @@ fn run(command: &Command, interrupt: &Arc<AtomicBool>) -> Result<(), Failure> {
     }
     match command {
         Command::Load(arguments) => load::command::main(arguments, interrupt),
+        Command::Versus(arguments) => versus::main(arguments, interrupt),
     }
 }

@@ -65,23 +65,15 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// All kinds, in the order of [`Self::index`].
-    pub(crate) const ALL: [Self; 5] = [Self::Put, Self::Get, Self::List, Self::Delete, Self::Empty];
-
-    /// The position in [`Self::ALL`].
-    pub(crate) fn index(self) -> usize {
-        match self {
-            Self::Put => 0,
-            Self::Get => 1,
-            Self::List => 2,
-            Self::Delete => 3,
-            Self::Empty => 4,
-        }
-    }
-
     /// The name in reports.
     pub(crate) fn name(self) -> &'static str {
-        ["put", "get", "list", "delete", "empty"][self.index()]
+        match self {
+            Self::Put => "put",
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Delete => "delete",
+            Self::Empty => "empty",
+        }
     }
 
     /// The gRPC method.

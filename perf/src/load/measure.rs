@@ -91,7 +91,7 @@ impl Record {
     /// The numbers, when all is over.
     pub(crate) fn measured(self) -> Measured {
         let seconds = self.elapsed.as_secs_f64().max(1e-9);
-        let each = self.completed.max(1) as f64;
+        let each = (self.completed + self.errors.values().sum::<u64>()).max(1) as f64;
         Measured {
             operations: self.completed,
             seconds,
@@ -141,7 +141,6 @@ impl Measured {
 
 /// Points of a latency distribution, in microseconds.
 #[derive(Clone, Copy, PartialEq, Debug, Default, Serialize, Deserialize)]
-#[expect(missing_docs, reason = "the names are the definitions")]
 pub(crate) struct Latency {
     pub(crate) count: u64,
     pub(crate) mean_us: f64,

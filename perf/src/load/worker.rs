@@ -189,6 +189,7 @@ impl<'a> Worker<'a> {
         let mut ended = Vec::new();
         loop {
             let now = self.clock.now();
+            self.send_due(now)?;
             self.advance(now);
             if self.phase == Phase::Draining && (self.in_flight == 0 || self.is_over(now)) {
                 break;
@@ -196,7 +197,6 @@ impl<'a> Worker<'a> {
             if self.in_flight > 0 && now.since(self.heard) > clock::nanos(SILENCE_MAX) {
                 return Err(Failure::Peer(format!("said nothing for {SILENCE_MAX:?}")));
             }
-            self.send_due(now)?;
             let wait = self.wait_time(now);
             events.clear();
             match epoll::wait(&self.poll, spare(&mut events), Some(&wait)) {
