@@ -5,9 +5,11 @@
 
 mod clock;
 mod disk;
+mod empty;
 mod failure;
 mod h2;
 mod load;
+mod profile;
 mod server;
 mod versus;
 mod workload;
@@ -34,7 +36,11 @@ enum Command {
     /// Ask a running server for a while and say how it answered
     Load(load::command::LoadArgs),
     /// Start ringd and etcd in turn, give both the same loads, and compare
-    Versus(versus::VersusArgs),
+    Versus(Box<versus::VersusArgs>),
+    /// Start ringd, load it, and show where its time goes
+    Profile(Box<profile::ProfileArgs>),
+    /// Start ringd and load its empty handler: the cost of the front end alone
+    Empty(Box<empty::EmptyArgs>),
 }
 
 fn main() -> ExitCode {
@@ -59,5 +65,7 @@ fn run(command: &Command, interrupt: &Arc<AtomicBool>) -> Result<(), Failure> {
     match command {
         Command::Load(arguments) => load::command::main(arguments, interrupt),
         Command::Versus(arguments) => versus::main(arguments, interrupt),
+        Command::Profile(arguments) => profile::main(arguments, interrupt),
+        Command::Empty(arguments) => empty::main(arguments, interrupt),
     }
 }

@@ -120,7 +120,7 @@ pub(crate) struct Measured {
     pub(crate) latency: Latency,
     /// Latency by kind of request, for mixes.
     pub(crate) kinds: BTreeMap<String, Latency>,
-    /// This client's own CPU time per operation, in microseconds.
+    /// This client's own CPU time per answered operation, in microseconds.
     pub(crate) client_cpu_us: f64,
     /// Operations that did not end well, by how.
     pub(crate) errors: BTreeMap<String, u64>,
@@ -210,7 +210,7 @@ mod tests {
         }
         (one.completed, two.completed) = (100, 100);
         (one.elapsed, two.elapsed) = (Duration::from_secs(2), Duration::from_secs(1));
-        two.cpu = Duration::from_millis(2);
+        two.cpu = Duration::from_micros(2010);
         two.on_error(Outcome::Status(8), Some("too many requests"));
         one.add(&two);
         let measured = one.measured();

@@ -27,6 +27,8 @@ pub(crate) struct Machine {
     pub(crate) kernel: String,
     /// The file system under the data directories.
     pub(crate) file_system: String,
+    /// The load averages at the end of the run: on a quiet machine, what the run itself made.
+    pub(crate) load_average: String,
     /// The commit of this tree, where it is a checkout.
     pub(crate) commit: String,
     /// Name and version of each server.
@@ -44,6 +46,7 @@ pub(crate) fn describe(servers: &[Recipe], data: &Path) -> Machine {
         memory_mib: field_kib(&read("/proc/meminfo"), "MemTotal:").unwrap_or(0) / 1024,
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         file_system: file_system(&read("/proc/mounts"), data),
+        load_average: read("/proc/loadavg").split(' ').take(3).collect::<Vec<_>>().join(" "),
         commit: commit(),
         servers: servers.iter().map(|s| (s.name.to_owned(), s.version())).collect(),
     }

@@ -5,7 +5,7 @@
 //! account over the measured interval, divided by the operations completed in it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -336,7 +336,7 @@ fn progress_bar(total: u64) -> ProgressBar {
 }
 
 /// Fails when `program` is a path and nothing is there.
-fn require(program: &PathBuf, name: &str) -> Result<(), Failure> {
+fn require(program: &Path, name: &str) -> Result<(), Failure> {
     if program.components().count() > 1 && !program.exists() {
         return Err(Failure::Usage(format!(
             "{name} is not at {}: give its path with --{name}",

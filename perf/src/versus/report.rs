@@ -71,6 +71,7 @@ pub(crate) fn markdown(summary: &Summary) -> String {
         format!("{} CPUs, {}, {} MiB", machine.cpus, machine.processor, machine.memory_mib);
     line("machine", &hardware);
     line("kernel, file system", &format!("{}, {}", machine.kernel, machine.file_system));
+    line("load average at the end", &machine.load_average);
     line("tree", &machine.commit);
     for (name, version) in &machine.servers {
         line(name, version);
