@@ -126,7 +126,7 @@ type Stacks = BTreeMap<Vec<String>, u64>;
 
 fn stacks(perf: &Path, samples: &Path) -> Result<Stacks, Failure> {
     let output = Command::new(perf)
-        .args(["script", "--fields", "comm,ip,sym", "--input"])
+        .args(["script", "--fields", "comm,ip,sym,dso", "--input"])
         .arg(samples)
         .stderr(Stdio::null())
         .output()
@@ -152,13 +152,21 @@ fn read_script(text: &str) -> Stacks {
             }
             stack.clear();
         } else if line.starts_with(char::is_whitespace) && !stack.is_empty() {
-            let symbol = line.trim_start().split_once(' ').map_or("[unknown]", |(_, name)| name);
-            stack.push(symbol.replace(';', ":"));
+            stack.push(symbol(line).replace(';', ":"));
         } else {
             stack = vec![line.trim().to_owned()];
         }
     }
     stacks
+}
+
+/// The function in a line of a stack, `address function (file)`; the file where it has no name.
+fn symbol(line: &str) -> &str {
+    let rest = line.trim_start().split_once(' ').map_or("[unknown]", |(_, rest)| rest);
+    match rest.rsplit_once(" (") {
+        Some((name, _)) if name != "[unknown]" => name,
+        Some(_) | None => rest,
+    }
 }
 
 /// One stack per line, as flame graph programs take them.
@@ -201,16 +209,16 @@ mod tests {
 
     const SCRIPT: &str = "\
 ringd
-\tffff0001 inner
-\tffff0002 outer
+\tffff0001 inner (/x/ringd)
+\tffff0002 [unknown] (/x/ringd)
 
 ringd
-\tffff0001 inner
-\tffff0002 outer
+\tffff0001 inner (/x/ringd)
+\tffff0002 [unknown] (/x/ringd)
 
 ringd
-\tffff0003 other<A; B>
-\tffff0002 outer
+\tffff0003 other<A; B> ([kernel.kallsyms])
+\tffff0002 [unknown] (/x/ringd)
 
 empty
 
@@ -219,7 +227,10 @@ empty
     #[test]
     fn stacks_are_folded_outermost_first() {
         let folded = fold(&read_script(SCRIPT));
-        assert_eq!(folded, "ringd;outer;inner 2\nringd;outer;other<A: B> 1\n");
+        assert_eq!(
+            folded,
+            "ringd;U;inner 2\nringd;U;other<A: B> 1\n".replace('U', "[unknown] (/x/ringd)")
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `ringd-perf load`: the flags, the progress line, the table.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -149,7 +149,11 @@ pub(crate) fn main(args: &LoadArgs, interrupt: &AtomicBool) -> Result<(), Failur
 
 /// Writes to standard output.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(Failure::io("write to standard output"))
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever read it, as `head` does, has seen enough.
+        Err(cause) if cause.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(Failure::io("write to standard output")),
+    }
 }
 
 /// This process's command line, as a person would type it.

@@ -429,12 +429,14 @@ impl<'a> Worker<'a> {
             let kind = self.record.kinds.entry(slot.kind).or_insert_with(histogram);
             kind.saturating_record(now.since(slot.since));
         }
-        let value_size = self.plan.shape.value_size;
-        if slot.kind == Kind::Get
-            && usize::try_from(answer.message_size)
-                .is_ok_and(|size| size < value_size + self.plan.shape.key_size)
-        {
+        let full_size = self.plan.shape.value_size + self.plan.shape.key_size;
+        let size = usize::try_from(answer.message_size).expect("32 bits fit");
+        if slot.kind == Kind::Get && size < full_size {
             self.record.empty_reads += 1;
+            if self.source.pairs() {
+                let name = "a get missed the put before it".to_owned();
+                *self.record.errors.entry(name).or_default() += 1;
+            }
         }
         if whole {
             self.record.latency.saturating_record(now.since(slot.due));

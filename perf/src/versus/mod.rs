@@ -174,6 +174,9 @@ impl BenchArgs {
         })?;
         let (begin, end) = begin.zip(end).ok_or(Failure::Interrupted)?;
         let cpu = end.0.cpu.saturating_sub(begin.0.cpu);
+        // All keys that a get asks for were put before.
+        let lost = case.workload == Workload::Get && self.prefill > 0;
+        let lost = if lost { measured.empty_reads } else { 0 };
         Ok(Sample {
             operations: measured.operations,
             rate: measured.rate,
@@ -183,7 +186,7 @@ impl BenchArgs {
             server_cpu_us: per_operation(cpu, end.1 - begin.1),
             client_cpu_us: Some(measured.client_cpu_us),
             rss_mib: end.0.rss_kib as f64 / 1024.0,
-            errors: measured.error_count(),
+            errors: measured.error_count() + lost,
             ..Sample::of(case, Tool::Lean)
         })
     }
