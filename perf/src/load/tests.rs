@@ -40,8 +40,10 @@ fn serve_one(mut socket: TcpStream, answers_max: usize, last_words: &[u8]) {
         }
         if answered == answers_max {
             out.extend_from_slice(last_words);
-            // As above.
+            // As above. Reading on to the end keeps the last words from being reset away.
             let _ = socket.write_all(&out);
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+            let _ = std::io::copy(&mut socket, &mut std::io::sink());
             return;
         }
     }

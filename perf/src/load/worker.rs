@@ -56,6 +56,19 @@ struct Client {
     open: bool,
 }
 
+impl Client {
+    /// Why the server ended the connection, if it said so before `failure` showed that it had.
+    fn last_words(&mut self, failure: Failure) -> Failure {
+        let mut ended = Vec::new();
+        while let Ok(size @ 1..) = self.socket.read(self.machine.space()) {
+            if let Err(goodbye) = self.machine.on_received(size, &mut ended) {
+                return goodbye;
+            }
+        }
+        failure
+    }
+}
+
 /// How far a run has come, in this order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Phase {
@@ -128,7 +141,7 @@ impl<'a> Worker<'a> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Failure::io("epoll"))?;
         let mut clients = Vec::new();
         for (index, socket) in sockets.into_iter().enumerate() {
-            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
             epoll::add(&poll, &socket, EventData::new_u64(index as u64), flags)
                 .map_err(Failure::io("epoll"))?;
             let machine = Connection::new(&plan.address.to_string());
@@ -205,7 +218,10 @@ impl<'a> Worker<'a> {
             }
             for event in &events {
                 let index = usize::try_from(event.data.u64()).expect("as registered");
-                self.on_event(index, &mut ended)?;
+                // Events tell of changes only: the end that came along with bytes is not told
+                // again, so it must be read up to now.
+                let (flags, hung_up) = (event.flags, EventFlags::RDHUP | EventFlags::HUP);
+                self.on_event(index, flags.intersects(hung_up), &mut ended)?;
             }
             self.publish();
         }
@@ -331,7 +347,12 @@ impl<'a> Worker<'a> {
     }
 
     /// Reads, handles, and sends what a connection has.
-    fn on_event(&mut self, index: usize, ended: &mut Vec<Answer>) -> Result<(), Failure> {
+    fn on_event(
+        &mut self,
+        index: usize,
+        hung_up: bool,
+        ended: &mut Vec<Answer>,
+    ) -> Result<(), Failure> {
         loop {
             let client = &mut self.clients[index];
             let space = client.machine.space();
@@ -352,7 +373,7 @@ impl<'a> Worker<'a> {
             if !self.clients[index].open {
                 self.on_ready(index, now)?;
             }
-            if size < room {
+            if size < room && !hung_up {
                 break;
             }
         }
@@ -454,7 +475,7 @@ impl<'a> Worker<'a> {
                 Ok(size) => client.machine.on_sent(size),
                 Err(cause) if cause.kind() == ErrorKind::WouldBlock => break,
                 Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
-                Err(cause) => return Err(Failure::io("send")(cause)),
+                Err(cause) => return Err(client.last_words(Failure::io("send")(cause))),
             }
         }
         Ok(())
