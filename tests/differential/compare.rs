@@ -1,0 +1,195 @@
+//! Whether two answers to one request are the same, field by field.
+//!
+//! Left aside: the ids of cluster and member, Raft terms, and the order of ties where etcd's own
+//! order is arbitrary. etcd sorts with Go's `sort.Sort`, which is not stable, except that up to
+//! [`STABLE_MAX`] elements are sorted by insertion; so ties are compared in order up to there, and
+//! as sets beyond.
+
+use crate::generate::Op;
+use crate::support::call::Answer;
+use prost::Message;
+use ringd::api::proto::etcdserverpb::range_request::SortTarget;
+use ringd::api::proto::etcdserverpb::{
+    DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse, ResponseHeader,
+};
+use ringd::api::proto::mvccpb::KeyValue;
+use std::fmt::Debug;
+
+/// The most elements of which ties keep their order when etcd sorts.
+const STABLE_MAX: i64 = 12;
+
+const VERSION: i32 = SortTarget::Version as i32;
+const VALUE: i32 = SortTarget::Value as i32;
+
+/// Compares all that came back for `op`; gives the store's revision, if the answer has it.
+///
+/// # Errors
+///
+/// What differs, and both answers.
+pub(crate) fn answers(op: &Op, ours: &Answer, theirs: &Answer) -> Result<Option<i64>, String> {
+    transport(ours, theirs)?;
+    match op {
+        Op::Put(_) => messages::<PutResponse>(ours, theirs, PartialEq::eq),
+        Op::Delete(_) => messages::<DeleteRangeResponse>(ours, theirs, PartialEq::eq),
+        Op::Range(range) => {
+            messages::<RangeResponse>(ours, theirs, |ours, theirs| ranges(range, ours, theirs))
+        }
+    }
+}
+
+/// Compares everything but the messages.
+///
+/// # Errors
+///
+/// What differs, and both answers.
+pub(crate) fn transport(ours: &Answer, theirs: &Answer) -> Result<(), String> {
+    let outside = |answer: &Answer| Answer { body: bytes::Bytes::new(), ..answer.clone() };
+    same("status, headers or trailers", &outside(ours), &outside(theirs))
+}
+
+/// That two things are equal.
+///
+/// # Errors
+///
+/// What they are, and both.
+pub(crate) fn same<T: PartialEq + Debug>(what: &str, ours: &T, theirs: &T) -> Result<(), String> {
+    if ours == theirs {
+        return Ok(());
+    }
+    Err(differ(what, ours, theirs))
+}
+
+fn differ<T: Debug>(what: &str, ours: &T, theirs: &T) -> String {
+    let cut = |text: String| match text.char_indices().nth(6000) {
+        Some((at, _)) => format!("{} …", &text[..at]),
+        None => text,
+    };
+    let (ours, theirs) = (cut(format!("{ours:?}")), cut(format!("{theirs:?}")));
+    format!("{what} differ\n  ours:   {ours}\n  theirs: {theirs}")
+}
+
+/// An answer with a header, of which all but the revision may differ.
+pub(crate) trait Headed: Message + Debug + Default + Clone + PartialEq {
+    /// Its header.
+    fn header(&mut self) -> &mut Option<ResponseHeader>;
+}
+
+macro_rules! headed {
+    ($($message:ty),*) => {$(
+        impl Headed for $message {
+            fn header(&mut self) -> &mut Option<ResponseHeader> {
+                &mut self.header
+            }
+        }
+    )*};
+}
+headed!(PutResponse, DeleteRangeResponse, RangeResponse);
+headed!(ringd::api::proto::etcdserverpb::StatusResponse);
+headed!(ringd::api::proto::etcdserverpb::MemberListResponse);
+headed!(ringd::api::proto::etcdserverpb::AlarmResponse);
+
+/// Takes out of a header what may differ, after seeing that it is there; gives the revision.
+///
+/// # Errors
+///
+/// If there is no header, or it names no cluster, member or term.
+pub(crate) fn level<M: Headed>(message: &mut M) -> Result<i64, String> {
+    let copy = message.clone();
+    match message.header() {
+        Some(header) if header.cluster_id != 0 && header.member_id != 0 => {
+            if header.raft_term == 0 {
+                return Err(format!("no Raft term in {copy:?}"));
+            }
+            let revision = header.revision;
+            *header = ResponseHeader { revision, ..ResponseHeader::default() };
+            Ok(revision)
+        }
+        Some(_) | None => Err(format!("no whole header in {copy:?}")),
+    }
+}
+
+fn messages<M: Headed>(
+    ours: &Answer,
+    theirs: &Answer,
+    equal: impl Fn(&M, &M) -> bool,
+) -> Result<Option<i64>, String> {
+    let (ours, theirs) = (ours.message::<M>(), theirs.message::<M>());
+    match (ours, theirs) {
+        (Ok(mut ours), Ok(mut theirs)) => {
+            let revision = level(&mut theirs)?;
+            level(&mut ours)?;
+            if equal(&ours, &theirs) {
+                return Ok(Some(revision));
+            }
+            Err(differ("messages", &ours, &theirs))
+        }
+        (Err(ours), Err(theirs)) => same("errors", &ours, &theirs).map(|()| None),
+        (ours, theirs) => Err(differ("answers", &ours, &theirs)),
+    }
+}
+
+/// What a range is sorted by.
+fn sort_value(target: i32, kv: &KeyValue) -> Vec<u8> {
+    match target {
+        VERSION => kv.version.to_be_bytes().to_vec(),
+        _ => kv.value.to_vec(),
+    }
+}
+
+fn ranges(request: &RangeRequest, ours: &RangeResponse, theirs: &RangeResponse) -> bool {
+    if ours == theirs {
+        return true;
+    }
+    let mut sorted = theirs.count;
+    if request.sort_order == 0 && request.limit > 0 {
+        sorted = sorted.min(request.limit.saturating_add(1));
+    }
+    let rest = |answer: &RangeResponse| RangeResponse { kvs: Vec::new(), ..answer.clone() };
+    if sorted <= STABLE_MAX || rest(ours) != rest(theirs) {
+        return false;
+    }
+    match (request.sort_target, request.keys_only) {
+        (VERSION, _) | (VALUE, false) => same_groups(request, ours, theirs),
+        (VALUE, true) => same_keys(ours, theirs),
+        // A key has its place alone, and a revision here is one key's: there are no ties.
+        _ => false,
+    }
+}
+
+/// What is sorted by is the same throughout, and so are the pairs that have it in common.
+fn same_groups(request: &RangeRequest, ours: &RangeResponse, theirs: &RangeResponse) -> bool {
+    let groups = |kvs: &[KeyValue]| -> Vec<(Vec<u8>, Vec<KeyValue>)> {
+        kvs.chunk_by(|a, b| {
+            sort_value(request.sort_target, a) == sort_value(request.sort_target, b)
+        })
+        .map(|group| {
+            let mut group = group.to_vec();
+            group.sort_by(|a, b| a.key.cmp(&b.key));
+            (sort_value(request.sort_target, &group[0]), group)
+        })
+        .collect()
+    };
+    let theirs_more = theirs.more;
+    let (mut ours, mut theirs) = (groups(&ours.kvs), groups(&theirs.kvs));
+    if theirs_more {
+        // The limit may have cut through a tie, and which of it remains is arbitrary.
+        let (Some(ours), Some(theirs)) = (ours.pop(), theirs.pop()) else { return false };
+        if ours.0 != theirs.0 || ours.1.len() != theirs.1.len() {
+            return false;
+        }
+    }
+    ours == theirs
+}
+
+/// For values sorted by and then taken out: as many keys, the same ones if nothing was cut.
+fn same_keys(ours: &RangeResponse, theirs: &RangeResponse) -> bool {
+    let keys = |answer: &RangeResponse| {
+        let mut kvs = answer.kvs.clone();
+        kvs.sort_by(|a, b| a.key.cmp(&b.key));
+        kvs
+    };
+    ours.count == theirs.count
+        && ours.more == theirs.more
+        && ours.kvs.len() == theirs.kvs.len()
+        && (theirs.more || keys(ours) == keys(theirs))
+}

@@ -1,0 +1,231 @@
+//! A gRPC client that hides nothing: status, headers, body, trailers or the reset as they came.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use h2::client::SendRequest;
+use http::{HeaderMap, Method, Request};
+use prost::Message;
+use std::net::Ipv4Addr;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How long any one call may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The flow-control windows that this client grants: larger than any answer in the tests.
+const WINDOW_SIZE: u32 = 64 << 20;
+
+/// One connection; clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    sender: SendRequest<Bytes>,
+    authority: String,
+}
+
+/// All that came back for one request.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Answer {
+    /// The `:status`, 0 if no headers came.
+    pub(crate) http: u16,
+    /// Name and value, sorted.
+    pub(crate) headers: Vec<(String, String)>,
+    /// All DATA.
+    pub(crate) body: Bytes,
+    /// Name and value, sorted.
+    pub(crate) trailers: Vec<(String, String)>,
+    /// How the stream or the connection ended, if not in order.
+    pub(crate) failure: Option<String>,
+}
+
+/// A gRPC error as a client in any language sees it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Status {
+    /// The number of the code.
+    pub(crate) code: i32,
+    /// The text, decoded.
+    pub(crate) message: String,
+}
+
+impl Client {
+    /// Connects to a port of the loopback.
+    ///
+    /// # Errors
+    ///
+    /// If nobody listens or the handshake fails.
+    pub(crate) async fn connect(port: u16) -> Result<Self, String> {
+        let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+            .await
+            .map_err(|error| error.to_string())?;
+        socket.set_nodelay(true).map_err(|error| error.to_string())?;
+        let (sender, connection) = h2::client::Builder::new()
+            .initial_window_size(WINDOW_SIZE)
+            .initial_connection_window_size(WINDOW_SIZE)
+            .handshake(socket)
+            .await
+            .map_err(|error| error.to_string())?;
+        tokio::spawn(connection);
+        Ok(Self { sender, authority: format!("127.0.0.1:{port}") })
+    }
+
+    /// The head of a gRPC request to `path`, as every client sends it.
+    pub(crate) fn head(&self, path: &str) -> Request<()> {
+        Request::builder()
+            .method(Method::POST)
+            .uri(format!("http://{}{path}", self.authority))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers")
+            .body(())
+            .expect("the parts are well-formed")
+    }
+
+    /// Sends a request whole, with trailers if there are any, and waits for all of the answer.
+    pub(crate) async fn exchange(
+        &self,
+        head: Request<()>,
+        body: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+    ) -> Answer {
+        let mut answer = Answer::default();
+        let outcome =
+            tokio::time::timeout(PATIENCE, self.attempt(head, body, trailers, &mut answer)).await;
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => answer.failure = Some(named(&error)),
+            Err(_) => answer.failure = Some(format!("no end after {PATIENCE:?}")),
+        }
+        answer
+    }
+
+    async fn attempt(
+        &self,
+        head: Request<()>,
+        body: Option<Bytes>,
+        trailers: Option<HeaderMap>,
+        answer: &mut Answer,
+    ) -> Result<(), h2::Error> {
+        let mut sender = self.sender.clone().ready().await?;
+        let ends = body.is_none() && trailers.is_none();
+        let (response, mut stream) = sender.send_request(head, ends)?;
+        if let Some(body) = body {
+            stream.send_data(body, trailers.is_none())?;
+        }
+        if let Some(trailers) = trailers {
+            stream.send_trailers(trailers)?;
+        }
+        let response = response.await?;
+        answer.http = response.status().as_u16();
+        answer.headers = sorted(response.headers());
+        let mut body = response.into_body();
+        let mut all = BytesMut::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk?;
+            body.flow_control().release_capacity(chunk.len())?;
+            all.put(chunk);
+        }
+        answer.body = all.freeze();
+        if let Some(trailers) = body.trailers().await? {
+            answer.trailers = sorted(&trailers);
+        }
+        Ok(())
+    }
+
+    /// A unary call; the answer as it came.
+    pub(crate) async fn call(&self, path: &str, request: &impl Message) -> Answer {
+        self.exchange(self.head(path), Some(framed(0, &request.encode_to_vec())), None).await
+    }
+
+    /// A unary call.
+    ///
+    /// # Errors
+    ///
+    /// The status that the server gave, or code -1 if it gave none.
+    pub(crate) async fn unary<A: Message + Default>(
+        &self,
+        path: &str,
+        request: &impl Message,
+    ) -> Result<A, Status> {
+        self.call(path, request).await.message()
+    }
+}
+
+impl Answer {
+    /// The one message of a unary call that went well, or its status.
+    ///
+    /// # Errors
+    ///
+    /// The status that the server gave; code -1 if it gave none or broke the protocol.
+    pub(crate) fn message<A: Message + Default>(&self) -> Result<A, Status> {
+        let broken = |what: &str| Status { code: -1, message: format!("{what}: {self:?}") };
+        if self.failure.is_some() || self.http != 200 {
+            return Err(broken("no gRPC answer"));
+        }
+        let find = |name| {
+            let both = self.trailers.iter().chain(&self.headers);
+            both.into_iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
+        };
+        let code = find("grpc-status").and_then(|code| code.parse().ok());
+        let code: i32 = code.ok_or_else(|| broken("no grpc-status"))?;
+        if code != 0 {
+            let message = unescaped(find("grpc-message").unwrap_or_default());
+            return Err(Status { code, message });
+        }
+        let (prefix, message) =
+            self.body.split_at_checked(5).ok_or_else(|| broken("no message"))?;
+        let length = u32::from_be_bytes(prefix[1..].try_into().expect("four bytes"));
+        if prefix[0] != 0 || u32::try_from(message.len()) != Ok(length) {
+            return Err(broken("not one plain message"));
+        }
+        A::decode(message).map_err(|error| broken(&error.to_string()))
+    }
+}
+
+/// A message with gRPC's prefix.
+pub(crate) fn framed(flag: u8, message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::with_capacity(5 + message.len());
+    framed.put_u8(flag);
+    framed.put_u32(u32::try_from(message.len()).expect("a test's message is small"));
+    framed.put_slice(message);
+    framed.freeze()
+}
+
+fn sorted(headers: &HeaderMap) -> Vec<(String, String)> {
+    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+    let mut sorted: Vec<_> =
+        headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
+    // grpc-go says that there is no message; others say nothing.
+    sorted.retain(|(name, value)| name != "grpc-message" || !value.is_empty());
+    sorted.sort();
+    sorted
+}
+
+/// An error in words that do not depend on who happened to notice it.
+fn named(error: &h2::Error) -> String {
+    let scope = if error.is_reset() {
+        "stream reset"
+    } else if error.is_go_away() {
+        "connection closed"
+    } else {
+        "failed"
+    };
+    error.reason().map_or_else(|| format!("{scope}: {error}"), |why| format!("{scope}: {why:?}"))
+}
+
+/// The text of a `grpc-message`, its percent-encoding undone.
+fn unescaped(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let pair = text.get(at + 1..at + 3).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        match pair {
+            Some(decoded) if byte == b'%' => {
+                plain.push(decoded);
+                at += 3;
+            }
+            Some(_) | None => {
+                plain.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}
