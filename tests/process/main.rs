@@ -1,0 +1,10 @@
+//! The real binary as a process: killed under load, started twice, asked to end, misused.
+//!
+//! `SEED` and `ROUNDS` choose another run of the killings and how many there are.
+
+mod flags;
+mod kill;
+mod life;
+mod load;
+#[path = "../support/mod.rs"]
+mod support;
