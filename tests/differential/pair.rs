@@ -23,8 +23,13 @@ pub(crate) struct Pair {
 impl Pair {
     /// Starts both. Of etcd only the answers are wanted, so it need not sync.
     pub(crate) async fn start() -> Self {
-        let theirs = Server::start_with(&peers::etcd(), &["--unsafe-no-fsync"]);
-        let ours = Server::start(&peers::under_test());
+        Self::start_with(&[]).await
+    }
+
+    /// As [`Self::start`], both with further flags.
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
+        let theirs = Server::start_with(&peers::etcd(), &[flags, &["--unsafe-no-fsync"]].concat());
+        let ours = Server::start_with(&peers::under_test(), flags);
         let to_ours = Client::connect(ours.port()).await.expect("ours answers");
         let to_theirs = Client::connect(theirs.port()).await.expect("theirs answers");
         Self { ours, theirs, to_ours, to_theirs }

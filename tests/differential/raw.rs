@@ -31,8 +31,13 @@ struct Case {
 
 /// Sends every case to both servers, each on a connection of its own; fails with all differences.
 fn compare_cases(cases: fn() -> Vec<Case>) {
+    compare_cases_with(&[], cases);
+}
+
+/// As [`compare_cases`], on servers with these flags.
+fn compare_cases_with(flags: &[&str], cases: fn() -> Vec<Case>) {
     block_on(async {
-        let pair = Pair::start().await;
+        let pair = Pair::start_with(flags).await;
         let mut wrong = Vec::new();
         for (case, again) in cases().into_iter().zip(cases()) {
             let to_ours = Client::connect(pair.ours.port()).await.expect("ours still answers");
@@ -201,7 +206,7 @@ fn deadlines_and_metadata_are_understood_alike() {
         ] {
             cases.push(with_header("grpc-timeout", timeout));
         }
-        // etcd takes gzip and answers in it, which no client asks for unless told to; ours does not.
+        // etcd takes gzip and answers in it, which no client asks for by itself; ours does not.
         for encoding in ["identity", "deflate", "nonsense", ""] {
             let mut case = with_header("grpc-encoding", encoding);
             cases.push(case_head(&case));
@@ -287,6 +292,23 @@ fn health_is_told_alike() {
 }
 
 #[test]
+fn a_watch_of_health_opens_alike() {
+    block_on(async {
+        let pair = Pair::start().await;
+        for service in ["", "nope"] {
+            let request = HealthCheckRequest { service: service.to_owned() };
+            let body = framed(0, &request.encode_to_vec());
+            let expected = framed(0, &[0x08, if service.is_empty() { 1 } else { 3 }]);
+            for client in [&pair.to_ours, &pair.to_theirs] {
+                let head = client.head("/grpc.health.v1.Health/Watch");
+                let opening = client.opening(head, body.clone(), expected.len()).await;
+                assert_eq!(opening, Ok(expected.clone()), "{service:?}");
+            }
+        }
+    });
+}
+
+#[test]
 fn refusals_of_reads_and_writes_are_worded_alike() {
     compare_cases(|| {
         let key = Bytes::from_static(b"k");
@@ -331,33 +353,37 @@ fn refusals_of_reads_and_writes_are_worded_alike() {
     });
 }
 
+/// A put whose message is `size` bytes long.
+fn put_of(size: usize) -> Case {
+    // The lengths are of varying length themselves: a longer key fills a gap.
+    let put = [1, 2]
+        .iter()
+        .flat_map(|&key| (size - 20..size).map(move |value| (key, value)))
+        .map(|(key, value)| PutRequest {
+            key: vec![b'k'; key].into(),
+            value: vec![b'v'; value].into(),
+            ..PutRequest::default()
+        })
+        .find(|put| put.encoded_len() == size)
+        .expect("a key of one byte or two makes any size");
+    with_body(&format!("a put of {size} bytes"), PUT, framed(0, &put.encode_to_vec()))
+}
+
 #[test]
 fn sizes_are_limited_alike() {
+    const MIB: usize = 1 << 20;
+    // The limit of a proposal counts some bytes of a header beside the request, so that the last
+    // size that is taken is not compared; the limit of a message is exact.
     compare_cases(|| {
-        const MIB: usize = 1 << 20;
-        let sized = |size: usize| {
-            // The lengths are of varying length themselves: a longer key fills a gap.
-            let put = [1, 2]
-                .iter()
-                .flat_map(|&key| (size - 20..size).map(move |value| (key, value)))
-                .map(|(key, value)| PutRequest {
-                    key: vec![b'k'; key].into(),
-                    value: vec![b'v'; value].into(),
-                    ..PutRequest::default()
-                })
-                .find(|put| put.encoded_len() == size)
-                .expect("a key of one byte or two makes any size");
-            with_body(&format!("a put of {size} bytes"), PUT, framed(0, &put.encode_to_vec()))
-        };
-        let sizes = [
-            // The limit of a proposal counts a header of some bytes beside the request.
-            MIB + MIB / 2 + 1,
-            2 * MIB - 1,
-            2 * MIB,
-            2 * MIB + 1,
-            3 * MIB,
-        ];
-        sizes.map(sized).into()
+        [3 * MIB / 2 + 1, 2 * MIB - 1, 2 * MIB, 2 * MIB + 1, 3 * MIB].map(put_of).into()
+    });
+}
+
+#[test]
+fn sizes_are_limited_by_the_flag_alike() {
+    const MARGIN: usize = 512 << 10;
+    compare_cases_with(&["--max-request-bytes", "1000"], || {
+        [1001, 2000, MARGIN + 1000, MARGIN + 1001].map(put_of).into()
     });
 }
 

@@ -128,6 +128,37 @@ impl Client {
         Ok(())
     }
 
+    /// Sends a request whole and waits for the first `size` bytes of an answer that may go on; then
+    /// the call is given up.
+    ///
+    /// # Errors
+    ///
+    /// If the answer ends before, or nothing comes.
+    pub(crate) async fn opening(
+        &self,
+        head: Request<()>,
+        body: Bytes,
+        size: usize,
+    ) -> Result<Bytes, String> {
+        let attempt = async {
+            let mut sender = self.sender.clone().ready().await?;
+            let (response, mut stream) = sender.send_request(head, false)?;
+            stream.send_data(body, true)?;
+            let mut body = response.await?.into_body();
+            let mut all = BytesMut::new();
+            while all.len() < size
+                && let Some(chunk) = body.data().await
+            {
+                all.put(chunk?);
+            }
+            Ok(all.freeze())
+        };
+        match tokio::time::timeout(PATIENCE, attempt).await {
+            Ok(outcome) => outcome.map_err(|error: h2::Error| named(&error)),
+            Err(_) => Err(format!("no {size} bytes after {PATIENCE:?}")),
+        }
+    }
+
     /// A unary call; the answer as it came.
     pub(crate) async fn call(&self, path: &str, request: &impl Message) -> Answer {
         self.exchange(self.head(path), Some(framed(0, &request.encode_to_vec())), None).await
