@@ -51,14 +51,19 @@ const RECEIVES_IN_A_ROW_MAX: u32 = 4;
 /// How long the last bytes of a connection may take to leave, in milliseconds.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
 
+/// A request on its way to its shard.
+type Asked = (ShardId, RequestId, Request);
+/// An answer on its way to its connection: a whole message, or how the call ends without one.
+type Answered = (RequestId, Result<Bytes, Status>);
+
 /// What one core, or the main thread, tells another.
 pub(crate) enum Message {
     /// A connection to take over, and the shard its listener belongs to.
     Connection(socket2::Socket, ShardId),
     /// Requests for shards that live here.
-    Requests(Vec<(ShardId, RequestId, Request)>),
+    Requests(Vec<Asked>),
     /// Answers for connections that live here.
-    Replies(Vec<(RequestId, Result<Bytes, Status>)>),
+    Replies(Vec<Answered>),
     /// Take in nothing new, answer what is open, then report.
     Stop,
 }
@@ -126,8 +131,8 @@ pub(crate) struct Core {
     generation: Cell<u32>,
     dirty: RefCell<Vec<u32>>,
     /// By core: what goes there at the end of the turn.
-    requests_out: RefCell<BTreeMap<u32, Vec<(ShardId, RequestId, Request)>>>,
-    replies_out: RefCell<BTreeMap<u32, Vec<(RequestId, Result<Bytes, Status>)>>>,
+    requests_out: RefCell<BTreeMap<u32, Vec<Asked>>>,
+    replies_out: RefCell<BTreeMap<u32, Vec<Answered>>>,
     peers: Vec<flume::Sender<Message>>,
     placement: Arc<Placement>,
     reports: flume::Sender<Report>,

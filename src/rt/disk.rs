@@ -34,12 +34,12 @@ pub(crate) struct DiskError {
 }
 
 fn advice(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::StorageFull => {
+    match cause.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT) => {
             " (nothing acknowledged is lost: make space on this file system and start again)"
         }
-        io::ErrorKind::PermissionDenied => " (the server's user must own the data directory)",
-        io::ErrorKind::ReadOnlyFilesystem => " (the data directory must be writable)",
+        Some(libc::EACCES | libc::EPERM) => " (the server's user must own the data directory)",
+        Some(libc::EROFS) => " (the data directory must be writable)",
         _ => "",
     }
 }

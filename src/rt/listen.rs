@@ -28,12 +28,12 @@ pub(crate) enum ListenError {
 }
 
 fn advice(cause: &io::Error) -> &'static str {
-    match cause.kind() {
-        io::ErrorKind::AddrInUse => {
+    match cause.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
             " (another process has it; stop that one, or choose another --listen-client-urls)"
         }
-        io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need privileges)",
+        Some(libc::EADDRNOTAVAIL) => " (no interface of this machine has that address)",
+        Some(libc::EACCES) => " (ports below 1024 need privileges)",
         _ => "",
     }
 }
