@@ -7,8 +7,9 @@ use std::time::Duration;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Headers that say when and how, not what: left out of comparisons.
-const NOT_COMPARED: [&str; 1] = ["date"];
+/// Headers that say when and how, not what: left out of comparisons. That the connection is closed
+/// is seen; an answer need not say so to HTTP/1.0.
+const NOT_COMPARED: [&str; 2] = ["connection", "date"];
 
 /// An answer: status, headers by lower-case name in order of name, body.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -13,9 +13,10 @@ pub(crate) fn under_test() -> PathBuf {
     setting("UNDER_TEST").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ringd")), PathBuf::from)
 }
 
-/// True if the server under test is ours.
+/// True if the server under test is ringd, by what it says of itself.
 pub(crate) fn under_test_is_ours() -> bool {
-    setting("UNDER_TEST").is_none()
+    let told = Command::new(under_test()).arg("--version").output();
+    told.is_ok_and(|told| String::from_utf8_lossy(&told.stdout).contains("ringd Version"))
 }
 
 /// A program by its name, looked for in `target/peers/bin`, then in `RINGD_PEERS`; if it is in

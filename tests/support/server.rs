@@ -17,6 +17,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// using it another process may take it.
 const STARTS_MAX: usize = 3;
 
+/// Times that a server is asked for its version until its storage has it.
+const VERSIONS_MAX: usize = 5000;
+
 /// What every harness around etcd waits for.
 const READY: &str = "ready to serve client requests";
 
@@ -154,9 +157,9 @@ impl Server {
         let outcome = ready.recv_timeout(PATIENCE);
         self.running = Some((child, lines.clone()));
         let problem = match outcome {
-            Ok(()) => match http1::get(self.client_port, "/health") {
-                Ok(answer) if answer.status == 200 => return Ok(()),
-                other => format!("GET /health: {other:?}"),
+            Ok(()) => match settled(self.client_port) {
+                Ok(()) => return Ok(()),
+                Err(problem) => problem,
             },
             Err(RecvTimeoutError::Timeout) => format!("no `{READY}` within {PATIENCE:?}"),
             Err(RecvTimeoutError::Disconnected) => format!("it ended without `{READY}`"),
@@ -164,6 +167,23 @@ impl Server {
         self.kill();
         Err(format!("{}{problem}", lines.text()))
     }
+}
+
+/// Sees that a server is healthy, and waits until its storage has the cluster's version: etcd
+/// raises it step by step just after it says that it is ready.
+fn settled(port: u16) -> Result<(), String> {
+    let health = http1::get(port, "/health")?;
+    if health.status != 200 {
+        return Err(format!("GET /health: {health:?}"));
+    }
+    let mut last = String::new();
+    for _ in 0..VERSIONS_MAX {
+        last = http1::get(port, "/version")?.body;
+        if last.contains("\"etcdcluster\":\"3.7.0\",\"storage\":\"3.7.0\"") {
+            return Ok(());
+        }
+    }
+    Err(format!("GET /version, {VERSIONS_MAX} times: {last}"))
 }
 
 impl Drop for Server {
