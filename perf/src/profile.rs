@@ -66,7 +66,8 @@ pub(crate) fn main(args: &ProfileArgs, interrupt: &AtomicBool) -> Result<(), Fai
         }
         Moment::Progress => {}
         Moment::End => used.push((server.usage(), completed)),
-    })?;
+    })
+    .map_err(|failure| server.explain(failure))?;
     if let Some(failure) = failure {
         return Err(failure);
     }

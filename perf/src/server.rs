@@ -179,6 +179,7 @@ pub(crate) struct Usage {
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Guarded,
+    log: PathBuf,
     /// Where it serves clients.
     pub(crate) address: SocketAddr,
 }
@@ -205,17 +206,12 @@ impl Server {
             .stdout(file().map_err(Failure::io("create the server's log"))?)
             .stderr(file().map_err(Failure::io("create the server's log"))?);
         let process = Guarded::start(command, Some(dir))?;
-        let mut server = Self { process, address: client };
-        server.wait_ready(recipe, &log, interrupt)?;
+        let mut server = Self { process, log, address: client };
+        server.wait_ready(recipe, interrupt)?;
         Ok(server)
     }
 
-    fn wait_ready(
-        &mut self,
-        recipe: &Recipe,
-        log: &Path,
-        interrupt: &AtomicBool,
-    ) -> Result<(), Failure> {
+    fn wait_ready(&mut self, recipe: &Recipe, interrupt: &AtomicBool) -> Result<(), Failure> {
         let clock = Clock::start();
         let plan = probe(self.address);
         loop {
@@ -231,7 +227,7 @@ impl Server {
                 return Err(Failure::Server(format!(
                     "{} {what} ({failure}); its last words:\n{}",
                     recipe.program.display(),
-                    tail(log)
+                    tail(&self.log)
                 )));
             }
             clock::pause(LOOK_INTERVAL);
@@ -241,6 +237,15 @@ impl Server {
     /// The process's number.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Adds what the server logged to a failure of its load; it logs errors only.
+    pub(crate) fn explain(&self, failure: Failure) -> Failure {
+        let words = tail(&self.log);
+        if matches!(failure, Failure::Interrupted) || words.is_empty() {
+            return failure;
+        }
+        Failure::Server(format!("{failure}; the server's last words:\n{words}"))
     }
 
     /// What the server has used so far; nothing when it has ended.

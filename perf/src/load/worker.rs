@@ -232,7 +232,8 @@ impl<'a> Worker<'a> {
     /// Charges an open loop with what was due and could not be sent for want of free slots.
     fn count_unsent(&mut self, now: Nanos) {
         let Some(schedule) = &mut self.schedule else { return };
-        while schedule.next() < now && self.record.unanswered < UNSENT_MAX {
+        let end = self.end.unwrap_or(now);
+        while schedule.next() < end && self.record.unanswered < UNSENT_MAX {
             let due = schedule.next();
             schedule.sent += 1;
             if due >= self.begin {
@@ -252,7 +253,9 @@ impl<'a> Worker<'a> {
     fn advance(&mut self, now: Nanos) {
         if self.phase == Phase::Warming && now >= self.begin {
             self.phase = Phase::Measuring;
-            self.begin = now;
+            if self.schedule.is_none() {
+                self.begin = now;
+            }
             self.cpu = clock::thread_cpu();
             self.note(Note::Begin);
         }

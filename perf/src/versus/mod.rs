@@ -59,7 +59,7 @@ pub(crate) struct BenchArgs {
     /// Bytes in a value
     #[arg(long, default_value_t = 256)]
     pub(crate) value_size: usize,
-    /// Requests of one run of another program; a twentieth of it with one client
+    /// Requests of one run of another program; a tenth of it with one client, tenfold for `empty`
     #[arg(long, default_value_t = 100_000)]
     pub(crate) total: u64,
     /// etcd's `benchmark` program
@@ -100,9 +100,14 @@ impl BenchArgs {
         }
     }
 
-    /// Requests of one run of another program.
+    /// Requests of one run of another program: enough that the server's CPU time, which is
+    /// counted in steps of 10 ms, is exact to a few percent.
     fn total_of(&self, case: Case) -> u64 {
-        if case.clients() == 1 { (self.total / 20).max(1) } else { self.total }
+        match (case.workload, case.clients()) {
+            (Workload::Empty, _) => self.total * 10,
+            (_, 1) => (self.total / 10).max(1),
+            (_, _) => self.total,
+        }
     }
 
     /// Puts the first keys, in order.
@@ -120,7 +125,8 @@ impl BenchArgs {
             warm_up: Duration::ZERO,
             shape: Shape { sequential: true, ..self.shape(Workload::Put) },
         };
-        let measured = load::run(&plan, interrupt, &mut |_, _| {})?;
+        let measured = load::run(&plan, interrupt, &mut |_, _| {})
+            .map_err(|failure| server.explain(failure))?;
         match measured.error_count() {
             0 => Ok(()),
             count => Err(Failure::Server(format!("{count} of the first puts failed"))),
@@ -152,11 +158,12 @@ impl BenchArgs {
         tool: Tool,
         interrupt: &AtomicBool,
     ) -> Result<Sample, Failure> {
-        match tool {
+        let result = match tool {
             Tool::Lean => self.measure_lean(server, case, interrupt),
             Tool::Benchmark => self.measure_with(&self.benchmark, tool, server, case, interrupt),
             Tool::H2load => self.measure_with(&self.h2load, tool, server, case, interrupt),
-        }
+        };
+        result.map_err(|failure| server.explain(failure))
     }
 
     fn measure_lean(
