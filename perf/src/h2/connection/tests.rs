@@ -183,3 +183,24 @@ fn what_breaks_the_protocol_ends_the_run() {
         assert!(failure.to_string().contains(text), "{failure}");
     }
 }
+
+#[test]
+fn random_frames_never_panic() {
+    let mut random = crate::workload::Random::new(11);
+    for _ in 0..3000 {
+        let mut connection = open(&[]);
+        for token in 0..4 {
+            connection.request(Method::Put, token, &[7; 100]).expect("open");
+        }
+        for _ in 0..20 {
+            let mut pick = |bound| u8::try_from(random.below(bound)).expect("small");
+            let (kind, flags, stream) = (pick(11), pick(64), u32::from(pick(9)));
+            let payload: Vec<u8> = (0..pick(40)).map(|_| pick(256)).collect();
+            let bytes = frame(kind, flags, stream, &payload);
+            if feed(&mut connection, &bytes).is_err() {
+                break;
+            }
+            sent(&mut connection);
+        }
+    }
+}
