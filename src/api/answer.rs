@@ -22,8 +22,8 @@ use prost::Message;
 
 /// `:status: 200` and `content-type: application/grpc`, needing no table.
 pub(crate) const HEAD: &[u8] = b"\x88\x0f\x10\x10application/grpc";
-/// `grpc-status: 0` and an empty `grpc-message`, as grpc-go ends a call that went well.
-pub(crate) const TRAILERS_OK: &[u8] = b"\x00\x0bgrpc-status\x010\x00\x0cgrpc-message\x00";
+/// `grpc-status: 0`, as grpc-go ends a call that went well.
+pub(crate) const TRAILERS_OK: &[u8] = b"\x00\x0bgrpc-status\x010";
 
 /// Index of `:status: 200` in HPACK's static table.
 const STATUS_200: u8 = 8;

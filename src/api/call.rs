@@ -31,7 +31,7 @@ pub trait Sink {
 /// What every session of a node knows.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Largest message taken in, in bytes: `--max-request-bytes` and half a MiB for what wraps it.
+    /// Largest message taken in, in bytes: `--max-request-bytes` and half a MiB around it.
     pub message_size_max: usize,
     /// Whether the empty handler answers.
     pub bench: bool,
@@ -79,7 +79,6 @@ pub(crate) struct Call {
     phase: Phase,
     /// Bytes of a message that came in pieces; empty for one that came whole.
     partial: Vec<u8>,
-    compressed: bool,
     /// When the client has given up.
     pub(crate) deadline: Option<Tick>,
 }
@@ -111,7 +110,6 @@ pub(crate) enum Immediate {
 pub(crate) struct Route {
     head: u64,
     decision: Decision,
-    compressed: bool,
     timeout_ms: Option<u64>,
 }
 
@@ -120,6 +118,8 @@ pub(crate) struct Route {
 enum Decision {
     /// One of our calls.
     Call(Method),
+    /// One of our calls, whose time is over already.
+    Late,
     /// No call: it ends like this.
     Refuse(Status),
     /// No gRPC at all: an HTTP status and gRPC's words for it.
@@ -145,12 +145,17 @@ impl<S: Sink> Dispatch<'_, S> {
         if let Some(route) = self.route.as_ref().filter(|route| route.head == head.id()) {
             return route.clone();
         }
-        let route = Route {
-            head: head.id(),
-            decision: decide(head, self.settings),
-            compressed: head.get(b"grpc-encoding").is_some_and(|name| name != b"identity"),
-            timeout_ms: head.grpc_timeout().and_then(timeout_ms),
+        let timeout = head.grpc_timeout().map(timeout_ms);
+        let decision = match (decide(head, self.settings), &timeout) {
+            (Decision::Call(_) | Decision::Refuse(_), Some(Err(why))) => {
+                let text = format!("malformed grpc-timeout: {why}");
+                Decision::Abort(400, Status::made(Code::Internal, text))
+            }
+            (Decision::Call(_), Some(Ok(0))) => Decision::Late,
+            (decision, _) => decision,
         };
+        let timeout_ms = timeout.and_then(Result::ok);
+        let route = Route { head: head.id(), decision, timeout_ms };
         *self.route = Some(route.clone());
         route
     }
@@ -197,23 +202,26 @@ impl<S: Sink> Dispatch<'_, S> {
         };
         if call.partial.is_empty()
             && end
-            && let Whole::Message(message) = whole(data, self.settings, call.compressed)
+            && let Whole::Message(message) = whole(data, self.settings)
         {
             call.phase = Phase::Waiting;
             return self.dispatch(stream, method, message);
         }
-        call.partial.extend_from_slice(data);
+        // What comes after a whole message is not kept: it would have no bound.
+        if !matches!(whole(&call.partial, self.settings), Whole::Message(_)) {
+            call.partial.extend_from_slice(data);
+        }
         if !end {
             self.consumed.push((stream, data.len()));
         }
-        match whole(&call.partial, self.settings, call.compressed) {
-            Whole::Message(message) if end => {
-                self.dispatch(stream, method, message);
-            }
+        match whole(&call.partial, self.settings) {
+            Whole::Message(message) if end => self.dispatch(stream, method, message),
             Whole::Message(_) | Whole::Short if !end => return,
             Whole::Message(_) | Whole::Short => {
-                let text = "grpc: the request ended before its message was whole";
-                let status = Status::fixed(Code::Internal, text);
+                // grpc-go tells a prefix cut short from a message cut short.
+                let is_prefix = call.partial.len() < PREFIX_SIZE;
+                let text = if is_prefix { "EOF" } else { "unexpected EOF" };
+                let status = Status::fixed(Code::Unknown, text);
                 self.immediate.push((stream, Immediate::End(status)));
             }
             Whole::Wrong(status) => self.immediate.push((stream, Immediate::End(status))),
@@ -225,7 +233,7 @@ impl<S: Sink> Dispatch<'_, S> {
 
 /// What a call's bytes so far are.
 enum Whole<'a> {
-    /// Exactly one message.
+    /// A message; what follows it in a call that takes one is not looked at, as by grpc-go.
     Message(&'a [u8]),
     /// Less than one.
     Short,
@@ -233,41 +241,29 @@ enum Whole<'a> {
     Wrong(Status),
 }
 
-fn whole<'a>(bytes: &'a [u8], settings: &Settings, encoded: bool) -> Whole<'a> {
+fn whole<'a>(bytes: &'a [u8], settings: &Settings) -> Whole<'a> {
     let Some((&[flag, a, b, c, d], rest)) = bytes.split_first_chunk::<PREFIX_SIZE>() else {
         return Whole::Short;
     };
     let len = u32::from_be_bytes([a, b, c, d]);
     let len = usize::try_from(len).expect("usize is 64 bits");
-    if flag == 1 {
-        return Whole::Wrong(compressed(encoded));
-    }
-    if flag != 0 {
-        let text = format!("grpc: received unexpected payload format {flag}");
-        return Whole::Wrong(Status::made(Code::Internal, text));
+    match flag {
+        0 => {}
+        1 => {
+            let text = "grpc: compressed flag set with identity or empty encoding";
+            return Whole::Wrong(Status::fixed(Code::Internal, text));
+        }
+        flag => {
+            let text = format!("grpc: received unexpected payload format {flag}");
+            return Whole::Wrong(Status::made(Code::Internal, text));
+        }
     }
     if len > settings.message_size_max {
         let max = settings.message_size_max;
         let text = format!("grpc: received message larger than max ({len} vs. {max})");
         return Whole::Wrong(Status::made(Code::ResourceExhausted, text));
     }
-    match rest.len().cmp(&len) {
-        std::cmp::Ordering::Less => Whole::Short,
-        std::cmp::Ordering::Equal => Whole::Message(rest),
-        std::cmp::Ordering::Greater => Whole::Wrong(Status::fixed(
-            Code::Internal,
-            "grpc: more than one message came for a call that takes one",
-        )),
-    }
-}
-
-/// No compression is built in; grpc-go's two texts for a message that has some.
-fn compressed(encoded: bool) -> Status {
-    if encoded {
-        Status::fixed(Code::Unimplemented, "grpc: Decompressor is not installed for grpc-encoding")
-    } else {
-        Status::fixed(Code::Internal, "grpc: compressed flag set with identity or empty encoding")
-    }
+    rest.get(..len).map_or(Whole::Short, Whole::Message)
 }
 
 /// What grpc-go would do with a request's headers, and the plain pages it has no part in.
@@ -283,10 +279,15 @@ fn decide(head: &Head, settings: &Settings) -> Decision {
     }
     if head.method() != b"POST" {
         let method = String::from_utf8_lossy(head.method());
-        let text = format!(
-            "http2Server.operateHeaders parsed a :method field: {method} which should be POST"
-        );
+        let text =
+            format!("Received a HEADERS frame with :method \"{method}\" which should be POST");
         return Decision::Abort(405, Status::made(Code::Internal, text));
+    }
+    let encoding = head.get(b"grpc-encoding").unwrap_or_default();
+    if !matches!(encoding, b"" | b"identity") {
+        let encoding = String::from_utf8_lossy(encoding);
+        let text = format!("grpc: Decompressor is not installed for grpc-encoding \"{encoding}\"");
+        return Decision::Refuse(Status::made(Code::Unimplemented, text));
     }
     match method::route(head.path(), settings.bench) {
         Ok(method) => Decision::Call(method),
@@ -300,25 +301,36 @@ fn is_grpc(kind: &[u8]) -> bool {
         .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
-/// Milliseconds of a `grpc-timeout`, rounded up; none if it is not one.
+/// Milliseconds of a `grpc-timeout`, rounded down: one below a millisecond is over already.
+///
+/// # Errors
+/// Why it is none, in grpc-go's words.
 ///
 /// # Source
 /// gRPC over HTTP/2, `Timeout`: at most eight digits and a unit.
-fn timeout_ms(text: &[u8]) -> Option<u64> {
-    let (unit, digits) = text.split_last()?;
-    if digits.is_empty() || digits.len() > 8 || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
+fn timeout_ms(text: &[u8]) -> Result<u64, String> {
+    let quoted = || String::from_utf8_lossy(text).into_owned();
+    let Some((unit, digits)) = text.split_last().filter(|(_, digits)| !digits.is_empty()) else {
+        return Err(format!("transport: timeout string is too short: \"{}\"", quoted()));
+    };
+    if digits.len() > 8 {
+        return Err(format!("transport: timeout string is too long: \"{}\"", quoted()));
+    }
+    let per_ms: (u64, u64) = match unit {
+        b'H' => (3_600_000, 1),
+        b'M' => (60_000, 1),
+        b'S' => (1_000, 1),
+        b'm' => (1, 1),
+        b'u' => (1, 1_000),
+        b'n' => (1, 1_000_000),
+        _ => return Err(format!("transport: timeout unit is not recognized: \"{}\"", quoted())),
+    };
+    if !digits.iter().all(u8::is_ascii_digit) {
+        let digits = String::from_utf8_lossy(digits);
+        return Err(format!("strconv.ParseUint: parsing \"{digits}\": invalid syntax"));
     }
     let count = digits.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
-    match unit {
-        b'H' => Some(count * 3_600_000),
-        b'M' => Some(count * 60_000),
-        b'S' => Some(count * 1_000),
-        b'm' => Some(count),
-        b'u' => Some(count.div_ceil(1_000)),
-        b'n' => Some(count.div_ceil(1_000_000)),
-        _ => None,
-    }
+    Ok(count * per_ms.0 / per_ms.1)
 }
 
 impl<S: Sink> Calls for Dispatch<'_, S> {
@@ -328,7 +340,7 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
         let route = self.route(head);
         let deadline = route.timeout_ms.map(|ms| Tick(self.now.0.saturating_add(ms)));
         let phase = match route.decision {
-            Decision::Call(_) if route.timeout_ms == Some(0) => {
+            Decision::Late => {
                 let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
                 self.immediate.push((stream, Immediate::End(status)));
                 Phase::Waiting
@@ -344,7 +356,7 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
             }
             Decision::Plain(plain) => Phase::Plain(plain),
         };
-        let mut call = Call { phase, partial: Vec::new(), compressed: route.compressed, deadline };
+        let mut call = Call { phase, partial: Vec::new(), deadline };
         if end {
             self.take(stream, &mut call, &[], true);
         }

@@ -24,6 +24,8 @@ pub(crate) struct Http1 {
     waiting: bool,
     /// Whether the connection closes after the answer that is being made.
     last: bool,
+    /// Whether that answer goes without its body, the request having been HEAD.
+    bodiless: bool,
     closed: bool,
 }
 
@@ -33,6 +35,15 @@ struct Request {
     plain: Plain,
     body: u64,
     last: bool,
+    bodiless: bool,
+}
+
+/// Bytes that are no request.
+enum NotRequest {
+    /// They are no HTTP/1 at all: there is nobody to answer.
+    Foreign,
+    /// Answered with this page.
+    Refused(Page),
 }
 
 impl Http1 {
@@ -61,13 +72,14 @@ impl Http1 {
             }
             match parse(&self.input) {
                 Ok(None) if self.input.len() > HEAD_SIZE_MAX => {
-                    self.fail(431, "Request Header Fields Too Large");
+                    self.fail(&refusal(431, "Request Header Fields Too Large"));
                 }
                 Ok(None) => return None,
                 Ok(Some(request)) => {
                     self.input.drain(..request.head_len);
                     self.body_left = request.body;
                     self.last |= request.last;
+                    self.bodiless = request.bodiless;
                     match request.plain {
                         Plain::Page(page) => self.answer(&page),
                         Plain::Health { .. } => {
@@ -76,7 +88,11 @@ impl Http1 {
                         }
                     }
                 }
-                Err(()) => self.fail(400, "Bad Request"),
+                Err(NotRequest::Refused(page)) => self.fail(&page),
+                Err(NotRequest::Foreign) => {
+                    self.closed = true;
+                    self.input.clear();
+                }
             }
         }
         None
@@ -92,9 +108,19 @@ impl Http1 {
         self.next()
     }
 
-    fn fail(&mut self, code: u16, text: &str) {
+    /// Answers what was no request, outside etcd's handlers and so without their fields, and ends.
+    fn fail(&mut self, page: &Page) {
         self.last = true;
-        self.answer(&Page::text(code, &format!("{code} {text}")));
+        self.closed = true;
+        self.input.clear();
+        let head = format!(
+            "HTTP/1.1 {} {}\r\nContent-Type: {}\r\nConnection: close\r\n\r\n",
+            page.code,
+            plain::reason(page.code),
+            page.content_type,
+        );
+        self.output.extend_from_slice(head.as_bytes());
+        self.output.extend_from_slice(page.body.trim_end().as_bytes());
     }
 
     fn answer(&mut self, page: &Page) {
@@ -106,7 +132,7 @@ impl Http1 {
             page.body.len()
         );
         self.output.extend_from_slice(head.as_bytes());
-        for (name, value) in &page.fields {
+        for (name, value) in plain::CORS.iter().chain(&page.fields) {
             self.output.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
         if self.last {
@@ -115,7 +141,9 @@ impl Http1 {
             self.input.clear();
         }
         self.output.extend_from_slice(b"\r\n");
-        self.output.extend_from_slice(page.body.as_bytes());
+        if !self.bodiless {
+            self.output.extend_from_slice(page.body.as_bytes());
+        }
     }
 
     pub(crate) fn output(&self) -> &[u8] {
@@ -138,32 +166,40 @@ impl Http1 {
     }
 }
 
-fn parse(input: &[u8]) -> Result<Option<Request>, ()> {
+/// A page in the words of Go's server for a request that never reached a handler.
+fn refusal(code: u16, text: &str) -> Page {
+    Page::text(code, &format!("{code} {text}"))
+}
+
+fn parse(input: &[u8]) -> Result<Option<Request>, NotRequest> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut head = httparse::Request::new(&mut fields);
     let head_len = match head.parse(input) {
         Ok(httparse::Status::Complete(len)) => len,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(()),
+        Err(httparse::Error::Version | httparse::Error::Token) => return Err(NotRequest::Foreign),
+        Err(_) => return Err(NotRequest::Refused(refusal(400, "Bad Request"))),
     };
+    let bad = |text| NotRequest::Refused(refusal(400, text));
     let field = |name: &str| {
         head.headers.iter().find(|field| field.name.eq_ignore_ascii_case(name)).map(|f| f.value)
     };
+    if head.version == Some(1) && field("host").is_none() {
+        return Err(bad("Bad Request: missing required Host header"));
+    }
     let body = match field("content-length").map(str::from_utf8) {
         None => 0,
-        Some(Ok(text)) => text.trim().parse::<u64>().map_err(drop)?,
-        Some(Err(_)) => return Err(()),
+        Some(Ok(text)) => text.trim().parse::<u64>().map_err(|_| bad("Bad Request"))?,
+        Some(Err(_)) => return Err(bad("Bad Request")),
     };
     let connection = field("connection").unwrap_or_default().to_ascii_lowercase();
     let last = body > BODY_SIZE_MAX
         || field("transfer-encoding").is_some()
         || connection == b"close"
         || (head.version == Some(0) && connection != b"keep-alive");
-    let plain = plain::request(
-        head.method.unwrap_or_default().as_bytes(),
-        head.path.unwrap_or_default().as_bytes(),
-    );
-    Ok(Some(Request { head_len, plain, body, last }))
+    let method = head.method.unwrap_or_default();
+    let plain = plain::request(method.as_bytes(), head.path.unwrap_or_default().as_bytes());
+    Ok(Some(Request { head_len, plain, body, last, bodiless: method == "HEAD" }))
 }
 
 #[cfg(test)]
@@ -190,7 +226,7 @@ mod tests {
     #[test]
     fn health_waits_for_the_shard_and_pipelined_requests_wait_for_it() {
         let mut http = Http1::default();
-        let two = b"GET /health HTTP/1.1\r\n\r\nGET /nope HTTP/1.1\r\n\r\n";
+        let two = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nGET /nope HTTP/1.1\r\nHost: a\r\n\r\n";
         let (plain, out) = talk(&mut http, two);
         assert_eq!(plain, Some(Plain::Health { serializable: false }));
         assert!(out.is_empty());
@@ -200,10 +236,13 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_a_bad_request_and_the_end() {
+    fn nonsense_is_the_end_and_a_request_without_a_host_is_told_so() {
         let mut http = Http1::default();
         let (_, out) = talk(&mut http, b"\x16\x03\x01 not http\r\n\r\n");
-        assert!(out.starts_with("HTTP/1.1 400"), "{out}");
+        assert!(out.is_empty() && http.is_closed(), "{out}");
+        let mut http = Http1::default();
+        let (_, out) = talk(&mut http, b"GET /health HTTP/1.1\r\n\r\n");
+        assert!(out.starts_with("HTTP/1.1 400") && out.contains("Host header"), "{out}");
         assert!(http.is_closed());
     }
 

@@ -16,6 +16,16 @@ pub(crate) enum Plain {
     },
 }
 
+/// The content type of most pages; etcd's `/health` has it too, JSON though it is.
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// What etcd's `--cors *` puts on every page.
+pub(crate) const CORS: [(&str, &str); 3] = [
+    ("Access-Control-Allow-Headers", "accept, content-type, authorization"),
+    ("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE"),
+    ("Access-Control-Allow-Origin", "*"),
+];
+
 /// A whole plain answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Page {
@@ -34,21 +44,26 @@ impl Page {
     pub(crate) fn text(code: u16, line: &str) -> Self {
         Self {
             code,
-            content_type: "text/plain; charset=utf-8",
+            content_type: TEXT,
             fields: vec![("X-Content-Type-Options", "nosniff")],
             body: format!("{line}\n"),
         }
     }
 
-    fn json(code: u16, body: String) -> Self {
-        Self { code, content_type: "application/json", fields: Vec::new(), body }
+    fn json(code: u16, content_type: &'static str, body: String) -> Self {
+        Self { code, content_type, fields: Vec::new(), body }
     }
 }
 
 /// What `method` and `target` (path and query) ask for.
 pub(crate) fn request(method: &[u8], target: &[u8]) -> Plain {
     let text = String::from_utf8_lossy(target);
-    let (path, query) = text.split_once('?').unwrap_or((&text, ""));
+    // A proxy's form of a target has scheme and host before the path.
+    let text = match text.strip_prefix("http://") {
+        Some(rest) => rest.find('/').map_or("/", |at| &rest[at..]),
+        None => &text,
+    };
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
     match path {
         "/health" | "/version" if method != b"GET" => {
             let mut page = Page::text(405, "Method Not Allowed");
@@ -60,10 +75,11 @@ pub(crate) fn request(method: &[u8], target: &[u8]) -> Plain {
             Plain::Health { serializable }
         }
         "/version" => {
+            let (server, cluster) = (ETCD_VERSION, CLUSTER_VERSION);
             let body = format!(
-                r#"{{"etcdserver":"{ETCD_VERSION}","etcdcluster":"{CLUSTER_VERSION}","storage":"{CLUSTER_VERSION}"}}"#
+                r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{cluster}"}}"#
             );
-            Plain::Page(Page::json(200, body))
+            Plain::Page(Page::json(200, "application/json", body))
         }
         _ => Plain::Page(Page::text(404, "404 page not found")),
     }
@@ -72,11 +88,11 @@ pub(crate) fn request(method: &[u8], target: &[u8]) -> Plain {
 /// The page that says whether the read behind `/health` went through.
 pub(crate) fn health(result: Result<(), &Status>) -> Page {
     match result {
-        Ok(()) => Page::json(200, r#"{"health":"true","reason":""}"#.into()),
+        Ok(()) => Page::json(200, TEXT, r#"{"health":"true","reason":""}"#.into()),
         Err(status) => {
             let reason = format!("RANGE ERROR:{}", status.message);
             let reason = serde_json::Value::String(reason);
-            Page::json(503, format!(r#"{{"health":"false","reason":{reason}}}"#))
+            Page::json(503, TEXT, format!(r#"{{"health":"false","reason":{reason}}}"#))
         }
     }
 }
