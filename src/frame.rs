@@ -2,7 +2,7 @@
 //!
 //! A disk writes a *sector* of 512 bytes whole or not at all, and tells nobody which of the sectors
 //! of a larger write it came to write before the power went. So every sector says for itself where
-//! it belongs, which incarnation of its owner wrote it, and that it is whole. Whoever reads a run of
+//! it belongs, which incarnation of its owner wrote it, and that it is whole. Whoever reads many
 //! sectors can then tell *new*, *old* and *damaged* apart, sector by sector, and never has to
 //! guess whether a checksum fails because a write was torn or because a bit has flipped.
 //!

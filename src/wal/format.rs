@@ -11,7 +11,7 @@
 //! block is filled with zeros. All integers are little-endian.
 //!
 //! The trailer's *lsn* is the sector's own position, its *epoch* the incarnation of the writer: one
-//! more at each opening of the log. The seal's identity is the log id (8 bytes), then the shard (4).
+//! more at each opening of the log. The seal's identity is the log id (8 bytes) and the shard (4).
 //!
 //! # Segment header
 //!
@@ -71,8 +71,8 @@
 //!
 //! # When a frame is valid
 //!
-//! All its sectors are whole, at their own place, of one epoch; its header is as above, with its own
-//! lsn; its crc is right; its records fill its body; it follows the frame before in sequence,
+//! All its sectors are whole, at their own place, of one epoch; its header is as above, its lsn
+//! its own; its crc is right; its records fill its body; it follows the frame before in sequence,
 //! crc and epoch (the same epoch, or a higher one and *open*). What is done about a
 //! frame that is not valid stands in `wal/decide.rs`.
 //!

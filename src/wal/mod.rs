@@ -6,12 +6,12 @@
 //! write of whole blocks. No block that holds a frame is written again, so nothing that
 //! was acknowledged is ever at risk.
 //!
-//! Everything here is a machine without I/O. [`Recovery`] asks for bytes and hands over what the log
-//! holds; it ends with a [`Writer`], which says what to write, and which files to make, rename and
+//! Everything here is a machine without I/O. [`Recovery`] asks for bytes and hands over what they
+//! hold; it ends with a [`Writer`], which says what to write, and which files to make, rename and
 //! remove. The driver does as told and reports back; any failure it meets is final, and it halts.
 //!
-//! Bytes are in [`format`](mod@format); what recovery makes of them is the table in [`decide`]. Left out: what
-//! entries mean, who may be told of them, and the snapshots that let old segments go.
+//! Bytes are in [`format`](mod@format); what recovery makes of them is the table in [`decide`].
+//! Left out: what entries mean, who may be told of them, and the snapshots that let old segments go.
 //!
 //! # Durability
 //!

@@ -2,7 +2,7 @@
 //!
 //! Recovery reads the header of every segment, then walks from frame to frame in order, handing
 //! over the records of each. Where no valid frame follows, it observes what is there instead and
-//! does what the table in [`super::decide`] says. It knows no other reason to go on, stop or refuse.
+//! does what the table in [`super::decide`] says. It has no other reason to go on, stop or refuse.
 
 use std::collections::VecDeque;
 
@@ -35,7 +35,7 @@ use crate::types::LogIndex;
 use crate::types::Lsn;
 use crate::types::ShardId;
 
-/// Highest sequence, number or index believed: what is read can be counted on from without overflow.
+/// Highest sequence, number or index believed, so that counting on from it cannot overflow.
 const NUMBER_MAX: u64 = 1 << 62;
 
 /// What recovery wants, or has come to.

@@ -263,8 +263,8 @@ impl Writer {
     ///
     /// # Panics
     /// If the record is larger than [`Config::record_size_max`] or its membership than
-    /// [`Config::membership_size_max`]; if an entry is neither the next nor one of those there are; if
-    /// a snapshot that does not reset stands for entries that are not there.
+    /// [`Config::membership_size_max`]; if an entry is neither the next nor one of those there are;
+    /// if a snapshot that does not reset stands for entries that are not there.
     ///
     /// # Cost
     /// One copy of the data.

@@ -97,6 +97,17 @@ fn a_second_frame_done_first_is_not_there_without_the_first() {
     assert_eq!(crash_every_way(&node), 256);
 }
 
+/// The epochs of the sectors in the block where the log ends.
+fn epochs(disk: &Disk, (file, offset, _): (FileId, u64, decide::Row)) -> Vec<u32> {
+    let seal = Identity { log_id: LOG_ID, shard: ShardId(3) }.seal();
+    let block = disk.read(&file.to_string(), offset, 4096);
+    let epoch = |sector| match seal.open(sector) {
+        crate::frame::Sector::Whole(stamp) => Some(stamp.epoch),
+        crate::frame::Sector::Zero | crate::frame::Sector::Broken => None,
+    };
+    block.chunks(512).filter_map(epoch).collect()
+}
+
 /// Nothing that one incarnation left torn is ever taken for a frame of the next, whatever of
 /// the next one's open frame lands, again and again.
 #[test]
@@ -116,9 +127,12 @@ fn a_crash_while_opening_after_a_crash_leaves_the_same_log() {
             assert_eq!(again.writes.len(), 1);
             again.disk.crash(|sector| second >> sector & 1 == 1);
             let recovered = again.recovered.clone();
+            let before = epochs(&again.disk, again.end);
             let mut third = Node::open(small(), again.disk).expect("a crash is not damage");
             assert_eq!(third.recovered, recovered);
             third.settle();
+            let after = epochs(&third.disk, third.end);
+            assert!(before.iter().all(|epoch| *epoch < after[0]), "{before:?} {after:?}");
             third.write(&[entry(recovered.entries.len() as u64 + 1, 10)]);
             let fourth = third.reopen(small());
             assert_eq!(fourth.recovered.entries.len(), recovered.entries.len() + 1);
