@@ -11,7 +11,7 @@
 //! remove. The driver does as told and reports back; any failure it meets is final, and it halts.
 //!
 //! Bytes are in [`format`](mod@format); what recovery makes of them is the table in [`decide`].
-//! Left out: what entries mean, who may be told of them, and the snapshots that let old segments go.
+//! Left out: what entries mean, who may be told of them, and the snapshots that let segments go.
 //!
 //! # Durability
 //!
@@ -50,7 +50,8 @@ pub struct Config {
     /// log keeps its own.
     pub segment_size: u64,
     /// Most bytes of one frame on disk, 2 MiB by default: one write of this size costs about as
-    /// much as its flush. It bounds an entry, see [`Config::record_size_max`].
+    /// much as its flush. It bounds an entry: [`Config::record_size_max`] must be more than the
+    /// largest request.
     pub frame_size_max: usize,
     /// Bytes of membership that a snapshot record may carry, 64 KiB by default: every segment
     /// repeats the latest, so every frame leaves room for it. Never lowered for an existing log.

@@ -344,7 +344,8 @@ impl Writer {
     }
 
     /// The durable frame that holds the entry at `index`; read it and pass the bytes to
-    /// [`super::read::read`]. `None` if it is not yet durable, or given back.
+    /// [`super::read::read`]. `None` if it is not yet durable, or given back: a read that fails
+    /// after its segment was given back is no damage.
     #[must_use]
     pub fn locate(&self, index: LogIndex) -> Option<Extent> {
         self.index.locate(index)
