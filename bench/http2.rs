@@ -1,8 +1,9 @@
 //! What a small unary call costs in `http2`: decode, tell the owner, answer.
 //!
 //! One receive holds 100 requests as grpc-go sends a Put (HEADERS of indices, DATA of a 5-byte
-//! prefix, a key and a 256-byte value), their frames interleaved; each is answered with headers, 30 bytes and
-//! trailers. `cargo bench --bench http2` runs at full size; without `--bench` it is a smoke test.
+//! prefix, a key and a 256-byte value), their frames interleaved; each is answered with headers,
+//! 30 bytes and trailers. `cargo bench --bench http2` runs at full size; without `--bench` it is a
+//! smoke test.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "its output is for a person")]

@@ -61,6 +61,11 @@ impl Rate {
         self.count = self.count.saturating_add(1);
         self.count <= count_max
     }
+
+    /// Takes back up to `n`, for useful work has been done meanwhile.
+    pub(super) fn forgive(&mut self, n: u32) {
+        self.count = self.count.saturating_sub(n);
+    }
 }
 
 #[cfg(test)]

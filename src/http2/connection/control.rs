@@ -61,8 +61,11 @@ impl<C> Connection<C> {
         self.send_window_initial = window;
         for slot in 0..self.streams.slot_count() {
             let stream = self.streams.get_mut(slot);
+            if stream.id == 0 {
+                continue;
+            }
             stream.send_window += change;
-            if stream.id != 0 && stream.send_window > WINDOW_MAX {
+            if stream.send_window > WINDOW_MAX {
                 return Err(closed(ErrorCode::FLOW_CONTROL_ERROR, "a stream's window too large"));
             }
             self.make_ready(slot);

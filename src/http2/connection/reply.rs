@@ -2,7 +2,7 @@
 
 use super::super::frame;
 use super::super::stream::{End, Queue};
-use super::super::{ErrorCode, StreamId};
+use super::super::{ErrorCode, Limits, StreamId};
 use super::Connection;
 
 /// A DATA frame cut short by a window below this many bytes does not excuse a tiny WINDOW_UPDATE.
@@ -214,6 +214,8 @@ impl<C> Connection<C> {
         let stream = self.streams.get(slot);
         let (id, is_request_over) = (stream.id, stream.is_request_over);
         let call = self.remove(slot);
+        self.floods.useless.forgive(Limits::USELESS_PER_REPLY);
+        self.floods.resets.forgive(1);
         if is_request_over {
             self.past.note_closed(id);
         } else {

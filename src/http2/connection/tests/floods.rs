@@ -168,6 +168,21 @@ fn frames_for_streams_that_are_gone() {
 }
 
 #[test]
+fn late_frames_of_a_busy_client_are_welcome() {
+    let limits = Limits { useless_frames_max: 10, resets_max: 3, ..<_>::default() };
+    let mut world = World::with(limits);
+    for n in 0..1000 {
+        let (stream, cancelled) = (4 * n + 1, 4 * n + 3);
+        world.send(&[head(stream, true), head(cancelled, true)].concat()).expect("open");
+        world.send(&rst_stream(cancelled)).expect("open");
+        world.answer(stream);
+        let late = [window_update(stream, 20_000), window_update(0, 6), rst_stream(stream)];
+        world.send(&late.concat()).expect("open");
+        world.frames();
+    }
+}
+
+#[test]
 fn tiny_windows() {
     let limits = Limits { tiny_updates_max: 1000, ..<_>::default() };
     let mut world = World::with(limits);
