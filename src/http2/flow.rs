@@ -32,6 +32,12 @@ impl ReceiveWindow {
         true
     }
 
+    /// Bytes that came and were not given back.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> u32 {
+        self.size - self.available - self.released
+    }
+
     /// Gives back `n` bytes that were used; returns what a WINDOW_UPDATE must announce now.
     pub(super) fn release(&mut self, n: u32) -> Option<u32> {
         self.released += n;

@@ -1,10 +1,10 @@
 //! Frames that steer: SETTINGS, PING, GOAWAY, WINDOW_UPDATE, RST_STREAM, PRIORITY.
 
-use super::super::flow::{WINDOW_INITIAL, WINDOW_MAX};
-use super::super::frame::{self, Header};
-use super::super::{Calls, Closed, ErrorCode, Limits, StreamId};
 use super::receive::dependency;
 use super::{Connection, PING_DRAIN, closed, protocol_error};
+use crate::http2::flow::{WINDOW_INITIAL, WINDOW_MAX};
+use crate::http2::frame::{self, Header};
+use crate::http2::{Calls, Closed, ErrorCode, Limits, StreamId};
 
 impl<C> Connection<C> {
     pub(super) fn on_settings(&mut self, header: Header, payload: &[u8]) -> Result<(), Closed> {
@@ -131,10 +131,11 @@ impl<C> Connection<C> {
             if more == 0 {
                 return Err(protocol_error("WINDOW_UPDATE of nothing"));
             }
-            self.send_window += i64::from(more);
-            if self.send_window > WINDOW_MAX {
+            let window = self.send_window + i64::from(more);
+            if window > WINDOW_MAX {
                 return Err(closed(ErrorCode::FLOW_CONTROL_ERROR, "connection window too large"));
             }
+            self.send_window = window;
             self.pump();
             return Ok(());
         }

@@ -10,9 +10,11 @@ use std::collections::VecDeque;
 
 use crate::types::Tick;
 
-use super::flow::{Rate, ReceiveWindow, WINDOW_INITIAL};
+use super::flow::{Rate, ReceiveWindow, WINDOW_INITIAL, WINDOW_MAX};
 use super::frame;
 use super::head::Heads;
+#[cfg(test)]
+use super::stream::Queue;
 use super::stream::{Past, Streams};
 use super::{Calls, Closed, ErrorCode, Limits, PREFACE, StreamId};
 
@@ -252,13 +254,45 @@ impl<C> Connection<C> {
         Err(closed(ErrorCode::ENHANCE_YOUR_CALM, "reads none of the answers"))
     }
 
+    /// What holds between any two calls, in O(1).
+    fn check(&self) {
+        assert!(self.output_start <= self.output.len(), "only output is sent");
+        assert!(self.send_window <= WINDOW_MAX, "the client's window has a bound");
+        assert!(self.streams.open() > 0 || self.queued == 0, "what waits has a stream");
+        assert!(self.assembly.is_none() || self.preface_left == 0, "the preface comes first");
+    }
+
+    /// What holds over all streams.
+    #[cfg(test)]
+    fn check_all(&self) {
+        self.check();
+        let streams = || self.streams.open_slots().map(|slot| self.streams.get(slot));
+        let queued = streams().filter_map(|it| it.queue.as_deref()).map(Queue::size);
+        assert_eq!(queued.sum::<usize>(), self.queued, "queued is the sum of all queues");
+        if self.closed.is_none() {
+            let held = streams().map(|stream| stream.held).sum::<u32>();
+            assert_eq!(held, self.window.held(), "the connection's bytes are some stream's");
+        }
+        for stream in streams() {
+            let is_waiting = stream.is_ready || stream.send_window <= 0;
+            assert!(stream.queue.is_none() || is_waiting, "who may send has a turn");
+            assert!(stream.call.is_some() || stream.queue.is_some(), "a whole reply waits");
+            assert_eq!(self.streams.find(stream.id).map(|slot| self.streams.get(slot).id), {
+                Some(stream.id)
+            });
+        }
+    }
+
     /// Turns a fault into GOAWAY and the end of every call.
     fn settle(
         &mut self,
         result: Result<(), Closed>,
         calls: &mut impl Calls<Call = C>,
     ) -> Result<(), Closed> {
-        let Err(closed) = result else { return Ok(()) };
+        let Err(closed) = result else {
+            self.check();
+            return Ok(());
+        };
         frame::put_goaway(&mut self.output, self.last, closed.code.0, closed.reason);
         self.closed = Some(closed);
         self.reset_all(closed.code, calls);

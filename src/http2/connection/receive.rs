@@ -2,13 +2,13 @@
 
 use crate::types::Tick;
 
-use super::super::flow::ReceiveWindow;
-use super::super::frame::{self, Header};
-use super::super::head::Verdict;
-use super::super::hpack::HpackError;
-use super::super::stream::Stream;
-use super::super::{Calls, Closed, ErrorCode, Limits, PREFACE, StreamId};
 use super::{Assembly, Connection, Drain, closed, protocol_error};
+use crate::http2::flow::ReceiveWindow;
+use crate::http2::frame::{self, Header};
+use crate::http2::head::Verdict;
+use crate::http2::hpack::HpackError;
+use crate::http2::stream::Stream;
+use crate::http2::{Calls, Closed, ErrorCode, Limits, PREFACE, StreamId};
 
 impl<C> Connection<C> {
     /// Takes in what was received, cut anywhere, and tells `calls` what it means.

@@ -1,9 +1,9 @@
 //! From replies to output: the fast path of small answers, and queues for what must wait.
 
-use super::super::frame;
-use super::super::stream::{End, Queue};
-use super::super::{ErrorCode, Limits, StreamId};
 use super::Connection;
+use crate::http2::frame;
+use crate::http2::stream::{End, Queue};
+use crate::http2::{ErrorCode, Limits, StreamId};
 
 /// A DATA frame cut short by a window below this many bytes does not excuse a tiny WINDOW_UPDATE.
 const DATA_TINY: usize = 512;
@@ -11,7 +11,7 @@ const DATA_TINY: usize = 512;
 impl<C> Connection<C> {
     /// A whole reply in one call: headers, one message, trailers.
     ///
-    /// `head` and `trailers` are blocks made with [`super::super::hpack`]; `message` is the DATA as
+    /// `head` and `trailers` are blocks made with [`crate::http2::hpack`]; `message` is the DATA as
     /// it goes out (for gRPC its 5-byte prefix included) and may be empty.
     ///
     /// # Panics

@@ -6,9 +6,9 @@ mod life;
 mod random;
 mod rules;
 
-use super::super::frame::Header;
-use super::super::{Head, hpack};
 use super::*;
+use crate::http2::frame::Header;
+use crate::http2::{Head, hpack};
 
 /// Milliseconds, as a short name.
 fn at(ms: u64) -> Tick {
@@ -112,12 +112,16 @@ impl World {
     }
 
     fn send(&mut self, bytes: &[u8]) -> Result<(), Closed> {
-        self.connection.receive(bytes, self.now, &mut self.owner)
+        let result = self.connection.receive(bytes, self.now, &mut self.owner);
+        self.connection.check_all();
+        result
     }
 
     fn tick(&mut self, ms: u64) -> Result<(), Closed> {
         self.now = at(ms);
-        self.connection.tick(self.now, &mut self.owner)
+        let result = self.connection.tick(self.now, &mut self.owner);
+        self.connection.check_all();
+        result
     }
 
     /// Reads all output as the client would.
