@@ -112,6 +112,11 @@ struct Floods {
     ping_at: Option<Tick>,
 }
 
+/// Bytes of empty output buffer that an idle connection keeps.
+const OUTPUT_KEPT_MAX: usize = 1 << 16;
+/// Slots of streams that an idle connection keeps.
+const SLOTS_KEPT_MAX: usize = 128;
+
 /// Payload of the PING that asks whether the client saw the first GOAWAY.
 const PING_DRAIN: [u8; 8] = *b"draining";
 /// Payload of the PING that asks for a sign of life.
@@ -189,6 +194,7 @@ impl<C> Connection<C> {
         }
         self.now = now;
         self.note_progress();
+        self.shed();
         let result = self.check_timeouts().and_then(|()| self.check_output());
         self.settle(result, calls)
     }
@@ -238,6 +244,22 @@ impl<C> Connection<C> {
         }
         if self.streams.open() > 0 {
             self.busy_at = self.now;
+        }
+    }
+
+    /// Gives back the memory of a busy time that is over; at each tick, so that it costs nothing.
+    fn shed(&mut self) {
+        if self.output().is_empty() && self.output.capacity() > OUTPUT_KEPT_MAX {
+            self.output = Vec::new();
+        }
+        if self.partial.is_empty() {
+            self.partial = Vec::new();
+        }
+        if self.ready.is_empty() {
+            self.ready = VecDeque::new();
+        }
+        if self.streams.open() == 0 && self.streams.slot_count() > SLOTS_KEPT_MAX {
+            self.streams = Streams::new();
         }
     }
 

@@ -284,6 +284,26 @@ fn a_sender_that_drips_is_dropped_in_time() {
 }
 
 #[test]
+fn an_idle_connection_gives_its_memory_back() {
+    let mut world = World::new();
+    let ids = (0..2000).map(|n| 2 * n + 1);
+    world.send(&ids.clone().flat_map(|id| head(id, true)).collect::<Vec<u8>>()).expect("open");
+    let (block, trailers) = blocks();
+    world.send(&window_update(0, 1 << 30)).expect("open");
+    for id in ids {
+        world.connection.reply_unary(StreamId(id), &block, &[7; 500], &trailers);
+    }
+    world.send(&head(5001, true)[..20]).expect("open");
+    world.frames();
+    world.send(&head(5001, true)[20..]).expect("open");
+    world.answer(5001);
+    world.frames();
+    assert!(world.connection.size() > 1 << 20);
+    world.tick(1000).expect("open");
+    assert!(world.connection.size() < 1 << 10, "{}", world.connection.size());
+}
+
+#[test]
 fn a_busy_client_that_cancels_a_few_is_served() {
     let mut world = World::new();
     for round in 0..10 {
