@@ -2,6 +2,9 @@
 
 use super::flow::WINDOW_INITIAL;
 
+/// Bytes that the headers and trailers of one reply take in the output, well counted.
+const HEADS_SIZE: usize = 128;
+
 /// The bounds of one connection.
 ///
 /// Rates are counted in fixed windows of [`Limits::RATE_WINDOW_MS`]. Past a rate the connection
@@ -62,7 +65,8 @@ pub struct Limits {
     pub ping_strikes_max: u32,
     /// Bytes of output that stand ready to be sent before reply data waits on its stream instead.
     /// Default 1 MiB: several sends' worth. [`super::Connection::is_congested`] then says so. At
-    /// four times as much the connection closes: somebody feeds requests and reads no answers.
+    /// four times as much, and room for the headers and trailers of every request that may be open,
+    /// the connection closes: somebody feeds requests and reads no answers.
     pub output_size_max: usize,
     /// Bytes of replies that may wait on streams for windows or output room. Default 256 MiB: a
     /// reply begins only while less waits, so the bound is this plus one reply. Above, the reply's
@@ -102,7 +106,7 @@ impl Limits {
 
     /// Bytes of output at which the connection closes: see [`Self::output_size_max`].
     pub(super) fn output_closed_max(&self) -> usize {
-        self.output_size_max.saturating_mul(4)
+        self.output_size_max.saturating_mul(4) + self.open_max() * HEADS_SIZE
     }
 
     /// How many requests may be open at once.

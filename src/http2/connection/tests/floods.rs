@@ -231,21 +231,43 @@ fn a_client_that_opens_no_window() {
 
 #[test]
 fn a_client_that_never_reads() {
-    let limits = Limits { output_size_max: 1 << 16, queued_size_max: 1 << 20, ..<_>::default() };
-    let mut world = World::with(limits);
-    let (block, trailers) = blocks();
-    let mut result = Ok(());
-    let mut count = 0;
-    while result.is_ok() {
-        result = world.send(&head(2 * count + 1, true));
-        let stream = StreamId(2 * count + 1);
-        world.connection.reply_unary(stream, &block, &[7; 100], &trailers);
-        count += 1;
-        assert!(world.connection.size() < 4 << 20, "bounded");
+    let limits = Limits { output_size_max: 1 << 16, requests_open_max: 100, ..<_>::default() };
+    let bounds = limits.clone();
+    for is_short in [true, false] {
+        let mut world = World::with(limits.clone());
+        let (block, _) = blocks();
+        let mut result = Ok(());
+        let mut count = 0;
+        while result.is_ok() {
+            result = world.send(&head(2 * count + 1, true));
+            let stream = StreamId(2 * count + 1);
+            if is_short {
+                world.connection.reply_head(stream, &block, true);
+            } else {
+                world.connection.reply_unary(stream, &block, &[7; 1000], &block);
+            }
+            count += 1;
+            assert!(world.connection.size() < 1 << 20, "bounded");
+        }
+        let refused = bounds.stream_errors_max + bounds.requests_open_max;
+        let (least, reason) = if is_short {
+            ((1 << 18) / 10, "reads none of the answers")
+        } else {
+            (refused, "too many stream errors")
+        };
+        assert!((least..least + 1500).contains(&count), "{count}");
+        assert_eq!(result.expect_err("closed").reason, reason);
+        assert!(world.connection.is_congested(), "an owner that asks does not come so far");
     }
-    assert!((500..20_000).contains(&count), "{count}");
-    assert_eq!(result.expect_err("closed").reason, "reads none of the answers");
-    assert!(world.connection.is_congested(), "an owner that asks does not even come so far");
+}
+
+#[test]
+fn every_open_request_may_be_answered_at_once() {
+    let mut world = World::with(Limits { requests_open_max: 20_000, ..<_>::default() });
+    let ids = (0..20_000).map(|n| 2 * n + 1);
+    world.send(&ids.clone().flat_map(|id| head(id, true)).collect::<Vec<u8>>()).expect("open");
+    assert_eq!(ids.filter(|id| world.answer(*id).is_some()).count(), 20_000);
+    world.send(&head(50_001, true)).expect("open");
 }
 
 #[test]
