@@ -1,4 +1,5 @@
 //! The consensus core against the paper, against chance, and against everything.
 
+mod bytes;
 mod chaos;
 mod world;

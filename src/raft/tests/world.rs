@@ -32,10 +32,10 @@ use crate::types::Term;
 use crate::types::Tick;
 
 /// Luck from a seed.
-pub struct Luck(pub u64);
+pub(crate) struct Luck(pub(crate) u64);
 
 impl Luck {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -44,46 +44,46 @@ impl Luck {
     }
 
     /// Below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end.max(1)
     }
 
-    pub fn index(&mut self, len: usize) -> usize {
+    pub(crate) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap()
     }
 
-    pub fn percent(&mut self, chance: u64) -> bool {
+    pub(crate) fn percent(&mut self, chance: u64) -> bool {
         self.below(100) < chance
     }
 }
 
 /// What survives a crash.
 #[derive(Clone, Debug, Default)]
-pub struct Disk {
-    pub hard: HardState,
-    pub mark: Mark,
-    pub entries: Vec<Entry>,
+pub(crate) struct Disk {
+    pub(crate) hard: HardState,
+    pub(crate) mark: Mark,
+    pub(crate) entries: Vec<Entry>,
 }
 
 impl Disk {
-    pub fn last(&self) -> Position {
+    pub(crate) fn last(&self) -> Position {
         self.entries.last().map_or(self.mark.last, Entry::position)
     }
 
-    pub fn append(&mut self, entry: &Entry) {
+    pub(crate) fn append(&mut self, entry: &Entry) {
         let at = usize::try_from(entry.index.0 - self.mark.last.index.0 - 1).unwrap();
         assert!(at <= self.entries.len(), "stored entries leave no gap");
         self.entries.truncate(at);
         self.entries.push(entry.clone());
     }
 
-    pub fn compact(&mut self, last: Position) {
+    pub(crate) fn compact(&mut self, last: Position) {
         self.mark.membership = self.membership(last.index);
         self.entries.retain(|entry| entry.index > last.index);
         self.mark.last = last;
     }
 
-    pub fn membership(&self, index: LogIndex) -> Membership {
+    pub(crate) fn membership(&self, index: LogIndex) -> Membership {
         let upto = self.entries.iter().filter(|entry| entry.index <= index);
         let last = upto.filter(|entry| entry.kind == EntryKind::Config).last();
         let decode = |entry: &Entry| ConfigData::decode(&entry.data).unwrap().membership;
@@ -91,7 +91,7 @@ impl Disk {
     }
 
     /// What a node finds: `base` and `applied` are for the caller to choose.
-    pub fn restored(&self, base: LogIndex, applied: LogIndex) -> Restored {
+    pub(crate) fn restored(&self, base: LogIndex, applied: LogIndex) -> Restored {
         let at = self.entries.iter().position(|entry| entry.index > base);
         let at = at.unwrap_or(self.entries.len());
         Restored {
@@ -106,53 +106,53 @@ impl Disk {
 }
 
 /// One node and what belongs to it.
-pub struct Member {
-    pub config: Config,
-    pub node: Option<Node>,
-    pub disk: Disk,
+pub(crate) struct Member {
+    pub(crate) config: Config,
+    pub(crate) node: Option<Node>,
+    pub(crate) disk: Disk,
     /// Stores and installations on their way to the disk.
-    pub stores: VecDeque<Output>,
-    pub fetches: VecDeque<Output>,
-    pub snapshots: VecDeque<Output>,
-    pub applied: LogIndex,
+    pub(crate) stores: VecDeque<Output>,
+    pub(crate) fetches: VecDeque<Output>,
+    pub(crate) snapshots: VecDeque<Output>,
+    pub(crate) applied: LogIndex,
     committed: LogIndex,
     /// What came out since it was last looked at, in words.
-    pub said: Vec<String>,
+    pub(crate) said: Vec<String>,
 }
 
 /// A message on its way.
 #[derive(Clone, Debug)]
-pub struct Packet {
-    pub from: NodeId,
-    pub to: NodeId,
-    pub message: Message,
+pub(crate) struct Packet {
+    pub(crate) from: NodeId,
+    pub(crate) to: NodeId,
+    pub(crate) message: Message,
 }
 
 /// The group.
-pub struct World {
-    pub members: BTreeMap<NodeId, Member>,
-    pub network: Vec<Packet>,
-    pub now: u64,
-    pub luck: Luck,
+pub(crate) struct World {
+    pub(crate) members: BTreeMap<NodeId, Member>,
+    pub(crate) network: Vec<Packet>,
+    pub(crate) now: u64,
+    pub(crate) luck: Luck,
     /// Pairs that can not hear each other: from, to.
-    pub blocked: Vec<(NodeId, NodeId)>,
+    pub(crate) blocked: Vec<(NodeId, NodeId)>,
     /// Every entry any node has applied.
-    pub chosen: BTreeMap<LogIndex, Entry>,
-    pub leaders: BTreeMap<Term, NodeId>,
+    pub(crate) chosen: BTreeMap<LogIndex, Entry>,
+    pub(crate) leaders: BTreeMap<Term, NodeId>,
     /// The highest index any node has called committed.
-    pub committed: LogIndex,
+    pub(crate) committed: LogIndex,
     /// Open reads: who asked, and what was committed then.
-    pub reads: BTreeMap<u64, (NodeId, LogIndex)>,
-    pub reads_done: u64,
-    pub reads_lost: u64,
-    pub installs: u64,
-    pub fetched: u64,
+    pub(crate) reads: BTreeMap<u64, (NodeId, LogIndex)>,
+    pub(crate) reads_done: u64,
+    pub(crate) reads_lost: u64,
+    pub(crate) installs: u64,
+    pub(crate) fetched: u64,
     next: u64,
 }
 
 impl World {
     /// Voters 1 to `voters` and nobody else; `shape` may change each node's configuration.
-    pub fn new(voters: u64, seed: u64, shape: impl Fn(&mut Config)) -> Self {
+    pub(crate) fn new(voters: u64, seed: u64, shape: impl Fn(&mut Config)) -> Self {
         let ids: Vec<NodeId> = (1..=voters).map(NodeId).collect();
         let mut world = Self {
             members: BTreeMap::new(),
@@ -177,7 +177,7 @@ impl World {
     }
 
     /// Adds a node that believes in this membership, empty if it is yet to be told.
-    pub fn join(&mut self, id: NodeId, membership: Membership, shape: impl Fn(&mut Config)) {
+    pub(crate) fn join(&mut self, id: NodeId, membership: Membership, shape: impl Fn(&mut Config)) {
         let mut config = Config::new(id);
         shape(&mut config);
         let mut disk = Disk::default();
@@ -197,29 +197,29 @@ impl World {
         self.restart(id);
     }
 
-    pub fn member(&mut self, id: NodeId) -> &mut Member {
+    pub(crate) fn member(&mut self, id: NodeId) -> &mut Member {
         self.members.get_mut(&id).expect("the node exists")
     }
 
-    pub fn node(&self, id: NodeId) -> &Node {
+    pub(crate) fn node(&self, id: NodeId) -> &Node {
         self.members[&id].node.as_ref().expect("the node runs")
     }
 
-    pub fn ids(&self) -> Vec<NodeId> {
+    pub(crate) fn ids(&self) -> Vec<NodeId> {
         self.members.keys().copied().collect()
     }
 
-    pub fn running(&self) -> Vec<NodeId> {
+    pub(crate) fn running(&self) -> Vec<NodeId> {
         self.ids().into_iter().filter(|id| self.members[id].node.is_some()).collect()
     }
 
-    pub fn leader(&self) -> Option<NodeId> {
+    pub(crate) fn leader(&self) -> Option<NodeId> {
         let leads = |id: &NodeId| self.node(*id).role() == Role::Leader;
         self.running().into_iter().filter(leads).max_by_key(|id| self.node(*id).term())
     }
 
     /// Starts a node from its disk.
-    pub fn restart(&mut self, id: NodeId) {
+    pub(crate) fn restart(&mut self, id: NodeId) {
         let seed = self.luck.next();
         let now = Tick(self.now);
         let (choice, other) = (self.luck.next(), self.luck.next());
@@ -239,7 +239,7 @@ impl World {
     }
 
     /// Ends a node; of what was on its way to the disk a prefix arrives.
-    pub fn crash(&mut self, id: NodeId) {
+    pub(crate) fn crash(&mut self, id: NodeId) {
         let (keep, part) = (self.luck.next(), self.luck.next());
         let member = self.member(id);
         if member.node.take().is_none() {
@@ -262,7 +262,7 @@ impl World {
         self.reads.retain(|_, read| read.0 != id);
     }
 
-    pub fn handle(&mut self, id: NodeId, input: Input) {
+    pub(crate) fn handle(&mut self, id: NodeId, input: Input) {
         if let Some(node) = self.member(id).node.as_mut() {
             node.handle(input);
             self.drain(id);
@@ -270,7 +270,7 @@ impl World {
     }
 
     /// The first store on its way becomes durable; says whether there was one.
-    pub fn store(&mut self, id: NodeId) -> bool {
+    pub(crate) fn store(&mut self, id: NodeId) -> bool {
         let member = self.member(id);
         let Some((ticket, is_install)) = member.store() else { return false };
         if is_install {
@@ -282,7 +282,7 @@ impl World {
     }
 
     /// Answers the first fetch; says whether there was one.
-    pub fn fetch(&mut self, id: NodeId) -> bool {
+    pub(crate) fn fetch(&mut self, id: NodeId) -> bool {
         let member = self.member(id);
         let Some(Output::Fetch { peer, first, last, size_max }) = member.fetches.pop_front() else {
             return false;
@@ -303,7 +303,7 @@ impl World {
     }
 
     /// Takes and sends the first snapshot asked for, or fails to; says whether there was one.
-    pub fn snapshot(&mut self, id: NodeId, is_sent: bool) -> bool {
+    pub(crate) fn snapshot(&mut self, id: NodeId, is_sent: bool) -> bool {
         let member = self.member(id);
         let Some(Output::SendSnapshot { to, term, index_min }) = member.snapshots.pop_front()
         else {
@@ -323,7 +323,7 @@ impl World {
     }
 
     /// The node forgets entries up to `index`, if they are applied, and durable.
-    pub fn compact(&mut self, id: NodeId, index: LogIndex) {
+    pub(crate) fn compact(&mut self, id: NodeId, index: LogIndex) {
         let member = self.member(id);
         let Some(node) = member.node.as_ref() else { return };
         let index = index.min(member.applied).min(node.durable()).min(member.disk.last().index);
@@ -335,11 +335,11 @@ impl World {
         }
     }
 
-    pub fn is_blocked(&self, packet: &Packet) -> bool {
+    pub(crate) fn is_blocked(&self, packet: &Packet) -> bool {
         self.blocked.contains(&(packet.from, packet.to))
     }
 
-    pub fn deliver(&mut self, packet: Packet) {
+    pub(crate) fn deliver(&mut self, packet: Packet) {
         if !self.is_blocked(&packet) && self.members.contains_key(&packet.to) {
             let input = Input::Message { from: packet.from, message: packet.message };
             self.handle(packet.to, input);
@@ -347,12 +347,12 @@ impl World {
     }
 
     /// A command that is like no other.
-    pub fn command(&mut self) -> Bytes {
+    pub(crate) fn command(&mut self) -> Bytes {
         self.next += 1;
         Bytes::from(format!("c{}", self.next))
     }
 
-    pub fn read(&mut self, id: NodeId) -> bool {
+    pub(crate) fn read(&mut self, id: NodeId) -> bool {
         self.next += 1;
         let (context, floor) = (self.next, self.committed);
         let Some(node) = self.member(id).node.as_mut() else { return false };
@@ -364,7 +364,7 @@ impl World {
         is_asked
     }
 
-    pub fn advance(&mut self, ticks: u64) {
+    pub(crate) fn advance(&mut self, ticks: u64) {
         self.now += ticks;
         for id in self.running() {
             self.handle(id, Input::Tick(Tick(self.now)));
@@ -372,7 +372,7 @@ impl World {
     }
 
     /// Everything that is on its way arrives, until nothing is.
-    pub fn settle(&mut self) {
+    pub(crate) fn settle(&mut self) {
         for _ in 0..10_000 {
             let mut is_still = true;
             for id in self.running() {
@@ -393,7 +393,7 @@ impl World {
     }
 
     /// Time passes in small steps, and everything arrives, until `done`; says whether it came.
-    pub fn run_until(&mut self, ticks: u64, done: impl Fn(&Self) -> bool) -> bool {
+    pub(crate) fn run_until(&mut self, ticks: u64, done: impl Fn(&Self) -> bool) -> bool {
         let end = self.now + ticks;
         while self.now < end {
             self.settle();
@@ -406,7 +406,7 @@ impl World {
     }
 
     /// Does what the node asks, and holds what it says against what may be said.
-    pub fn drain(&mut self, id: NodeId) {
+    pub(crate) fn drain(&mut self, id: NodeId) {
         while let Some(output) = self.member(id).node.as_mut().and_then(Node::poll) {
             self.on_output(id, output);
         }
@@ -513,7 +513,7 @@ impl Member {
 }
 
 /// An output in words, as scripts show it.
-pub fn say(output: &Output) -> String {
+pub(crate) fn say(output: &Output) -> String {
     let list = |entries: &[Entry]| {
         let each: Vec<String> = entries.iter().map(say_entry).collect();
         format!("[{}]", each.join(" "))
@@ -547,7 +547,7 @@ pub fn say(output: &Output) -> String {
     }
 }
 
-pub fn say_membership(membership: &Membership) -> String {
+pub(crate) fn say_membership(membership: &Membership) -> String {
     let ids = |list: &[NodeId]| list.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     let learners = ids(membership.learners());
     let tail = if learners.is_empty() { learners } else { format!(" learners {learners}") };
@@ -567,7 +567,7 @@ fn say_entry(entry: &Entry) -> String {
     }
 }
 
-pub fn say_message(message: &Message) -> String {
+pub(crate) fn say_message(message: &Message) -> String {
     let words = match &message.body {
         Body::PreVote { last } => format!("PreVote last={last}"),
         Body::PreVoteResponse { granted } => format!("PreVoteResponse granted={granted}"),
