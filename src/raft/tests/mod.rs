@@ -2,4 +2,5 @@
 
 mod bytes;
 mod chaos;
+mod claims;
 mod world;

@@ -1,0 +1,822 @@
+//! What the Raft paper and thesis claim, one test each, with the section.
+
+use bytes::Bytes;
+
+use super::world::Disk;
+use super::world::Packet;
+use super::world::World;
+use crate::raft::Body;
+use crate::raft::Config;
+use crate::raft::Entry;
+use crate::raft::EntryKind;
+use crate::raft::Input;
+use crate::raft::Membership;
+use crate::raft::MembershipChange;
+use crate::raft::Message;
+use crate::raft::Output;
+use crate::raft::PeerState;
+use crate::raft::Rejected;
+use crate::raft::Role;
+use crate::types::LogIndex;
+use crate::types::NodeId;
+use crate::types::Term;
+use crate::types::Tick;
+
+const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
+const THREE: NodeId = NodeId(3);
+const FOUR: NodeId = NodeId(4);
+
+fn plain(_: &mut Config) {}
+
+/// No timeouts play a part: elections are called, votes never withheld.
+fn bare(config: &mut Config) {
+    config.pre_vote = false;
+    config.check_quorum = false;
+}
+
+/// A group at rest that node 1 leads.
+fn led(voters: u64, shape: impl Fn(&mut Config)) -> World {
+    let mut world = World::new(voters, 1, shape);
+    elect(&mut world, ONE);
+    world
+}
+
+fn elect(world: &mut World, id: NodeId) {
+    if world.members[&id].config.leader_lease {
+        // Nobody votes before what it may have promised in an earlier life has run out.
+        world.advance(1000);
+    }
+    world.handle(id, Input::Campaign);
+    world.settle();
+    assert_eq!(world.leader(), Some(id));
+}
+
+fn propose(world: &mut World, id: NodeId, data: &'static str) -> Result<LogIndex, Rejected> {
+    let index =
+        world.member(id).node.as_mut().unwrap().propose(Bytes::from_static(data.as_bytes()));
+    world.drain(id);
+    index
+}
+
+fn change(world: &mut World, id: NodeId, change: MembershipChange) -> Result<LogIndex, Rejected> {
+    let index = world.member(id).node.as_mut().unwrap().propose_change(change, Bytes::new());
+    world.drain(id);
+    index
+}
+
+/// Restarts a node with a log of these terms, all durable, `committed` of them known as such.
+fn give(world: &mut World, id: NodeId, terms: &[u64], committed: u64) {
+    world.crash(id);
+    let membership = world.members[&id].disk.mark.membership.clone();
+    let mut disk = Disk::default();
+    disk.mark.membership = membership;
+    disk.hard.term = Term(terms.last().copied().unwrap_or(0));
+    disk.hard.committed = LogIndex(committed);
+    for (term, index) in terms.iter().zip(1..) {
+        let data = Bytes::from(format!("{index}@{term}"));
+        let kind = EntryKind::Normal;
+        disk.entries.push(Entry { term: Term(*term), index: LogIndex(index), kind, data });
+    }
+    world.member(id).disk = disk;
+    world.restart(id);
+}
+
+fn deliver_where(world: &mut World, wanted: impl Fn(&Packet) -> bool) -> usize {
+    let (now, later) = world.network.drain(..).partition::<Vec<_>, _>(|packet| wanted(packet));
+    world.network = later;
+    let count = now.len();
+    for packet in now {
+        world.deliver(packet);
+    }
+    count
+}
+
+fn message(world: &mut World, from: NodeId, to: NodeId, term: u64, body: Body) {
+    world.handle(to, Input::Message { from, message: Message { term: Term(term), body } });
+}
+
+fn store_all(world: &mut World, id: NodeId) {
+    while world.store(id) {}
+}
+
+fn isolate(world: &mut World, id: NodeId) {
+    for other in world.ids() {
+        world.blocked.extend([(id, other), (other, id)]);
+    }
+}
+
+fn terms(world: &World, id: NodeId) -> Vec<u64> {
+    world.members[&id].disk.entries.iter().map(|entry| entry.term.0).collect()
+}
+
+// Elections: paper §5.2.
+
+#[test]
+fn a_follower_that_hears_nothing_campaigns() {
+    let mut world = World::new(3, 1, plain);
+    world.advance(999);
+    assert!(world.network.is_empty());
+    assert!(world.run_until(2000, |world| world.leader().is_some()));
+}
+
+#[test]
+fn timeouts_are_spread_between_one_and_two_times_the_least() {
+    let world = World::new(60, 1, plain);
+    let mut deadlines: Vec<u64> =
+        world.ids().iter().map(|id| world.node(*id).deadline().unwrap().0).collect();
+    assert!(deadlines.iter().all(|deadline| (1000..2000).contains(deadline)));
+    deadlines.sort_unstable();
+    deadlines.dedup();
+    assert!(deadlines.len() > 50);
+}
+
+#[test]
+fn a_group_of_one_leads_as_soon_as_its_vote_is_durable() {
+    let mut world = World::new(1, 1, plain);
+    assert_eq!(world.node(ONE).role(), Role::Candidate);
+    world.store(ONE);
+    assert_eq!(world.node(ONE).role(), Role::Leader);
+    assert_eq!(world.node(ONE).deadline(), None);
+}
+
+#[test]
+fn a_candidate_asks_for_votes_once_its_own_is_durable() {
+    let mut world = World::new(3, 1, bare);
+    world.handle(ONE, Input::Campaign);
+    assert!(world.network.is_empty());
+    world.store(ONE);
+    assert_eq!(world.network.len(), 2);
+}
+
+#[test]
+fn a_node_votes_once_in_a_term_even_if_it_crashes_between() {
+    let mut world = World::new(3, 1, bare);
+    for id in [ONE, TWO] {
+        world.handle(id, Input::Campaign);
+        world.store(id);
+    }
+    deliver_where(&mut world, |packet| packet.from == ONE && packet.to == THREE);
+    store_all(&mut world, THREE);
+    world.crash(THREE);
+    world.restart(THREE);
+    deliver_where(&mut world, |packet| packet.from == TWO && packet.to == THREE);
+    store_all(&mut world, THREE);
+    let votes = world.network.iter().filter(|packet| packet.from == THREE);
+    let votes: Vec<_> = votes.map(|packet| (packet.to, packet.message.body.clone())).collect();
+    assert!(votes.contains(&(ONE, Body::VoteResponse { granted: true })));
+    assert!(votes.contains(&(TWO, Body::VoteResponse { granted: false })));
+}
+
+#[test]
+fn a_candidate_yields_to_the_leader_of_its_term() {
+    let mut world = World::new(3, 1, bare);
+    world.handle(TWO, Input::Campaign);
+    store_all(&mut world, TWO);
+    world.network.clear();
+    elect(&mut world, ONE);
+    assert_eq!(world.node(TWO).role(), Role::Follower);
+    assert_eq!(world.node(TWO).leader(), Some(ONE));
+    assert_eq!(world.node(TWO).term(), Term(1));
+}
+
+#[test]
+fn a_split_vote_is_followed_by_another_election() {
+    let mut world = World::new(4, 1, bare);
+    for (id, other) in [(ONE, THREE), (TWO, FOUR)] {
+        world.handle(id, Input::Campaign);
+        world.store(id);
+        deliver_where(&mut world, |packet| packet.from == id && packet.to == other);
+    }
+    world.settle();
+    assert_eq!(world.leader(), None);
+    assert!(world.run_until(10_000, |world| world.leader().is_some()));
+}
+
+#[test]
+fn a_stale_leader_steps_down_when_it_hears_of_a_later_term() {
+    let mut world = led(3, bare);
+    isolate(&mut world, ONE);
+    elect(&mut world, TWO);
+    world.blocked.clear();
+    world.advance(100);
+    world.settle();
+    assert_eq!(world.node(ONE).role(), Role::Follower);
+    assert_eq!(world.node(ONE).leader(), Some(TWO));
+}
+
+// Replication: paper §5.3, thesis §10.2.1.
+
+#[test]
+fn an_entry_is_committed_once_a_majority_holds_it_durably() {
+    let mut world = led(3, plain);
+    let index = propose(&mut world, ONE, "a").unwrap();
+    store_all(&mut world, ONE);
+    assert!(world.node(ONE).committed() < index, "its own disk is one of three");
+    deliver_where(&mut world, |packet| packet.to == TWO);
+    deliver_where(&mut world, |packet| packet.from == TWO);
+    assert!(world.node(ONE).committed() < index, "in memory is not enough");
+    store_all(&mut world, TWO);
+    deliver_where(&mut world, |packet| packet.from == TWO);
+    assert_eq!(world.node(ONE).committed(), index);
+}
+
+#[test]
+fn followers_commit_an_entry_before_the_leaders_own_disk_has_it() {
+    let mut world = led(3, plain);
+    let index = propose(&mut world, ONE, "a").unwrap();
+    deliver_where(&mut world, |packet| packet.from == ONE);
+    store_all(&mut world, TWO);
+    store_all(&mut world, THREE);
+    deliver_where(&mut world, |packet| packet.to == ONE);
+    assert_eq!(world.node(ONE).committed(), index);
+    assert!(world.node(ONE).durable() < index);
+}
+
+#[test]
+fn what_is_proposed_between_polls_leaves_as_one_store_and_one_message() {
+    let mut world = led(3, plain);
+    let node = world.member(ONE).node.as_mut().unwrap();
+    for _ in 0..10 {
+        node.propose(Bytes::from_static(b"a")).unwrap();
+    }
+    world.drain(ONE);
+    assert_eq!(world.members[&ONE].stores.len(), 1);
+    assert_eq!(world.network.len(), 2);
+}
+
+#[test]
+fn appends_follow_each_other_without_waiting_up_to_the_window() {
+    let mut world = led(3, |config| config.inflight_count_max = 4);
+    for _ in 0..10 {
+        propose(&mut world, ONE, "a").unwrap();
+    }
+    assert_eq!(world.network.iter().filter(|packet| packet.to == TWO).count(), 4);
+    world.settle();
+    assert_eq!(world.node(TWO).last().index, LogIndex(11));
+}
+
+#[test]
+fn every_log_of_figure_seven_becomes_the_leaders() {
+    let leader = [1, 1, 1, 4, 4, 5, 5, 6, 6, 6];
+    let followers: [&[u64]; 6] = [
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6],
+        &[1, 1, 1, 4],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 6],
+        &[1, 1, 1, 4, 4, 5, 5, 6, 6, 6, 7, 7],
+        &[1, 1, 1, 4, 4, 4, 4],
+        &[1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3],
+    ];
+    let mut world = World::new(7, 1, bare);
+    give(&mut world, ONE, &leader, 3);
+    for (terms, id) in followers.iter().zip(2..) {
+        give(&mut world, NodeId(id), terms, 0);
+    }
+    // The figure's leader is that of term 8.
+    world.crash(ONE);
+    world.member(ONE).disk.hard.term = Term(7);
+    world.restart(ONE);
+    elect(&mut world, ONE);
+    let expected = terms(&world, ONE);
+    assert_eq!(expected[..10], leader);
+    for id in world.ids() {
+        assert_eq!(terms(&world, id), expected, "node {id}");
+        assert_eq!(world.node(id).committed(), LogIndex(11));
+    }
+}
+
+#[test]
+fn a_conflict_costs_a_round_trip_per_term_not_per_entry() {
+    let mut world = World::new(3, 1, bare);
+    let mut behind = vec![1];
+    behind.extend([2; 50]);
+    let mut ahead = vec![1];
+    ahead.extend([3; 40]);
+    give(&mut world, ONE, &ahead, 0);
+    give(&mut world, TWO, &behind, 0);
+    isolate(&mut world, THREE);
+    elect(&mut world, ONE);
+    let rejected = world.members[&TWO].said.iter().filter(|said| said.contains("AppendRejected"));
+    assert!(rejected.count() <= 2);
+    assert_eq!(terms(&world, TWO), terms(&world, ONE));
+}
+
+#[test]
+fn an_append_that_was_overtaken_cuts_nothing() {
+    let mut world = led(3, plain);
+    propose(&mut world, ONE, "a").unwrap();
+    let early: Vec<Packet> = world.network.clone();
+    propose(&mut world, ONE, "b").unwrap();
+    world.settle();
+    let before = world.node(TWO).last();
+    for packet in early {
+        world.deliver(packet);
+    }
+    assert_eq!(world.node(TWO).last(), before);
+}
+
+#[test]
+fn lost_appends_are_sent_again() {
+    let mut world = led(3, plain);
+    for _ in 0..5 {
+        propose(&mut world, ONE, "a").unwrap();
+        world.network.clear();
+    }
+    assert!(world.run_until(1000, |world| world.members[&TWO].applied == LogIndex(6)));
+}
+
+#[test]
+fn a_follower_that_is_far_behind_is_fed_from_the_disk() {
+    let mut world = led(3, |config| config.cache_size_max = 0);
+    isolate(&mut world, THREE);
+    for _ in 0..20 {
+        propose(&mut world, ONE, "a").unwrap();
+        world.settle();
+    }
+    world.blocked.clear();
+    assert!(world.run_until(3000, |world| world.members[&THREE].applied == LogIndex(21)));
+    assert!(world.fetched > 0);
+    assert_eq!(world.installs, 0);
+}
+
+// Safety: paper §5.4.
+
+#[test]
+fn a_candidate_whose_log_is_behind_is_refused() {
+    for (theirs, ours) in [(&[1, 1][..], &[1][..]), (&[1, 2], &[1, 1, 1])] {
+        let mut world = World::new(2, 1, bare);
+        give(&mut world, ONE, ours, 0);
+        give(&mut world, TWO, theirs, 0);
+        world.handle(ONE, Input::Campaign);
+        world.handle(ONE, Input::Campaign);
+        world.settle();
+        assert_eq!(world.leader(), None);
+        elect(&mut world, TWO);
+    }
+}
+
+#[test]
+fn an_entry_of_an_earlier_term_is_not_committed_by_counting() {
+    // Figure 8: entry 2 of term 2 reaches a majority only under the leader of term 4.
+    let mut world = World::new(5, 1, bare);
+    give(&mut world, ONE, &[1, 2], 1);
+    give(&mut world, NodeId(5), &[1, 3], 1);
+    for id in [TWO, THREE, FOUR] {
+        give(&mut world, id, &[1], 1);
+    }
+    isolate(&mut world, NodeId(5));
+    for _ in 0..2 {
+        world.handle(ONE, Input::Campaign);
+        world.settle_votes();
+    }
+    assert_eq!(world.leader(), Some(ONE));
+    let peers = |world: &World| world.node(ONE).progress().collect::<Vec<_>>();
+    // The probes carry all it has; only entry 2 is acknowledged.
+    for id in [TWO, THREE] {
+        let body = Body::AppendResponse { matched: LogIndex(2) };
+        let term = world.node(ONE).term().0;
+        message(&mut world, id, ONE, term, body);
+    }
+    assert_eq!(peers(&world).iter().filter(|peer| peer.matched == LogIndex(2)).count(), 2);
+    assert_eq!(world.node(ONE).committed(), LogIndex(1));
+    for id in [TWO, THREE] {
+        let body = Body::AppendResponse { matched: LogIndex(3) };
+        let term = world.node(ONE).term().0;
+        message(&mut world, id, ONE, term, body);
+    }
+    assert_eq!(world.node(ONE).committed(), LogIndex(3));
+}
+
+#[test]
+fn a_new_leader_commits_what_was_left_open_with_its_first_entry() {
+    let mut world = led(3, bare);
+    propose(&mut world, ONE, "a").unwrap();
+    deliver_where(&mut world, |packet| packet.to == TWO);
+    store_all(&mut world, TWO);
+    world.crash(ONE);
+    elect(&mut world, TWO);
+    assert_eq!(world.node(TWO).committed(), LogIndex(3));
+    assert_eq!(world.chosen[&LogIndex(2)].data, Bytes::from_static(b"a"));
+}
+
+// Membership: thesis §4.
+
+#[test]
+fn a_membership_is_in_force_when_appended() {
+    let mut world = led(3, plain);
+    world.join(FOUR, Membership::default(), plain);
+    let index = change(&mut world, ONE, MembershipChange::AddVoter(FOUR)).unwrap();
+    assert!(world.node(ONE).committed() < index);
+    assert!(world.node(ONE).membership().is_voter(FOUR));
+    world.settle();
+    assert_eq!(world.members[&FOUR].applied, index);
+    assert!(world.node(FOUR).membership().is_voter(FOUR));
+}
+
+#[test]
+fn one_change_at_a_time() {
+    let mut world = led(3, plain);
+    change(&mut world, ONE, MembershipChange::Remove(THREE)).unwrap();
+    let second = MembershipChange::Remove(TWO);
+    assert_eq!(change(&mut world, ONE, second), Err(Rejected::ChangePending));
+    world.settle();
+    change(&mut world, ONE, second).unwrap();
+}
+
+#[test]
+fn no_change_before_the_leader_has_committed_in_its_term() {
+    let mut world = World::new(3, 1, plain);
+    world.handle(ONE, Input::Campaign);
+    world.settle_votes();
+    assert_eq!(world.node(ONE).role(), Role::Leader);
+    let wanted = MembershipChange::Remove(THREE);
+    assert_eq!(change(&mut world, ONE, wanted), Err(Rejected::ChangePending));
+    world.settle();
+    change(&mut world, ONE, wanted).unwrap();
+}
+
+#[test]
+fn a_membership_that_is_cut_is_taken_back() {
+    let mut world = led(3, bare);
+    isolate(&mut world, ONE);
+    change(&mut world, ONE, MembershipChange::AddVoter(FOUR)).unwrap();
+    store_all(&mut world, ONE);
+    elect(&mut world, TWO);
+    assert!(world.node(ONE).membership().is_voter(FOUR));
+    world.blocked.clear();
+    world.advance(100);
+    world.settle();
+    assert!(!world.node(ONE).membership().is_voter(FOUR));
+    assert_eq!(terms(&world, ONE), terms(&world, TWO));
+}
+
+#[test]
+fn a_change_that_makes_no_sense_is_refused() {
+    let mut world = led(3, plain);
+    for wanted in [
+        MembershipChange::AddVoter(TWO),
+        MembershipChange::AddLearner(TWO),
+        MembershipChange::Promote(TWO),
+        MembershipChange::Promote(FOUR),
+        MembershipChange::Remove(FOUR),
+    ] {
+        assert_eq!(change(&mut world, ONE, wanted), Err(Rejected::NoSuchChange));
+    }
+    let mut world = World::new(1, 1, plain);
+    world.settle();
+    let last = MembershipChange::Remove(ONE);
+    assert_eq!(change(&mut world, ONE, last), Err(Rejected::NoSuchChange));
+}
+
+#[test]
+fn a_leader_that_removes_itself_leads_until_that_is_committed_without_it() {
+    let mut world = led(3, bare);
+    let index = change(&mut world, ONE, MembershipChange::Remove(ONE)).unwrap();
+    store_all(&mut world, ONE);
+    deliver_where(&mut world, |packet| packet.to == TWO);
+    store_all(&mut world, TWO);
+    deliver_where(&mut world, |packet| packet.from == TWO);
+    assert!(world.node(ONE).committed() < index, "one of the two that are left is no majority");
+    assert_eq!(world.node(ONE).role(), Role::Leader);
+    world.settle();
+    assert_eq!(world.node(ONE).committed(), index);
+    assert_eq!(world.node(ONE).role(), Role::Follower);
+    assert!(world.run_until(5000, |world| world.leader().is_some()));
+    assert_eq!(world.node(ONE).role(), Role::Follower);
+}
+
+#[test]
+fn a_node_that_is_being_removed_leads_again_if_only_it_can() {
+    let mut world = led(2, bare);
+    isolate(&mut world, ONE);
+    for _ in 0..3 {
+        propose(&mut world, ONE, "a").unwrap();
+    }
+    change(&mut world, ONE, MembershipChange::Remove(ONE)).unwrap();
+    store_all(&mut world, ONE);
+    world.crash(ONE);
+    world.restart(ONE);
+    world.blocked.clear();
+    let is_done = |world: &World| {
+        let membership = world.node(TWO).membership();
+        world.leader() == Some(TWO) && !membership.contains(ONE)
+    };
+    assert!(world.run_until(20_000, is_done));
+}
+
+#[test]
+fn a_removed_node_does_not_disturb() {
+    let mut world = led(3, plain);
+    isolate(&mut world, THREE);
+    change(&mut world, ONE, MembershipChange::Remove(THREE)).unwrap();
+    world.settle();
+    world.blocked.clear();
+    let term = world.node(ONE).term();
+    assert!(!world.run_until(10_000, |world| world.leader() != Some(ONE)));
+    assert_eq!(world.node(ONE).term(), term);
+}
+
+#[test]
+fn a_learner_receives_and_does_not_count_until_promoted() {
+    let mut world = led(2, plain);
+    world.join(THREE, Membership::default(), plain);
+    change(&mut world, ONE, MembershipChange::AddLearner(THREE)).unwrap();
+    world.settle();
+    let index = propose(&mut world, ONE, "a").unwrap();
+    store_all(&mut world, ONE);
+    deliver_where(&mut world, |packet| packet.to == THREE);
+    store_all(&mut world, THREE);
+    deliver_where(&mut world, |packet| packet.from == THREE);
+    assert!(world.node(ONE).committed() < index, "two of three have it, but one does not count");
+    world.settle();
+    assert_eq!(world.members[&THREE].applied, index);
+    world.advance(5000);
+    assert_eq!(world.node(THREE).role(), Role::Follower, "a learner does not campaign");
+    world.settle();
+    let mut world = led(2, plain);
+    world.join(THREE, Membership::default(), plain);
+    change(&mut world, ONE, MembershipChange::AddLearner(THREE)).unwrap();
+    world.settle();
+    change(&mut world, ONE, MembershipChange::Promote(THREE)).unwrap();
+    world.settle();
+    assert!(world.node(THREE).membership().is_voter(THREE));
+}
+
+// Snapshots: paper §7, thesis §5.
+
+#[test]
+fn a_follower_whose_next_entry_is_gone_gets_a_snapshot() {
+    let mut world = led(3, plain);
+    isolate(&mut world, THREE);
+    for _ in 0..20 {
+        propose(&mut world, ONE, "a").unwrap();
+        world.settle();
+    }
+    world.compact(ONE, LogIndex(15));
+    world.blocked.clear();
+    assert!(world.run_until(3000, |world| world.members[&THREE].applied == LogIndex(21)));
+    assert_eq!(world.installs, 1);
+    let peer = world.node(ONE).progress().last().unwrap();
+    assert_eq!((peer.id, peer.state), (THREE, PeerState::Replicate));
+}
+
+#[test]
+fn a_snapshot_of_what_is_there_already_installs_nothing() {
+    let mut world = led(3, plain);
+    propose(&mut world, ONE, "a").unwrap();
+    world.settle();
+    let mark = world.node(ONE).mark(LogIndex(2)).unwrap();
+    message(&mut world, ONE, TWO, 1, Body::Snapshot { mark });
+    world.settle();
+    assert_eq!(world.installs, 0);
+}
+
+// Leadership transfer: thesis §3.10.
+
+#[test]
+fn a_transfer_moves_leadership_without_waiting_for_a_timeout() {
+    let mut world = led(3, plain);
+    world.advance(1);
+    world.settle();
+    world.member(ONE).node.as_mut().unwrap().transfer(TWO).unwrap();
+    assert_eq!(propose(&mut world, ONE, "a"), Err(Rejected::Transferring));
+    world.settle();
+    assert_eq!(world.leader(), Some(TWO));
+    assert_eq!(world.now, 1);
+}
+
+#[test]
+fn a_transfer_waits_until_the_other_has_the_whole_log() {
+    let mut world = led(3, plain);
+    propose(&mut world, ONE, "a").unwrap();
+    world.member(ONE).node.as_mut().unwrap().transfer(TWO).unwrap();
+    world.drain(ONE);
+    let is_told = |packet: &Packet| packet.message.body == Body::TimeoutNow;
+    assert!(!world.network.iter().any(is_told));
+    world.settle();
+    assert_eq!(world.leader(), Some(TWO));
+}
+
+#[test]
+fn a_transfer_that_comes_to_nothing_is_given_up() {
+    let mut world = led(3, plain);
+    isolate(&mut world, TWO);
+    world.member(ONE).node.as_mut().unwrap().transfer(TWO).unwrap();
+    assert!(!world.run_until(900, |_| false));
+    assert_eq!(propose(&mut world, ONE, "a"), Err(Rejected::Transferring));
+    assert!(!world.run_until(200, |_| false));
+    propose(&mut world, ONE, "a").unwrap();
+    let nobody = world.member(ONE).node.as_mut().unwrap().transfer(FOUR);
+    assert_eq!(nobody, Err(Rejected::NoSuchChange));
+}
+
+// Disruption and pre-vote: thesis §4.2.3, §6.2, §9.6.
+
+#[test]
+fn a_leader_out_of_hearing_of_a_majority_steps_down() {
+    let mut world = led(3, plain);
+    isolate(&mut world, ONE);
+    assert!(world.run_until(3000, |world| world.node(ONE).role() == Role::Follower));
+}
+
+#[test]
+fn a_node_that_was_cut_off_comes_back_in_the_same_term() {
+    let mut world = led(3, plain);
+    isolate(&mut world, THREE);
+    assert!(!world.run_until(20_000, |world| world.leader() != Some(ONE)));
+    assert_eq!(world.node(THREE).term(), Term(1));
+    world.blocked.clear();
+    assert!(!world.run_until(5000, |world| world.leader() != Some(ONE)));
+    assert_eq!(world.node(ONE).term(), Term(1));
+}
+
+#[test]
+fn nobody_votes_while_the_leader_is_heard() {
+    let mut world = led(3, |config| config.pre_vote = false);
+    world.advance(1);
+    world.settle();
+    world.handle(THREE, Input::Campaign);
+    assert_eq!(world.node(THREE).role(), Role::Follower, "not even for itself");
+    let last = world.node(ONE).last();
+    message(&mut world, THREE, TWO, 9, Body::Vote { last, transfer: false });
+    assert_eq!(world.node(TWO).term(), Term(1));
+}
+
+// Reads: thesis §6.4.
+
+#[test]
+fn a_leader_reads_after_a_majority_has_answered_and_many_reads_share_a_round() {
+    let mut world = led(3, plain);
+    for context in 1000..1010 {
+        world.member(ONE).node.as_mut().unwrap().read(context).unwrap();
+        world.reads.insert(context, (ONE, LogIndex(1)));
+    }
+    let node = world.member(ONE).node.as_mut().unwrap();
+    assert!(node.poll().is_some_and(|output| matches!(output, Output::Send { .. })));
+    assert!(node.poll().is_some_and(|output| matches!(output, Output::Send { .. })));
+    assert!(node.poll().is_none(), "one round, one message each, and no read yet");
+    world.advance(100);
+    world.settle();
+    assert_eq!(world.reads_done, 10);
+}
+
+#[test]
+fn a_deposed_leader_serves_no_read() {
+    let mut world = led(3, bare);
+    isolate(&mut world, ONE);
+    elect(&mut world, TWO);
+    propose(&mut world, TWO, "a").unwrap();
+    world.settle();
+    assert!(world.read(ONE));
+    assert!(!world.run_until(500, |world| world.reads_done > 0));
+    world.blocked.clear();
+    assert!(world.run_until(500, |world| world.reads_lost > 0));
+    assert_eq!(world.reads_done, 0);
+}
+
+#[test]
+fn a_new_leader_reads_only_after_a_commit_of_its_own_term() {
+    let mut world = World::new(3, 1, plain);
+    world.handle(ONE, Input::Campaign);
+    world.settle_votes();
+    assert!(world.read(ONE));
+    assert!(
+        world.network.iter().all(|packet| !matches!(packet.message.body, Body::Heartbeat { .. }))
+    );
+    world.settle();
+    assert_eq!(world.reads_done, 1);
+}
+
+#[test]
+fn a_follower_reads_through_its_leader() {
+    let mut world = led(3, plain);
+    propose(&mut world, ONE, "a").unwrap();
+    world.settle();
+    assert!(world.read(TWO));
+    world.settle();
+    assert_eq!(world.reads_done, 1);
+}
+
+#[test]
+fn a_followers_read_is_given_up_when_the_leader_is_silent() {
+    let mut world = led(3, plain);
+    isolate(&mut world, ONE);
+    assert!(world.read(TWO));
+    assert!(world.run_until(3000, |world| world.reads_lost == 1));
+}
+
+#[test]
+fn a_lease_spares_the_round_until_it_ends() {
+    let mut world = led(3, |config| config.leader_lease = true);
+    assert!(!world.run_until(1500, |_| false));
+    isolate(&mut world, ONE);
+    assert!(world.read(ONE));
+    assert_eq!(world.reads_done, 1);
+    world.advance(760);
+    assert!(world.read(ONE));
+    assert_eq!(world.reads_done, 1);
+}
+
+#[test]
+fn a_lease_ends_when_leadership_is_offered_away() {
+    let mut world = led(3, |config| config.leader_lease = true);
+    assert!(!world.run_until(1500, |_| false));
+    world.member(ONE).node.as_mut().unwrap().transfer(TWO).unwrap();
+    world.drain(ONE);
+    world.network.clear();
+    assert!(world.read(ONE));
+    assert_eq!(world.reads_done, 0);
+}
+
+#[test]
+fn a_restarted_node_keeps_the_promise_its_last_life_may_have_made() {
+    let mut world = led(3, |config| config.leader_lease = true);
+    world.crash(TWO);
+    world.restart(TWO);
+    let last = world.node(ONE).last();
+    message(&mut world, THREE, TWO, 2, Body::Vote { last, transfer: false });
+    assert_eq!(world.node(TWO).term(), Term(1));
+    world.handle(TWO, Input::Tick(Tick(world.now + 1000)));
+    message(&mut world, THREE, TWO, 9, Body::Vote { last, transfer: false });
+    assert_eq!(world.node(TWO).term(), Term(9));
+}
+
+// Limits, and what no peer would say.
+
+#[test]
+fn proposals_past_the_limit_are_refused_until_some_are_committed() {
+    let mut world = led(3, |config| config.proposals_size_max = 300);
+    let count = (0..100).take_while(|_| propose(&mut world, ONE, "a").is_ok()).count();
+    assert_eq!(count, 4);
+    assert_eq!(propose(&mut world, ONE, "a"), Err(Rejected::Overloaded));
+    world.settle();
+    propose(&mut world, ONE, "a").unwrap();
+}
+
+#[test]
+fn reads_past_the_limit_are_refused() {
+    let mut world = led(3, |config| config.reads_max = 2);
+    assert!(world.read(ONE) && world.read(ONE) && !world.read(ONE));
+    world.settle();
+    assert!(world.read(ONE));
+}
+
+#[test]
+fn a_group_of_one_keeps_no_committed_entry_in_memory() {
+    let mut world = World::new(1, 1, plain);
+    world.settle();
+    for _ in 0..10 {
+        propose(&mut world, ONE, "a").unwrap();
+        world.settle();
+    }
+    let node = world.node(ONE);
+    assert_eq!(node.log.base(), node.last().index);
+    assert_eq!(node.pending_size(), 0);
+}
+
+#[test]
+fn entries_wait_in_the_node_while_the_disk_is_busy() {
+    let mut world = World::new(1, 1, |config| config.stores_inflight_max = 1);
+    world.settle();
+    for _ in 0..10 {
+        propose(&mut world, ONE, "a").unwrap();
+    }
+    assert_eq!(world.members[&ONE].stores.len(), 1);
+    world.store(ONE);
+    let Some(Output::Store { entries, .. }) = world.members[&ONE].stores.front() else {
+        panic!("the next store is ready");
+    };
+    assert_eq!(entries.len(), 9);
+}
+
+#[test]
+fn what_makes_no_sense_is_dropped() {
+    let mut world = led(3, plain);
+    let last = world.node(TWO).last();
+    let entry = |term, index| {
+        let data = Bytes::from_static(b"bad");
+        Entry { term: Term(term), index: LogIndex(index), kind: EntryKind::Config, data }
+    };
+    let append = |entry| Body::Append { prev: last, entries: vec![entry], committed: LogIndex(1) };
+    let huge = u64::MAX;
+    for (term, body) in [
+        (huge, Body::Heartbeat { committed: LogIndex(0), round: 1 }),
+        (1, Body::Heartbeat { committed: LogIndex(huge), round: 1 }),
+        (1, append(entry(1, 2))),
+        (1, append(Entry { kind: EntryKind::Normal, ..entry(1, 3) })),
+        (1, append(Entry { kind: EntryKind::Normal, ..entry(2, 2) })),
+        (1, Body::AppendResponse { matched: LogIndex(huge) }),
+        (1, Body::AppendRejected { prev: LogIndex(0), hint: last }),
+        (1, Body::HeartbeatResponse { round: huge }),
+        (1, Body::TimeoutNow),
+    ] {
+        message(&mut world, THREE, TWO, term, body.clone());
+        message(&mut world, THREE, ONE, term, body);
+    }
+    assert_eq!(world.node(TWO).last(), last);
+    world.settle();
+    assert_eq!(world.leader(), Some(ONE));
+    propose(&mut world, ONE, "a").unwrap();
+    world.settle();
+    assert_eq!(world.members[&TWO].applied, LogIndex(2));
+}
