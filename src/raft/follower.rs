@@ -93,8 +93,10 @@ impl Node {
         }
         let matched = self.agreed.min(self.log.durable());
         let is_all = matched == self.agreed;
-        if is_all || matched > self.acked {
+        // Less than all is worth a word only when the disk has moved.
+        if is_all || (self.is_ack_ripe && matched > self.acked) {
             self.is_ack_due = !is_all;
+            self.is_ack_ripe = false;
             self.acked = matched;
             self.send(leader, Body::AppendResponse { matched });
         }

@@ -129,7 +129,9 @@ impl Node {
         }
         self.log.commit(index);
         if !self.is_voter() && self.members.index() <= index {
-            // It led up to its own removal; now the others go on without it (thesis §4.2.2).
+            // It led up to its own removal; now the others go on without it (thesis §4.2.2). That
+            // it is committed, they should hear from the one who knows.
+            self.feed_peers();
             self.follow(self.term, None);
         }
     }

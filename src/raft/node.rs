@@ -66,6 +66,8 @@ pub struct Node {
     pub(super) agreed: LogIndex,
     /// The leader awaits word of `agreed`.
     pub(super) is_ack_due: bool,
+    /// A store was done while it was due.
+    pub(super) is_ack_ripe: bool,
     /// What the leader was last told.
     pub(super) acked: LogIndex,
     /// A snapshot to install, not yet asked for.
@@ -126,6 +128,7 @@ impl Node {
             reads: Reads::new(seed),
             agreed: LogIndex(0),
             is_ack_due: false,
+            is_ack_ripe: false,
             acked: LogIndex(0),
             install: None,
             install_ticket: Ticket(0),
@@ -417,6 +420,7 @@ impl Node {
     fn on_stored(&mut self, ticket: Ticket) {
         let Some(durable) = self.storage.complete(ticket) else { return };
         self.log.stored(durable);
+        self.is_ack_ripe = self.is_ack_due;
         while let Some((to, message)) = self.storage.release() {
             self.outputs.push_back(Output::Send { to, message });
         }

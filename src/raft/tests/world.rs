@@ -49,7 +49,7 @@ impl Luck {
     }
 
     pub(crate) fn index(&mut self, len: usize) -> usize {
-        usize::try_from(self.below(len as u64)).unwrap()
+        usize::try_from(self.below(len as u64)).expect("an index fits")
     }
 
     pub(crate) fn percent(&mut self, chance: u64) -> bool {
@@ -71,7 +71,7 @@ impl Disk {
     }
 
     pub(crate) fn append(&mut self, entry: &Entry) {
-        let at = usize::try_from(entry.index.0 - self.mark.last.index.0 - 1).unwrap();
+        let at = usize::try_from(entry.index.0 - self.mark.last.index.0 - 1).expect("it fits");
         assert!(at <= self.entries.len(), "stored entries leave no gap");
         self.entries.truncate(at);
         self.entries.push(entry.clone());
@@ -86,7 +86,7 @@ impl Disk {
     pub(crate) fn membership(&self, index: LogIndex) -> Membership {
         let upto = self.entries.iter().filter(|entry| entry.index <= index);
         let last = upto.filter(|entry| entry.kind == EntryKind::Config).last();
-        let decode = |entry: &Entry| ConfigData::decode(&entry.data).unwrap().membership;
+        let decode = |entry: &Entry| read_config(entry).membership;
         last.map_or(self.mark.membership.clone(), decode)
     }
 
@@ -250,9 +250,9 @@ impl World {
             member.store();
         }
         if let Some(Output::Store { entries, .. }) = member.stores.front() {
-            let part = usize::try_from(part % (entries.len() as u64 + 1)).unwrap();
-            for entry in entries[..part].to_vec() {
-                member.disk.append(&entry);
+            let part = usize::try_from(part % (entries.len() as u64 + 1)).expect("it fits");
+            for entry in &entries[..part] {
+                member.disk.append(entry);
             }
         }
         member.stores.clear();
@@ -311,7 +311,7 @@ impl World {
         };
         let applied = member.applied;
         assert!(applied >= index_min, "what no longer exists was applied");
-        let node = member.node.as_ref().unwrap();
+        let node = member.node.as_ref().expect("the node runs");
         let mark = node.mark(applied).expect("the last applied entry is known");
         if is_sent {
             let message = Message { term, body: Body::Snapshot { mark } };
@@ -504,7 +504,14 @@ impl Member {
                 self.disk.mark = mark;
                 Some((ticket, true))
             }
-            other => panic!("{other:?} is no store"),
+            Output::Send { .. }
+            | Output::Commit { .. }
+            | Output::Read { .. }
+            | Output::ReadLost { .. }
+            | Output::Fetch { .. }
+            | Output::Membership { .. }
+            | Output::Role { .. }
+            | Output::SendSnapshot { .. } => panic!("only stores are on their way to the disk"),
         }
     }
 
@@ -524,9 +531,23 @@ impl Member {
                 assert!(hard.term >= message.term, "the term is durable");
                 assert!(self.disk.last().index >= matched, "acknowledged entries are durable");
             }
-            _ => {}
+            Body::PreVote { .. }
+            | Body::PreVoteResponse { .. }
+            | Body::VoteResponse { granted: false }
+            | Body::Append { .. }
+            | Body::AppendRejected { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatResponse { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexResponse { .. } => {}
         }
     }
+}
+
+fn read_config(entry: &Entry) -> ConfigData {
+    ConfigData::decode(&entry.data).expect("a config entry can be read")
 }
 
 /// An output in words, as scripts show it.
@@ -577,7 +598,7 @@ fn say_entry(entry: &Entry) -> String {
             format!("{}={}", entry.position(), String::from_utf8_lossy(&entry.data))
         }
         EntryKind::Config => {
-            let data = ConfigData::decode(&entry.data).unwrap();
+            let data = read_config(entry);
             format!("{}=({})", entry.position(), say_membership(&data.membership))
         }
         EntryKind::Empty => format!("{}", entry.position()),
