@@ -48,6 +48,15 @@ impl Storage {
         self.hard
     }
 
+    /// What tells two of them apart but for the numbers of their tickets.
+    #[cfg(test)]
+    pub(super) fn shape(&self) -> impl std::hash::Hash + '_ {
+        let since = |ticket: Ticket| ticket.0.saturating_sub(self.done.0);
+        let pending: Vec<_> = self.pending.iter().map(|each| each.last).collect();
+        let held: Vec<_> = self.held.iter().map(|held| (since(held.0), held.1, &held.2)).collect();
+        (pending, held, self.hard, since(self.hard_ticket))
+    }
+
     pub(super) fn inflight(&self) -> usize {
         self.pending.len()
     }

@@ -391,17 +391,17 @@ fn run_all(voters: u64, count: u64, steps: u64) {
 
 #[test]
 fn a_group_of_one_keeps_its_promises_under_random_schedules() {
-    run_all(1, 40, 1500);
+    run_all(1, 30, 1000);
 }
 
 #[test]
 fn a_group_of_three_keeps_its_promises_under_random_schedules() {
-    run_all(3, 40, 4000);
+    run_all(3, 25, 3000);
 }
 
 #[test]
 fn a_group_of_five_keeps_its_promises_under_random_schedules() {
-    run_all(5, 25, 4000);
+    run_all(5, 12, 3000);
 }
 
 #[test]

@@ -3,4 +3,5 @@
 mod bytes;
 mod chaos;
 mod claims;
+mod explore;
 mod world;
