@@ -1,12 +1,14 @@
 //! What the index and the keyspace cost, in nanoseconds an operation and bytes a key.
 //!
-//! `cargo bench --bench mvcc` runs at full size; without `--bench` it is a smoke test. A name as
-//! argument runs only what has it in its name.
+//! `cargo bench --bench mvcc` runs at full size; without `--bench` it is a smoke test. `random` or
+//! `registry` as an argument runs it for these keys only. Each time is the median of slices of the
+//! run, so that a machine with other work does not spoil it.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "its output is for a person")]
 
 use std::hint::black_box;
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::time::Instant;
 
@@ -28,14 +30,20 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const KEY_SIZE: usize = 64;
 /// Bytes of a value.
 const VALUE_SIZE: usize = 256;
+/// Operations timed together.
+const SLICE: usize = 1000;
 /// Rows of a page.
 const PAGE_ROWS: i64 = 100;
 
 fn main() {
     let is_full = std::env::args().any(|arg| arg == "--bench");
     let keys = if is_full { 1_000_000 } else { 2_000 };
+    let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let mut work = 0;
     for (name, make) in [("random", random as fn(u64) -> Vec<u8>), ("registry", registry)] {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
         let keys: Vec<_> = (0..keys).map(make).collect();
         work ^= index(name, &keys);
         work ^= keyspace(name, &keys);
@@ -68,16 +76,19 @@ fn shuffled(len: usize) -> impl Iterator<Item = usize> {
     (1..=bound).map(move |n| usize::try_from(mix(n ^ 0x5eed) % bound).expect("it fits"))
 }
 
-/// Runs `each` on every item and prints its time.
-fn timed<T>(group: &str, name: &str, items: impl Iterator<Item = T>, mut each: impl FnMut(T)) {
-    let begin = Instant::now();
-    let mut count = 0_u32;
-    for item in items {
-        each(item);
-        count += 1;
+/// Runs `each` on every item and prints the median over slices of what one takes. The items of a
+/// slice are made before its time begins, as a server has a key at hand that it has just parsed.
+fn timed<T>(group: &str, name: &str, mut items: impl Iterator<Item = T>, mut each: impl FnMut(T)) {
+    let mut slices = Vec::new();
+    loop {
+        let slice: Vec<T> = items.by_ref().take(SLICE).collect();
+        let Some(count) = NonZeroUsize::new(slice.len()) else { break };
+        let begin = Instant::now();
+        slice.into_iter().for_each(&mut each);
+        slices.push(begin.elapsed().as_nanos() / count.get() as u128);
     }
-    let ns = begin.elapsed().as_nanos() / u128::from(count.max(1));
-    println!("{group:>10}  {name:<42} {ns:>9} ns");
+    slices.sort_unstable();
+    println!("{group:>10}  {name:<42} {:>9} ns", slices[slices.len() / 2]);
 }
 
 fn at(main: i64) -> Location {
@@ -87,17 +98,18 @@ fn at(main: i64) -> Location {
 fn index(group: &str, keys: &[Vec<u8>]) -> u64 {
     let (mut index, mut revision, mut work) = (Index::new(), 1, 0_u64);
     let len = keys.len();
-    timed(group, "index: insert", keys.iter(), |key| {
+    let copy = |i: usize| keys[i].clone();
+    timed(group, "index: insert", keys.iter().cloned(), |key| {
         revision += 1;
-        index.put(key, at(revision));
+        index.put(&key, at(revision));
     });
     println!(
         "{group:>10}  {:<42} {:>9} bytes",
         format!("index: per key besides its {KEY_SIZE} bytes"),
         index.heap_size() / len - KEY_SIZE
     );
-    timed(group, "index: get", shuffled(len), |i| {
-        work += u64::from(index.get(&keys[i]).is_some());
+    timed(group, "index: get", shuffled(len).map(copy), |key| {
+        work += u64::from(index.get(&key).is_some());
     });
     let mut sorted: Vec<_> = keys.iter().collect();
     sorted.sort();
@@ -119,9 +131,9 @@ fn index(group: &str, keys: &[Vec<u8>]) -> u64 {
     let before = index.heap_size();
     let past = revision;
     for round in 2..=5 {
-        timed(group, &format!("index: put version {round}"), shuffled(len), |i| {
+        timed(group, &format!("index: put version {round}"), shuffled(len).map(copy), |key| {
             revision += 1;
-            index.put(&keys[i], at(revision));
+            index.put(&key, at(revision));
         });
     }
     println!(
@@ -129,28 +141,16 @@ fn index(group: &str, keys: &[Vec<u8>]) -> u64 {
         "index: per further version",
         (index.heap_size() - before) / (4 * len)
     );
-    timed(group, "index: get at an old revision", shuffled(len), |i| {
-        work += u64::from(index.get_at(&keys[i], Revision(past)).is_some());
+    timed(group, "index: get at an old revision", shuffled(len).map(copy), |key| {
+        work += u64::from(index.get_at(&key, Revision(past)).is_some());
     });
     timed(group, "index: count a third, all changed since", shuffled(len).take(3), |i| {
         work += index.count(span(i), Revision(past));
     });
-    timed(group, "index: compact in slices of 1000", slices(&mut index, revision), |dropped| {
-        work += dropped;
+    timed(group, "index: compact a slice of 1000", 0..4 * len / 1000, |_| {
+        work += u64::from(index.compact(Revision(revision), 1000, |_| ()));
     });
     black_box(work)
-}
-
-/// Compacts slice by slice, giving the changes dropped in each.
-fn slices(index: &mut Index, floor: i64) -> impl Iterator<Item = u64> {
-    let mut has_more = true;
-    std::iter::from_fn(move || {
-        let mut dropped = 0;
-        has_more.then(|| {
-            has_more = index.compact(Revision(floor), 1000, |_| dropped += 1);
-            dropped
-        })
-    })
 }
 
 fn keyspace(group: &str, keys: &[Vec<u8>]) -> u64 {
@@ -160,15 +160,18 @@ fn keyspace(group: &str, keys: &[Vec<u8>]) -> u64 {
         let start = i % 64 * VALUE_SIZE;
         buffer.slice(start..start + VALUE_SIZE)
     };
-    let put = |keyspace: &mut Keyspace, i: usize| {
-        let put = Put::new(&keys[i], value(i));
+    let copy = |i: usize| (keys[i].clone(), value(i));
+    let put = |keyspace: &mut Keyspace, (key, value): (Vec<u8>, Bytes)| {
+        let put = Put::new(&key, value);
         keyspace.write().put(&put, |_| false).expect("a plain put is never refused");
     };
-    timed(group, "keyspace: put a new key", 0..len, |i| put(&mut keyspace, i));
-    timed(group, "keyspace: put a known key", shuffled(len), |i| put(&mut keyspace, i));
+    timed(group, "keyspace: put a new key", (0..len).map(copy), |item| put(&mut keyspace, item));
+    timed(group, "keyspace: put a known key", shuffled(len).map(copy), |item| {
+        put(&mut keyspace, item);
+    });
     let mut work = 0_u64;
-    timed(group, "keyspace: get", shuffled(len), |i| {
-        let query = RangeQuery::new(KeyRange::One(&keys[i]));
+    timed(group, "keyspace: get", shuffled(len).map(copy), |(key, _)| {
+        let query = RangeQuery::new(KeyRange::One(&key));
         let found = keyspace.range_with(&query, |row| work += u64::from(row.value[0]));
         work += u64::from(found.expect("it is a good query").more);
     });

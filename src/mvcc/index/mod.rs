@@ -6,7 +6,7 @@
 //! too: where nothing has changed since, the past is the present. The third finds what a compaction
 //! leaves to do, without a queue that would have to name keys.
 //!
-//! A node keeps 8 bytes of each key in place, taken after what all of the node's keys have in
+//! A node keeps a few bytes of each key in place, taken after what all of the node's keys have in
 //! common, so that a search among keys with long common prefixes stays in the node too.
 //!
 //! Left out on purpose: values, leases, and what a revision may be asked for.

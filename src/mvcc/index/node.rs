@@ -108,7 +108,7 @@ pub(super) struct Leaf {
     live: u64,
     newest: Revision,
     garbage: Revision,
-    heads: Heads<LEAF_MAX>,
+    heads: Heads<u64, LEAF_MAX>,
     entries: Vec<Entry>,
 }
 
@@ -118,7 +118,7 @@ pub(super) struct Leaf {
 /// Keys under child `i` are at or above separator `i - 1` and below separator `i`.
 #[derive(Debug)]
 pub(super) struct Inner {
-    heads: Heads<INNER_MAX>,
+    heads: Heads<u128, INNER_MAX>,
     separators: Vec<Box<[u8]>>,
     children: Vec<Child>,
 }

@@ -198,3 +198,40 @@ fn a_read_of_the_past_walks_only_what_has_changed_since() {
     let found = index.get_at(b"0500", Revision(1999)).expect("it was there");
     assert_eq!(found.version, 1);
 }
+
+#[test]
+fn a_tree_that_grows_and_shrinks_stays_whole() {
+    let (mut index, mut mix) = (Index::new(), Mix(11));
+    let (mut live, mut revision) = (BTreeMap::new(), 1);
+    let key = |n: usize| format!("/registry/kind-{}/namespace-{}/{n:05}", n % 3, n / 40 % 50);
+    for round in 0..12 {
+        for _ in 0..3000 {
+            revision += 1;
+            let key = key(mix.below(20_000));
+            index.put(key.as_bytes(), at(revision));
+            live.insert(key, revision);
+        }
+        // Later rounds delete more than is put.
+        for _ in 0..round {
+            revision += 1;
+            let (start, end) = (key(mix.below(20_000)), key(mix.below(20_000)));
+            let range = KeyRange::Span { start: start.as_bytes(), end: end.as_bytes() };
+            index.bury(range, at(revision), |_, _| ());
+            live.retain(|key, _| !range.contains(key.as_bytes()));
+        }
+        index.check_all();
+        while index.compact(Revision(revision), 500, |_| ()) {}
+        index.check_all();
+        let mut seen = Vec::new();
+        index.walk(KeyRange::From(b"\0"), Revision(revision), 0, |key, found| {
+            seen.push((key, found.location.main.0));
+            ControlFlow::Continue(())
+        });
+        assert!(seen.into_iter().eq(live.iter().map(|(key, main)| (key.as_bytes(), *main))));
+    }
+    revision += 1;
+    index.bury(KeyRange::From(b"\0"), at(revision), |_, _| ());
+    while index.compact(Revision(revision + 1), 100, |_| ()) {}
+    index.check_all();
+    assert!(index.heap_size() < 1000, "an empty tree is one leaf");
+}
