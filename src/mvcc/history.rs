@@ -1,10 +1,10 @@
 //! One key's changes: its generations, each a run of puts closed by a tombstone.
 //!
 //! Most keys have one change that matters, so a history of one put lies in place and allocates
-//! nothing. Longer ones are a list of changes, oldest first, across all generations. A generation is
-//! not a thing of its own: each change knows how many came before it in its life, which finds the
-//! change that began it. Only the oldest generation may have lost its beginning to compaction; what
-//! that was is kept beside the list.
+//! nothing. Longer ones are a list of changes, oldest first, across all generations. A generation
+//! is not a thing of its own: each change knows how many came before it in its life, which finds
+//! the change that began it. Only the oldest generation may have lost its beginning to compaction;
+//! what that was is kept beside the list.
 
 use crate::types::Revision;
 

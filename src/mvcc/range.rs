@@ -163,6 +163,20 @@ impl<'a> RangeQuery<'a> {
         }
     }
 
+    /// Whether a row cannot be given without its record.
+    pub(super) fn needs_record(&self) -> bool {
+        !self.keys_only || self.target == SortTarget::Value
+    }
+
+    /// Whether every key is given, from the first to the last, so that they count themselves.
+    pub(super) fn is_all_in_key_order(&self) -> bool {
+        self.limit <= 0
+            && self.target == SortTarget::Key
+            && self.order != SortOrder::Descend
+            && !self.count_only
+            && !self.drops()
+    }
+
     /// Whether any bound may drop a row.
     pub(super) fn drops(&self) -> bool {
         [

@@ -111,8 +111,8 @@ impl Index {
     /// Keys in `range` that are there at `at`.
     ///
     /// # Cost
-    /// Two ways down the tree, and a look at each key of those leaves in the range that have changed
-    /// since `at`.
+    /// Two ways down the tree, and a look at each key of those leaves in the range that have
+    /// changed since `at`.
     #[must_use]
     pub fn count(&self, range: KeyRange<'_>, at: Revision) -> u64 {
         if let KeyRange::One(key) = range {
@@ -121,8 +121,8 @@ impl Index {
         ends(range).map_or(0, |(lower, upper)| self.root.count(lower, upper, at))
     }
 
-    /// Shows the keys in `range` that are there at `at` in key order, but for the first `skip`, until
-    /// `visit` breaks off.
+    /// Shows the keys in `range` that are there at `at` in key order, but for the first `skip`,
+    /// until `visit` breaks off.
     ///
     /// # Cost
     /// One way down the tree to the first key shown, as [`Self::count`]; then what is shown.

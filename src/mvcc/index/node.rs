@@ -15,8 +15,9 @@ use crate::types::Revision;
 
 /// Most keys in a leaf.
 ///
-/// Unit: keys; a power of two. Larger leaves search slower and move more per insertion, smaller ones
-/// spend more on headers and make the tree higher. No more than 64, the bits of [`Leaf::live`].
+/// Unit: keys; a power of two. Larger leaves search slower and move more per insertion, smaller
+/// ones spend more on headers and make the tree higher. No more than 64, the bits of
+/// [`Leaf::live`].
 const LEAF_MAX: usize = 32;
 /// Most separators in an inner node; it has one child more.
 const INNER_MAX: usize = 32;
@@ -101,8 +102,8 @@ impl Keyed for Entry {
 /// Keys side by side, in order.
 ///
 /// # Shape
-/// Bit `i` of `live` says whether entry `i` is live at the present. `newest` and `garbage` are as in
-/// [`Sum`].
+/// Bit `i` of `live` says whether entry `i` is live at the present. `newest` and `garbage` are as
+/// in [`Sum`].
 #[derive(Debug)]
 pub(super) struct Leaf {
     live: u64,

@@ -58,16 +58,24 @@ impl Keyspace {
         if matches!(query.range, KeyRange::One(_)) {
             return Ok(self.get_with(at, query, visit));
         }
-        let count = self.index.count(query.range, at);
-        let summary = |more| Summary { count: signed(count), more, revision: self.revision };
-        if query.count_only {
-            return Ok(summary(false));
-        }
-        let with_record = !query.keys_only || query.target == SortTarget::Value;
-        let mut give = |key, found| visit(self.row(key, found, with_record, query.keys_only));
         let limit = u64::try_from(query.limit).ok().filter(|limit| *limit > 0);
         let limit = limit.unwrap_or(u64::MAX);
         let drops = query.drops();
+        let mut given = 0;
+        let with_record = query.needs_record();
+        let mut give = |key, found| {
+            given += 1;
+            visit(self.row(key, found, with_record, query.keys_only));
+        };
+        if query.is_all_in_key_order() {
+            self.walk_up(query, at, limit, give);
+            return Ok(Summary { count: given, more: false, revision: self.revision });
+        }
+        let count = self.index.count(query.range, at);
+        let summary = |more| Summary { count: signed(count), more, revision: self.revision };
+        if query.count_only || count == 0 {
+            return Ok(summary(false));
+        }
         match (query.target, query.order) {
             (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => {
                 let more = self.walk_up(query, at, limit, give);
@@ -108,8 +116,7 @@ impl Keyspace {
         self.index.walk(query.range, at, 0, |stored, found| {
             count = 1;
             if !query.count_only && query.takes(found) {
-                let with_record = !query.keys_only || query.target == SortTarget::Value;
-                visit(self.row(stored, found, with_record, query.keys_only));
+                visit(self.row(stored, found, query.needs_record(), query.keys_only));
             }
             ControlFlow::Break(())
         });

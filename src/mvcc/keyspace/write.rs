@@ -46,7 +46,8 @@ impl<'a> Put<'a> {
     /// Checks what needs no keyspace, as etcd does before it proposes.
     ///
     /// # Errors
-    /// [`Refusal::EmptyKey`], [`Refusal::ValueProvided`], [`Refusal::LeaseProvided`], in this order.
+    /// [`Refusal::EmptyKey`], [`Refusal::ValueProvided`], [`Refusal::LeaseProvided`], in this
+    /// order.
     pub fn validate(&self) -> Result<(), Refusal> {
         if self.key.is_empty() {
             return Err(Refusal::EmptyKey);
@@ -80,8 +81,8 @@ impl Keyspace {
 
 /// Changes under way that share one revision.
 ///
-/// What was changed stays changed when this is dropped; the revision moves with the first change, so
-/// that reads through [`Self::keyspace`] see it.
+/// What was changed stays changed when this is dropped; the revision moves with the first change,
+/// so that reads through [`Self::keyspace`] see it.
 #[derive(Debug)]
 pub struct Write<'k> {
     keyspace: &'k mut Keyspace,
@@ -95,10 +96,7 @@ impl Write<'_> {
     /// `lease_exists` says whether a lease does; it is asked only for a lease that is not 0.
     ///
     /// # Errors
-    /// As [`Keyspace::check_put`]; nothing has changed then.
-    ///
-    /// # Panics
-    /// If the put has not passed [`Put::validate`].
+    /// As [`Put::validate`] and [`Keyspace::check_put`]; nothing has changed then.
     ///
     /// # Cost
     /// One way down the index, or two if the put keeps or returns something; no allocation but for
@@ -108,7 +106,7 @@ impl Write<'_> {
         put: &Put<'_>,
         lease_exists: impl FnOnce(LeaseId) -> bool,
     ) -> Result<Option<KeyValue>, Refusal> {
-        assert!(put.validate().is_ok(), "a put is validated before it is proposed");
+        put.validate()?;
         let Keyspace { index, tail, revision, .. } = &mut *self.keyspace;
         if put.lease != LeaseId(0) && !lease_exists(put.lease) {
             return Err(Refusal::LeaseNotFound);
