@@ -45,7 +45,7 @@ impl Keyspace {
     /// In the keys' own order, up or down, no row is visited beyond those given, and nothing is
     /// allocated but, downwards, the list of the rows. Bounds on revisions visit the rows that they
     /// drop. Any other order visits the whole range and sorts it. The count costs as
-    /// [`Index::count`].
+    /// [`Index::count`](crate::mvcc::index::Index::count).
     pub fn range_with<'s>(
         &'s self,
         query: &RangeQuery<'_>,
