@@ -27,6 +27,8 @@ pub(super) enum Kind {
 pub(super) enum Fate {
     /// It sets something.
     Set(fn(&mut Draft, &str) -> Result<(), ValueError>),
+    /// It sets something that nothing heeds yet.
+    Early(fn(&mut Draft, &str) -> Result<(), ValueError>),
     /// It steers machinery of etcd's that ringd has no counterpart of.
     Inert,
     /// It asks for what ringd does not do yet; only its default is taken.
@@ -108,6 +110,17 @@ const fn set(
     apply: fn(&mut Draft, &str) -> Result<(), ValueError>,
 ) -> Flag {
     Flag { name, kind, default, help, fate: Fate::Set(apply) }
+}
+
+/// A flag that sets something that nothing heeds yet.
+const fn early(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+    apply: fn(&mut Draft, &str) -> Result<(), ValueError>,
+) -> Flag {
+    Flag { name, kind, default, help, fate: Fate::Early(apply) }
 }
 
 /// A flag that changes nothing.
@@ -227,7 +240,7 @@ const MEMBER: &[Flag] = &[
         "Milliseconds without a leader before an election.",
         |d, v| put(&mut d.config.raft.election_timeout_ms, unsigned(v)),
     ),
-    set("snapshot-count", Unsigned, "10000", "Applied entries between two snapshots.", |d, v| {
+    early("snapshot-count", Unsigned, "10000", "Applied entries between two snapshots.", |d, v| {
         put(&mut d.config.raft.snapshot_count, unsigned(v))
     }),
     set("socket-reuse-port", Boolean, "false", "Listen with SO_REUSEPORT.", |d, v| {
@@ -270,7 +283,7 @@ const CLUSTERING: &[Flag] = &[
     set("pre-vote", Boolean, "true", "Ask before standing for election.", |d, v| {
         put(&mut d.config.raft.pre_vote, boolean(v))
     }),
-    set(
+    early(
         "strict-reconfig-check",
         Boolean,
         "true",
@@ -294,10 +307,10 @@ const LIMITS: &[Flag] = &[
         "Requests that one connection may have open.",
         |d, v| put(&mut d.config.limits.streams_max, streams(v)),
     ),
-    set("max-txn-ops", Unsigned, "128", "Operations in one transaction.", |d, v| {
+    early("max-txn-ops", Unsigned, "128", "Operations in one transaction.", |d, v| {
         put(&mut d.config.limits.txn_ops_max, unsigned(v))
     }),
-    set(
+    early(
         "quota-backend-bytes",
         Integer,
         "0",
@@ -347,14 +360,14 @@ const LOGGING: &[Flag] = &[
             put(&mut d.config.log.outputs, Ok(log_outputs(v)))
         },
     ),
-    set(
+    early(
         "warning-unary-request-duration",
         Duration,
         "300ms",
         "Calls that take longer are logged.",
         |d, v| put(&mut d.config.log.slow_request, duration(v)),
     ),
-    set(
+    early(
         "warning-apply-duration",
         Duration,
         "100ms",

@@ -47,6 +47,13 @@ pub enum Notice {
         /// Its value.
         value: String,
     },
+    /// This flag sets something that ringd does not heed yet; a warning.
+    NotHeeded {
+        /// Its name.
+        flag: &'static str,
+        /// Its value.
+        value: String,
+    },
     /// This flag changes nothing in ringd; a warning.
     NoEffect {
         /// Its name.
@@ -226,6 +233,13 @@ impl Draft {
         self.given.insert(flag.name);
         match flag.fate {
             Fate::Set(apply) => apply(self, value),
+            Fate::Early(apply) => {
+                if !flags::is_default(flag, value) {
+                    let value = value.to_owned();
+                    self.notices.push(Notice::NotHeeded { flag: flag.name, value });
+                }
+                apply(self, value)
+            }
             Fate::Inert => {
                 let value_given = value.to_owned();
                 self.notices.push(Notice::NoEffect { flag: flag.name, value: value_given });

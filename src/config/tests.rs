@@ -198,6 +198,14 @@ fn what_cannot_have_an_effect_is_accepted_and_said() {
 }
 
 #[test]
+fn what_has_no_effect_yet_is_taken_in_and_said() {
+    let start = start(&["--max-txn-ops=7", "--snapshot-count=10000"], &[]);
+    assert_eq!(start.config.limits.txn_ops_max, 7);
+    let expected = Notice::NotHeeded { flag: "max-txn-ops", value: "7".to_owned() };
+    assert_eq!(start.notices, [expected], "a default is not worth a line");
+}
+
+#[test]
 fn a_variable_stands_for_a_flag() {
     let start = start(&["--heartbeat-interval=50"], &[("ETCD_NAME", "a"), ("PATH", "/bin")]);
     assert_eq!(start.config.name, "a");

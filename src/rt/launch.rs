@@ -68,6 +68,9 @@ fn tell(notice: &Notice) {
             "environment-variable" = format!("{name}={value}"),
             "unrecognized environment variable"
         ),
+        Notice::NotHeeded { flag, value } => {
+            tracing::warn!(flag, value, "flag is not heeded by ringd yet");
+        }
         Notice::NoEffect { flag, value } => {
             tracing::warn!(flag, value, "flag has no effect in ringd");
         }
