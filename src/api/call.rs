@@ -24,7 +24,8 @@ pub(crate) const PREFIX_SIZE: usize = 5;
 
 /// Where a session's requests go.
 pub trait Sink {
-    /// Takes the request of one stream; its answer comes by [`Session::reply`](crate::api::Session::reply).
+    /// Takes the request of one stream; its answer comes by
+    /// [`Session::reply`](crate::api::Session::reply).
     fn submit(&mut self, stream: u32, request: Request);
 }
 

@@ -205,6 +205,7 @@ fn parse(input: &[u8]) -> Result<Option<Request>, NotRequest> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     fn talk(http: &mut Http1, bytes: &[u8]) -> (Option<Plain>, String) {
@@ -249,7 +250,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic_or_grow(
-            pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..64), 0..40)
+            pieces in vec(vec(any::<u8>(), 0..64), 0..40)
         ) {
             let mut http = Http1::default();
             for piece in pieces {

@@ -1,4 +1,5 @@
-//! One client's connection, whichever HTTP it speaks: bytes in, requests out, answers in, bytes out.
+//! One client's connection, whichever HTTP it speaks: bytes in, requests out, answers in, bytes
+//! out.
 
 use crate::api::answer;
 use crate::api::answer::HEAD;
@@ -38,8 +39,8 @@ pub struct Closing {
 
 /// One connection as a machine.
 ///
-/// The owner feeds [`Self::receive`] and [`Self::tick`], hands answers to [`Self::reply`], and sends
-/// [`Self::output`]. After an `Err` it sends what is left and closes.
+/// The owner feeds [`Self::receive`] and [`Self::tick`], hands answers to [`Self::reply`], and
+/// sends [`Self::output`]. After an `Err` it sends what is left and closes.
 pub struct Session {
     link: Link,
     settings: Rc<Settings>,

@@ -1,4 +1,5 @@
-//! Protobuf's wire format for the calls that are hot: read where the bytes lie, written without a tree.
+//! Protobuf's wire format for the calls that are hot: read where the bytes lie, written without a
+//! tree.
 //!
 //! prost serves every other message. A put and a get are most of what a server does, and here they
 //! cost no allocation: the reader hands out slices of the receive buffer, the writer appends to the

@@ -39,15 +39,17 @@ pub struct Limits {
     pub continuations_max: u32,
     /// Bytes of the HPACK dynamic table a client may have us keep. Default 4,096, the protocol's.
     pub header_table_size: u32,
-    /// Unanswered requests that a client may cancel per window of time, beyond one for each reply. Default 5,000: a client
-    /// that loses interest in everything at once is served, a rapid reset (CVE-2023-44487) is not.
+    /// Unanswered requests that a client may cancel per window of time, beyond one for each reply.
+    /// Default 5,000: a client that loses interest in everything at once is served, a rapid reset
+    /// (CVE-2023-44487) is not.
     pub resets_max: u32,
     /// SETTINGS frames per window of time. Default 100: each costs an answer and, if it moves the
     /// stream window, a walk over the open streams (CVE-2019-9515).
     pub settings_max: u32,
-    /// Frames of no use per window of time, beyond [`Self::USELESS_PER_REPLY`] for each reply: PRIORITY, unknown types, empty DATA, HEADERS or
-    /// CONTINUATION that end nothing, WINDOW_UPDATE, RST_STREAM and DATA for streams that are gone.
-    /// Default 20,000: far above the races of a busy client (CVE-2019-9513, CVE-2019-9518).
+    /// Frames of no use per window of time, beyond [`Self::USELESS_PER_REPLY`] for each reply:
+    /// PRIORITY, unknown types, empty DATA, HEADERS or CONTINUATION that end nothing,
+    /// WINDOW_UPDATE, RST_STREAM and DATA for streams that are gone. Default 20,000: far above the
+    /// races of a busy client (CVE-2019-9513, CVE-2019-9518).
     pub useless_frames_max: u32,
     /// Stream errors that a client may provoke per window of time. Default 1,000. Each costs a
     /// RST_STREAM (CVE-2019-9514, CVE-2025-8671).

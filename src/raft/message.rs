@@ -9,7 +9,8 @@ use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Term;
 
-/// What one entry costs a limit besides its data, in bytes: its header here, on disk and on the wire.
+/// What one entry costs a limit besides its data, in bytes: its header here, on disk and on the
+/// wire.
 ///
 /// Counted so that a flood of empty entries is bounded like one of large ones.
 pub const ENTRY_OVERHEAD_SIZE: usize = 64;

@@ -18,7 +18,8 @@
 //! - **The log need not be in memory** ([`log`]): old entries are asked for with [`Output::Fetch`].
 //!
 //! What is deliberately left out: joint consensus (see [`membership`] for why), forwarding of
-//! proposals (the caller knows the leader), and the bytes of snapshots (only their marks pass here).
+//! proposals (the caller knows the leader), and the bytes of snapshots (only their marks pass
+//! here).
 //!
 //! The parts: [`election`] (who leads), [`leader`] (replication, commit), [`follower`] (its other
 //! end), [`read`] (linearizable reads), and the data they stand on.

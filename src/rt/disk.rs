@@ -1,7 +1,7 @@
 //! One log's directory: turns the log's commands into direct, durable writes.
 //!
-//! A file is opened with O_DIRECT and O_DSYNC, so that one write is one durable write. Where the file
-//! system has no direct I/O the page cache is used, and a sync follows each write.
+//! A file is opened with O_DIRECT and O_DSYNC, so that one write is one durable write. Where the
+//! file system has no direct I/O the page cache is used, and a sync follows each write.
 
 use crate::wal::Command;
 use crate::wal::FileId;

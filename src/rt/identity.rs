@@ -50,7 +50,10 @@ pub(crate) enum DirError {
         dir.display()
     )]
     Etcd { dir: PathBuf },
-    #[error("{}: {why}; restore this member from a backup, or remove it and add it anew", path.display())]
+    #[error(
+        "{}: {why}; restore this member from a backup, or remove it and add it anew",
+        path.display()
+    )]
     Damaged { path: PathBuf, why: String },
 }
 

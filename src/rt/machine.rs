@@ -24,7 +24,7 @@ pub(crate) enum MachineError {
     Absent { cause: io::Error },
     #[error(
         "too little locked memory: {needed} KiB are needed for {cores} cores and the limit is \
-         {found} KiB; raise it (ulimit -l, LimitMEMLOCK= in a systemd unit, --ulimit memlock= for a \
+         {found} KiB; raise it (ulimit -l, LimitMEMLOCK= in a systemd unit, --ulimit memlock= of a \
          container) or give ringd fewer --cores"
     )]
     LockedMemory { needed: u64, found: u64, cores: usize },

@@ -1,7 +1,7 @@
 //! What a committed entry does to the keyspace.
 //!
-//! The same entries give the same keyspace and the same answers on every replica: nothing here looks
-//! at anything but the entry and the keyspace.
+//! The same entries give the same keyspace and the same answers on every replica: nothing here
+//! looks at anything but the entry and the keyspace.
 
 use crate::mvcc::KeyRange;
 use crate::mvcc::Keyspace;

@@ -2,8 +2,8 @@
 //! What a client asked to change, as the bytes of one Raft entry.
 //!
 //! An entry's data is one format byte, [`FORMAT_VERSION`], and then one archived [`Command`]. The
-//! archive is checked each time it is opened, whether it comes from the disk, from a peer or from this
-//! very process; keys and values are used where they lie.
+//! archive is checked each time it is opened, whether it comes from the disk, from a peer or from
+//! this very process; keys and values are used where they lie.
 
 use bytes::Bytes;
 use rkyv::rancor::Error as ArchiveError;

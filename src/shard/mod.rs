@@ -1,15 +1,17 @@
 //! One whole keyspace replica as one machine: propose, append, commit, apply, reply.
 //!
 //! A shard composes consensus ([`raft`]), the log ([`wal`]) and the keyspace ([`mvcc`]). It is told
-//! what happened ([`Input`]) and says what to do ([`Output`]); it reads no clock and touches no file.
+//! what happened ([`Input`]) and says what to do ([`Output`]); it reads no clock and touches no
+//! file.
 //!
 //! The life of a write: [`Shard::handle`] proposes it, which gives it a place in Raft's log and in
-//! the list of those who wait. The next [`Shard::poll`] takes everything proposed since the last one
-//! into one frame of the log. When the frame is durable Raft commits its entries, they are applied in
-//! order, and each answer leaves.
+//! the list of those who wait. The next [`Shard::poll`] takes everything proposed since the last
+//! one into one frame of the log. When the frame is durable Raft commits its entries, they are
+//! applied in order, and each answer leaves.
 //!
 //! **Invariant:** an answer to a write leaves only after the write it rests on is durable on a
-//! majority and applied here; an answer to a linearizable read only after its read point is applied.
+//! majority and applied here; an answer to a linearizable read only after its read point is
+//! applied.
 //!
 //! **Invariant:** nothing here knows how many shards there are.
 //!

@@ -1,7 +1,8 @@
 //! From the log's files to a running shard.
 //!
 //! Entries that the log knows to be committed are applied as they are read, so that what waits in
-//! memory is only the log's last stretch; the rest goes to Raft, which commits it anew once it leads.
+//! memory is only the log's last stretch; the rest goes to Raft, which commits it anew once it
+//! leads.
 
 use crate::mvcc::Keyspace;
 use crate::raft;

@@ -53,7 +53,8 @@ struct Options {
 }
 
 impl Range {
-    /// The read of `key..range_end` (both as etcd writes them) with the options of `query`, whose own range is not looked at.
+    /// The read of `key..range_end` (both as etcd writes them) with the options of `query`, whose
+    /// own range is not looked at.
     #[must_use]
     pub fn new(key: &[u8], range_end: &[u8], query: &RangeQuery<'_>, serializable: bool) -> Self {
         let options = Options {

@@ -97,7 +97,8 @@ impl Config {
         2 * format::RECORD_HEADER_SIZE + 8 + self.membership_size_max
     }
 
-    /// Raises `frame_size_max` until a frame holds a record with `size` bytes of data; whether it can.
+    /// Raises `frame_size_max` until a frame holds a record with `size` bytes of data; whether it
+    /// can.
     pub fn fit(&mut self, size: usize) -> bool {
         let needed = size + format::RECORD_HEADER_SIZE;
         let segment = usize::try_from(self.segment_size).unwrap_or(usize::MAX);

@@ -26,7 +26,10 @@ fn encode(message: &Message) -> Bytes {
 }
 
 prop_compose! {
-    fn a_membership()(ids in prop::collection::btree_set(any::<u64>(), 0..20), voters in 0..20_usize)
+    fn a_membership()(
+        ids in prop::collection::btree_set(any::<u64>(), 0..20),
+        voters in 0..20_usize,
+    )
         -> Membership
     {
         let ids: Vec<NodeId> = ids.into_iter().map(NodeId).collect();
@@ -124,7 +127,10 @@ proptest! {
     }
 
     #[test]
-    fn a_membership_survives_its_bytes(membership in a_membership(), context in vec(any::<u8>(), 0..9)) {
+    fn a_membership_survives_its_bytes(
+        membership in a_membership(),
+        context in vec(any::<u8>(), 0..9),
+    ) {
         prop_assert_eq!(Membership::decode(&membership.encode()), Some(membership.clone()));
         let data = ConfigData { membership, context: Bytes::from(context) };
         prop_assert_eq!(ConfigData::decode(&data.encode()), Some(data));

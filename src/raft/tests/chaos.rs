@@ -329,7 +329,8 @@ impl Drop for Teller<'_> {
                 let node = self.0.world.node(id);
                 let log = &node.log;
                 eprintln!(
-                    "{id}: {:?} term={} leader={:?} last={} base={} snapshot={} committed={} members={:?}",
+                    "{id}: {:?} term={} leader={:?} last={} base={} snapshot={} committed={} \
+                     members={:?}",
                     node.role(),
                     node.term(),
                     node.leader(),
