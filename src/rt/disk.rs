@@ -74,6 +74,28 @@ impl Disk {
         Ok(Self { dir: dir.to_owned(), files, cached })
     }
 
+    /// Finds out what the file system can do, before any file of the log is touched.
+    ///
+    /// glommio asks a device once whether it completes I/O by polling, by reading the first file it
+    /// opens there. A file that is empty answers yes whatever the device can do, and from then on
+    /// the executor would spin through every write. So the first file it opens is one with bytes.
+    pub(crate) async fn probe(&self) -> Result<(), DiskError> {
+        let path = self.dir.join("probe");
+        let fail = |operation| {
+            let path = path.clone();
+            move |cause| DiskError { operation, path, cause }
+        };
+        let write = || -> io::Result<()> {
+            let mut file = fs::File::create(&path)?;
+            io::Write::write_all(&mut file, &[1; 4096])?;
+            file.sync_all()
+        };
+        write().map_err(fail("write"))?;
+        let open = OpenOptions::new().read(true).dma_open(&path).await;
+        self.cached.set(!open.is_ok_and(|direct| direct.alignment() <= ALIGNMENT));
+        fs::remove_file(&path).map_err(fail("remove"))
+    }
+
     /// Names and sizes of all files in it.
     pub(crate) fn list(&self) -> Result<Vec<(String, u64)>, DiskError> {
         let read = || -> io::Result<Vec<(String, u64)>> {
@@ -270,17 +292,11 @@ impl Disk {
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(flags);
         if !self.cached.get() {
-            match options.dma_open(&path).await {
-                Ok(direct) if direct.alignment() <= ALIGNMENT => {
-                    return Ok(File::Direct(Rc::new(direct)));
-                }
-                // No direct I/O here, or no such file: opening it plainly tells which.
-                Ok(_) | Err(_) => {}
-            }
+            let direct = options.dma_open(&path).await.map_err(self.fail("open", file))?;
+            return Ok(File::Direct(Rc::new(direct)));
         }
         options.custom_flags(0);
         let cached = options.buffered_open(&path).await.map_err(self.fail("open", file))?;
-        self.cached.set(true);
         Ok(File::Cached(Rc::new(cached)))
     }
 }

@@ -287,6 +287,7 @@ fn run_core(
 async fn recover(plan: &Plan, id: ShardId) -> Result<(Shard, Rc<Disk>), String> {
     let dir = plan.config.shard_wal_dir(id);
     let disk = Disk::open(&dir).map_err(|error| error.to_string())?;
+    disk.probe().await.map_err(|error| error.to_string())?;
     if !plan.is_known {
         // Nobody was ever served from here: what lies here is a start that did not finish.
         disk.clear().await.map_err(|error| error.to_string())?;
