@@ -6,7 +6,7 @@
 #[path = "scripts/raft.rs"]
 mod raft_scripts;
 #[path = "../src/raft/tests/world.rs"]
-#[allow(dead_code, reason = "the group in memory serves other tests as well")]
+#[expect(dead_code, reason = "the group in memory serves other tests as well")]
 mod world;
 
 /// The names under which the shared group in memory knows the library.

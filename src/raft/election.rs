@@ -1,5 +1,6 @@
 //! Who leads: timeouts, pre-votes, votes (paper §5.2, §5.4.1; thesis §4.2.3, §9.6).
 
+use crate::raft::Output;
 use crate::raft::Role;
 use crate::raft::message::Body;
 use crate::raft::message::Message;
@@ -14,7 +15,7 @@ use crate::types::Tick;
 
 impl Node {
     pub(super) fn on_message(&mut self, from: NodeId, message: Message) {
-        if from == self.config.id || !message.is_well_formed() {
+        if from == self.config.id || from.0 == 0 || !message.is_well_formed() {
             return;
         }
         match message.body {
@@ -180,7 +181,7 @@ impl Node {
         let term = Term(self.term.0 + 1);
         for to in self.other_voters() {
             let message = Message { term, body: Body::PreVote { last } };
-            self.outputs.push_back(crate::raft::Output::Send { to, message });
+            self.outputs.push_back(Output::Send { to, message });
         }
         self.on_ballot(self.config.id, true);
     }
@@ -238,7 +239,7 @@ impl Node {
             term: if granted { term } else { self.term },
             body: Body::PreVoteResponse { granted },
         };
-        self.outputs.push_back(crate::raft::Output::Send { to: from, message });
+        self.outputs.push_back(Output::Send { to: from, message });
     }
 
     /// A vote is asked for in the current term.

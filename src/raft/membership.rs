@@ -9,7 +9,7 @@
 //! before the leader has committed an entry of its own term (Ongaro's correction of 2015).
 //!
 //! An entry carries the *whole* membership that results, so taking one up is idempotent and going
-//! back is taking up the one before it. When a follower cuts its log, [`History`] goes back.
+//! back is taking up the one before it. When a follower cuts its log, `History` goes back.
 //!
 //! # Bytes
 //! Little-endian. A membership: format version (u8, 1), number of voters (u16), of learners (u16),
@@ -31,7 +31,8 @@ const FORMAT_VERSION: u8 = 1;
 /// Who takes part.
 ///
 /// # Shape
-/// Both lists rise strictly; no node is in both. Empty in a node that is yet to be told.
+/// Both lists rise strictly; no node is in both; none is 0, which is nobody. Empty in a node that
+/// is yet to be told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Membership {
     voters: Vec<NodeId>,
@@ -55,7 +56,7 @@ impl Membership {
     /// A membership of these nodes.
     ///
     /// # Panics
-    /// If a node is named twice, or there are more than [`MEMBER_COUNT_MAX`].
+    /// If a node is named twice or is 0, or there are more than [`MEMBER_COUNT_MAX`].
     #[must_use]
     pub fn new(voters: &[NodeId], learners: &[NodeId]) -> Self {
         let mut membership = Self { voters: voters.to_vec(), learners: learners.to_vec() };
@@ -113,7 +114,7 @@ impl Membership {
         let full = self.voters.len() + self.learners.len() >= MEMBER_COUNT_MAX;
         match change {
             MembershipChange::AddVoter(id) | MembershipChange::AddLearner(id)
-                if full || self.contains(id) =>
+                if full || id.0 == 0 || self.contains(id) =>
             {
                 return None;
             }
@@ -135,13 +136,14 @@ impl Membership {
         Some(next)
     }
 
-    /// Whether both lists rise strictly, no node is in both, and they are few enough.
+    /// Whether both lists rise strictly, no node is in both, none is 0, and they are few enough.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
         let rises = |list: &[NodeId]| list.windows(2).all(|pair| pair[0] < pair[1]);
         self.voters.len() + self.learners.len() <= MEMBER_COUNT_MAX
             && rises(&self.voters)
             && rises(&self.learners)
+            && self.members().all(|id| id.0 != 0)
             && self.learners.iter().all(|id| !self.is_voter(*id))
     }
 

@@ -4,13 +4,13 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::raft::membership::ConfigData;
 use crate::raft::membership::Membership;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Term;
 
-/// What one entry costs a limit besides its data, in bytes: its header here, on disk and on the
-/// wire.
+/// What one entry counts besides its data, in bytes: its header here, on disk and on the wire.
 ///
 /// Counted so that a flood of empty entries is bounded like one of large ones.
 pub const ENTRY_OVERHEAD_SIZE: usize = 64;
@@ -24,7 +24,7 @@ pub const NUMBER_MAX: u64 = u64::MAX >> 2;
 pub enum EntryKind {
     /// A command of the state machine; Raft does not look inside.
     Normal = 0,
-    /// A membership change; the data is a [`crate::raft::ConfigData`].
+    /// A membership change; the data is a [`ConfigData`].
     Config = 1,
     /// A new leader's first entry, without data: what it commits, commits all before it.
     Empty = 2,
@@ -281,8 +281,7 @@ pub(super) fn follow(prev: &Position, entries: &[Entry], term_max: Term) -> bool
     for entry in entries {
         let next = entry.index.0 == last.index.0 + 1 && entry.index.0 <= NUMBER_MAX;
         let ordered = entry.term >= last.term && entry.term.0 > 0 && entry.term <= term_max;
-        let readable = entry.kind != EntryKind::Config
-            || crate::raft::membership::ConfigData::decode(&entry.data).is_some();
+        let readable = entry.kind != EntryKind::Config || ConfigData::decode(&entry.data).is_some();
         if !next || !ordered || !readable {
             return false;
         }

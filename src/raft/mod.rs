@@ -12,17 +12,16 @@
 //! - **The disk is just another voter.** A leader sends new entries to its followers at once and
 //!   counts itself when its own store completes; a commit may come from followers alone (thesis
 //!   §10.2.1). What rests on durability (votes asked and given, append responses) is held back in
-//!   [`storage`] until the store it rests on is done.
+//!   `storage` until the store it rests on is done.
 //! - **Batches make themselves.** All that is proposed between two polls leaves as one store and
 //!   one message per follower; all reads between two polls share one round of heartbeats.
-//! - **The log need not be in memory** ([`log`]): old entries are asked for with [`Output::Fetch`].
+//! - **The log need not be in memory** (`log`): old entries are asked for with [`Output::Fetch`].
 //!
-//! What is deliberately left out: joint consensus (see [`membership`] for why), forwarding of
-//! proposals (the caller knows the leader), and the bytes of snapshots (only their marks pass
-//! here).
+//! What is deliberately left out: joint consensus (see `membership` for why), forwarding of
+//! proposals (the caller knows the leader), and the bytes of snapshots (their marks pass here).
 //!
-//! The parts: [`election`] (who leads), [`leader`] (replication, commit), [`follower`] (its other
-//! end), [`read`] (linearizable reads), and the data they stand on.
+//! The parts: `election` (who leads), `leader` (replication, commit), `follower` (its other
+//! end), `read` (linearizable reads), and the data they stand on.
 
 mod codec;
 mod config;

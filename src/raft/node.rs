@@ -36,8 +36,9 @@ use crate::types::Tick;
 /// One member of a group that agrees on one log.
 ///
 /// # Shape
-/// Handle any number of inputs, then [`Node::poll`] until `None`. Total: no input fails or blocks;
-/// what a peer says that makes no sense is dropped.
+/// Handle any number of inputs, then [`Node::poll`] until `None`: what came together leaves
+/// together, and outputs do not pile up. Total: no input fails or blocks; what a peer says that
+/// makes no sense is dropped.
 #[derive(Clone, Debug)]
 pub struct Node {
     pub(super) config: Config,

@@ -27,11 +27,9 @@ fn encode(message: &Message) -> Bytes {
 
 prop_compose! {
     fn a_membership()(
-        ids in prop::collection::btree_set(any::<u64>(), 0..20),
+        ids in prop::collection::btree_set(1..=u64::MAX, 0..20),
         voters in 0..20_usize,
-    )
-        -> Membership
-    {
+    ) -> Membership {
         let ids: Vec<NodeId> = ids.into_iter().map(NodeId).collect();
         let (voters, learners) = ids.split_at(voters.min(ids.len()));
         Membership::new(voters, learners)

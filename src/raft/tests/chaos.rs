@@ -261,6 +261,8 @@ impl Chaos {
             world.node(leader).membership().members().collect()
         };
         let is_read = (0..50).any(|_| {
+            // Earlier questions that were lost are given up in time, and make room.
+            world.advance(100);
             world.settle();
             let before = world.reads_done;
             let asked = members.iter().filter(|id| world.read(**id)).count() as u64;
@@ -329,8 +331,7 @@ impl Drop for Teller<'_> {
                 let node = self.0.world.node(id);
                 let log = &node.log;
                 eprintln!(
-                    "{id}: {:?} term={} leader={:?} last={} base={} snapshot={} committed={} \
-                     members={:?}",
+                    "{id}: {:?} term={} leader={:?} last={} base={} snapshot={} committed={} {:?}",
                     node.role(),
                     node.term(),
                     node.leader(),

@@ -1,114 +1,35 @@
-//! What the Raft paper and thesis claim, one test each, with the section.
+//! What the Raft paper and thesis claim, one test each, with the section; of reads, see `reads`.
 
 use bytes::Bytes;
 
-use super::world::Disk;
+use super::group::FOUR;
+use super::group::ONE;
+use super::group::THREE;
+use super::group::TWO;
+use super::group::bare;
+use super::group::change;
+use super::group::deliver_where;
+use super::group::elect;
+use super::group::give;
+use super::group::isolate;
+use super::group::led;
+use super::group::message;
+use super::group::plain;
+use super::group::propose;
+use super::group::store_all;
+use super::group::terms;
 use super::world::Packet;
 use super::world::World;
 use crate::raft::Body;
-use crate::raft::Config;
-use crate::raft::Entry;
-use crate::raft::EntryKind;
 use crate::raft::Input;
 use crate::raft::Membership;
 use crate::raft::MembershipChange;
-use crate::raft::Message;
-use crate::raft::Output;
 use crate::raft::PeerState;
 use crate::raft::Rejected;
 use crate::raft::Role;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Term;
-use crate::types::Tick;
-
-const ONE: NodeId = NodeId(1);
-const TWO: NodeId = NodeId(2);
-const THREE: NodeId = NodeId(3);
-const FOUR: NodeId = NodeId(4);
-
-fn plain(_: &mut Config) {}
-
-/// No timeouts play a part: elections are called, votes never withheld.
-fn bare(config: &mut Config) {
-    config.pre_vote = false;
-    config.check_quorum = false;
-}
-
-/// A group at rest that node 1 leads.
-fn led(voters: u64, shape: impl Fn(&mut Config)) -> World {
-    let mut world = World::new(voters, 1, shape);
-    elect(&mut world, ONE);
-    world
-}
-
-fn elect(world: &mut World, id: NodeId) {
-    if world.members[&id].config.leader_lease {
-        // Nobody votes before what it may have promised in an earlier life has run out.
-        world.advance(1000);
-    }
-    world.handle(id, Input::Campaign);
-    world.settle();
-    assert_eq!(world.leader(), Some(id));
-}
-
-fn propose(world: &mut World, id: NodeId, data: &'static str) -> Result<LogIndex, Rejected> {
-    let index =
-        world.member(id).node.as_mut().unwrap().propose(Bytes::from_static(data.as_bytes()));
-    world.drain(id);
-    index
-}
-
-fn change(world: &mut World, id: NodeId, change: MembershipChange) -> Result<LogIndex, Rejected> {
-    let index = world.member(id).node.as_mut().unwrap().propose_change(change, Bytes::new());
-    world.drain(id);
-    index
-}
-
-/// Restarts a node with a log of these terms, all durable, `committed` of them known as such.
-fn give(world: &mut World, id: NodeId, terms: &[u64], committed: u64) {
-    world.crash(id);
-    let membership = world.members[&id].disk.mark.membership.clone();
-    let mut disk = Disk::default();
-    disk.mark.membership = membership;
-    disk.hard.term = Term(terms.last().copied().unwrap_or(0));
-    disk.hard.committed = LogIndex(committed);
-    for (term, index) in terms.iter().zip(1..) {
-        let data = Bytes::from(format!("{index}@{term}"));
-        let kind = EntryKind::Normal;
-        disk.entries.push(Entry { term: Term(*term), index: LogIndex(index), kind, data });
-    }
-    world.member(id).disk = disk;
-    world.restart(id);
-}
-
-fn deliver_where(world: &mut World, wanted: impl Fn(&Packet) -> bool) -> usize {
-    let (now, later) = world.network.drain(..).partition::<Vec<_>, _>(|packet| wanted(packet));
-    world.network = later;
-    let count = now.len();
-    for packet in now {
-        world.deliver(packet);
-    }
-    count
-}
-
-fn message(world: &mut World, from: NodeId, to: NodeId, term: u64, body: Body) {
-    world.handle(to, Input::Message { from, message: Message { term: Term(term), body } });
-}
-
-fn store_all(world: &mut World, id: NodeId) {
-    while world.store(id) {}
-}
-
-fn isolate(world: &mut World, id: NodeId) {
-    for other in world.ids() {
-        world.blocked.extend([(id, other), (other, id)]);
-    }
-}
-
-fn terms(world: &World, id: NodeId) -> Vec<u64> {
-    world.members[&id].disk.entries.iter().map(|entry| entry.term.0).collect()
-}
 
 // Elections: paper §5.2.
 
@@ -640,183 +561,4 @@ fn nobody_votes_while_the_leader_is_heard() {
     let last = world.node(ONE).last();
     message(&mut world, THREE, TWO, 9, Body::Vote { last, transfer: false });
     assert_eq!(world.node(TWO).term(), Term(1));
-}
-
-// Reads: thesis §6.4.
-
-#[test]
-fn a_leader_reads_after_a_majority_has_answered_and_many_reads_share_a_round() {
-    let mut world = led(3, plain);
-    for context in 1000..1010 {
-        world.member(ONE).node.as_mut().unwrap().read(context).unwrap();
-        world.reads.insert(context, (ONE, LogIndex(1)));
-    }
-    let node = world.member(ONE).node.as_mut().unwrap();
-    assert!(node.poll().is_some_and(|output| matches!(output, Output::Send { .. })));
-    assert!(node.poll().is_some_and(|output| matches!(output, Output::Send { .. })));
-    assert!(node.poll().is_none(), "one round, one message each, and no read yet");
-    world.advance(100);
-    world.settle();
-    assert_eq!(world.reads_done, 10);
-}
-
-#[test]
-fn a_deposed_leader_serves_no_read() {
-    let mut world = led(3, bare);
-    isolate(&mut world, ONE);
-    elect(&mut world, TWO);
-    propose(&mut world, TWO, "a").unwrap();
-    world.settle();
-    assert!(world.read(ONE));
-    assert!(!world.run_until(500, |world| world.reads_done > 0));
-    world.blocked.clear();
-    assert!(world.run_until(500, |world| world.reads_lost > 0));
-    assert_eq!(world.reads_done, 0);
-}
-
-#[test]
-fn a_new_leader_reads_only_after_a_commit_of_its_own_term() {
-    let mut world = World::new(3, 1, plain);
-    world.handle(ONE, Input::Campaign);
-    world.settle_votes();
-    assert!(world.read(ONE));
-    assert!(
-        world.network.iter().all(|packet| !matches!(packet.message.body, Body::Heartbeat { .. }))
-    );
-    world.settle();
-    assert_eq!(world.reads_done, 1);
-}
-
-#[test]
-fn a_follower_reads_through_its_leader() {
-    let mut world = led(3, plain);
-    propose(&mut world, ONE, "a").unwrap();
-    world.settle();
-    assert!(world.read(TWO));
-    world.settle();
-    assert_eq!(world.reads_done, 1);
-}
-
-#[test]
-fn a_followers_read_is_given_up_when_the_leader_is_silent() {
-    let mut world = led(3, plain);
-    isolate(&mut world, ONE);
-    assert!(world.read(TWO));
-    assert!(world.run_until(3000, |world| world.reads_lost == 1));
-}
-
-#[test]
-fn a_lease_spares_the_round_until_it_ends() {
-    let mut world = led(3, |config| config.leader_lease = true);
-    assert!(!world.run_until(1500, |_| false));
-    isolate(&mut world, ONE);
-    assert!(world.read(ONE));
-    assert_eq!(world.reads_done, 1);
-    world.advance(760);
-    assert!(world.read(ONE));
-    assert_eq!(world.reads_done, 1);
-}
-
-#[test]
-fn a_lease_ends_when_leadership_is_offered_away() {
-    let mut world = led(3, |config| config.leader_lease = true);
-    assert!(!world.run_until(1500, |_| false));
-    world.member(ONE).node.as_mut().unwrap().transfer(TWO).unwrap();
-    world.drain(ONE);
-    world.network.clear();
-    assert!(world.read(ONE));
-    assert_eq!(world.reads_done, 0);
-}
-
-#[test]
-fn a_restarted_node_keeps_the_promise_its_last_life_may_have_made() {
-    let mut world = led(3, |config| config.leader_lease = true);
-    world.crash(TWO);
-    world.restart(TWO);
-    let last = world.node(ONE).last();
-    message(&mut world, THREE, TWO, 2, Body::Vote { last, transfer: false });
-    assert_eq!(world.node(TWO).term(), Term(1));
-    world.handle(TWO, Input::Tick(Tick(world.now + 1000)));
-    message(&mut world, THREE, TWO, 9, Body::Vote { last, transfer: false });
-    assert_eq!(world.node(TWO).term(), Term(9));
-}
-
-// Limits, and what no peer would say.
-
-#[test]
-fn proposals_past_the_limit_are_refused_until_some_are_committed() {
-    let mut world = led(3, |config| config.proposals_size_max = 300);
-    let count = (0..100).take_while(|_| propose(&mut world, ONE, "a").is_ok()).count();
-    assert_eq!(count, 4);
-    assert_eq!(propose(&mut world, ONE, "a"), Err(Rejected::Overloaded));
-    world.settle();
-    propose(&mut world, ONE, "a").unwrap();
-}
-
-#[test]
-fn reads_past_the_limit_are_refused() {
-    let mut world = led(3, |config| config.reads_max = 2);
-    assert!(world.read(ONE) && world.read(ONE) && !world.read(ONE));
-    world.settle();
-    assert!(world.read(ONE));
-}
-
-#[test]
-fn a_group_of_one_keeps_no_committed_entry_in_memory() {
-    let mut world = World::new(1, 1, plain);
-    world.settle();
-    for _ in 0..10 {
-        propose(&mut world, ONE, "a").unwrap();
-        world.settle();
-    }
-    let node = world.node(ONE);
-    assert_eq!(node.log.base(), node.last().index);
-    assert_eq!(node.pending_size(), 0);
-}
-
-#[test]
-fn entries_wait_in_the_node_while_the_disk_is_busy() {
-    let mut world = World::new(1, 1, |config| config.stores_inflight_max = 1);
-    world.settle();
-    for _ in 0..10 {
-        propose(&mut world, ONE, "a").unwrap();
-    }
-    assert_eq!(world.members[&ONE].stores.len(), 1);
-    world.store(ONE);
-    let Some(Output::Store { entries, .. }) = world.members[&ONE].stores.front() else {
-        panic!("the next store is ready");
-    };
-    assert_eq!(entries.len(), 9);
-}
-
-#[test]
-fn what_makes_no_sense_is_dropped() {
-    let mut world = led(3, plain);
-    let last = world.node(TWO).last();
-    let entry = |term, index| {
-        let data = Bytes::from_static(b"bad");
-        Entry { term: Term(term), index: LogIndex(index), kind: EntryKind::Config, data }
-    };
-    let append = |entry| Body::Append { prev: last, entries: vec![entry], committed: LogIndex(1) };
-    let huge = u64::MAX;
-    for (term, body) in [
-        (huge, Body::Heartbeat { committed: LogIndex(0), round: 1 }),
-        (1, Body::Heartbeat { committed: LogIndex(huge), round: 1 }),
-        (1, append(entry(1, 2))),
-        (1, append(Entry { kind: EntryKind::Normal, ..entry(1, 3) })),
-        (1, append(Entry { kind: EntryKind::Normal, ..entry(2, 2) })),
-        (1, Body::AppendResponse { matched: LogIndex(huge) }),
-        (1, Body::AppendRejected { prev: LogIndex(0), hint: last }),
-        (1, Body::HeartbeatResponse { round: huge }),
-        (1, Body::TimeoutNow),
-    ] {
-        message(&mut world, THREE, TWO, term, body.clone());
-        message(&mut world, THREE, ONE, term, body);
-    }
-    assert_eq!(world.node(TWO).last(), last);
-    world.settle();
-    assert_eq!(world.leader(), Some(ONE));
-    propose(&mut world, ONE, "a").unwrap();
-    world.settle();
-    assert_eq!(world.members[&TWO].applied, LogIndex(2));
 }

@@ -4,4 +4,8 @@ mod bytes;
 mod chaos;
 mod claims;
 mod explore;
+mod group;
+mod limits;
+mod model;
+mod reads;
 mod world;
