@@ -104,11 +104,12 @@ impl Config {
             client_urls: text(&own.advertise_client_urls),
             learner: false,
         });
+        let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
         let mut raft = raft::Config::new(member);
         raft.election_ticks = node.raft.election_timeout_ms;
         raft.heartbeat_ticks = node.raft.heartbeat_interval_ms;
         raft.pre_vote = node.raft.pre_vote;
-        let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
+        raft.stores_inflight_max = to_usize(node.raft.wal_writes_in_flight_max.into());
         let request_size_max = to_usize(node.limits.request_bytes_max);
         let mut wal = wal::Config {
             segment_size: node.format.wal_segment_bytes,

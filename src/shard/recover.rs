@@ -128,9 +128,6 @@ impl Recovery {
         }
         let mut raft = raft::Node::new(self.config.raft.clone(), restored, self.seed);
         raft.handle(raft::Input::Tick(self.now));
-        if raft.membership().is_only(self.config.raft.id) {
-            raft.handle(raft::Input::Campaign);
-        }
         Step::Done(Box::new(Shard {
             config: self.config.clone(),
             raft,
