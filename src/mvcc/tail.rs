@@ -20,7 +20,13 @@ use crate::types::Revision;
 ///
 /// Unit: revisions. A chunk closes holes by moving all of its records, which this bounds for
 /// revisions of one change; with it the longest search.
-const CHUNK_REVISIONS: i64 = 512;
+const CHUNK_REVISIONS: i64 = 1 << CHUNK_BITS;
+
+/// Slots that a chunk begins with: one a revision.
+const CHUNK_SLOTS: usize = 1 << CHUNK_BITS;
+
+/// The power of two of both.
+const CHUNK_BITS: u32 = 9;
 
 /// What a put left, besides what the index knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,6 +96,10 @@ impl Tail {
         let chunk = &mut self.chunks[index];
         let key = (offset, location.sub);
         assert!(chunk.slots.last().is_none_or(|last| last.key() < key), "locations come in order");
+        if chunk.slots.is_empty() {
+            // At one put a revision this is all it takes; growing by steps touches more.
+            chunk.slots.reserve_exact(CHUNK_SLOTS);
+        }
         chunk.slots.push(Slot { offset, sub: location.sub, record: Some(record) });
         chunk.held += 1;
         self.give_back();

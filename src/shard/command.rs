@@ -13,9 +13,6 @@ use rkyv::{Archive, Serialize};
 /// The first byte of every entry's data; another one is refused, never guessed at.
 pub const FORMAT_VERSION: u8 = 1;
 
-/// Bytes an archived command takes beside its key and value; the buffer's first reservation.
-const OVERHEAD: usize = 64;
-
 /// One client's change to the keyspace.
 #[derive(Archive, Serialize, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
@@ -76,14 +73,21 @@ impl Command<'_> {
     /// One allocation, shared from here on by the log's write, the index and the kept value.
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        Bytes::from(self.encode_into(self.buffer()))
+    }
+
+    /// A buffer of exactly the size this command takes.
+    fn buffer(&self) -> Vec<u8> {
         let payload = match self {
             Self::Put { key, value, .. } => key.len() + value.len(),
             Self::DeleteRange { key, range_end, .. } => key.len() + range_end.len(),
         };
-        let mut buffer = Vec::with_capacity(payload + OVERHEAD);
+        Vec::with_capacity(1 + payload + size_of::<ArchivedCommand<'_>>())
+    }
+
+    fn encode_into(&self, mut buffer: Vec<u8>) -> Vec<u8> {
         buffer.push(FORMAT_VERSION);
         rkyv::api::high::to_bytes_in::<_, ArchiveError>(self, buffer)
-            .map(Bytes::from)
             .expect("archiving into memory has nothing that can fail")
     }
 }
@@ -131,6 +135,21 @@ mod tests {
                 assert_eq!(data.slice_ref(value), &b"value"[..]);
             }
             ArchivedCommand::DeleteRange { .. } => panic!("a put came back as a delete"),
+        }
+    }
+
+    #[test]
+    fn a_command_is_encoded_in_one_allocation_that_it_fills() {
+        for (key, value) in [(32, 256), (1, 0), (64, 10_000)] {
+            let (key, value) = (vec![1; key], vec![2; value]);
+            let commands = [
+                put(&key, &value),
+                Command::DeleteRange { key: &key, range_end: &value, prev_kv: true },
+            ];
+            for command in commands {
+                let buffer = command.encode_into(command.buffer());
+                assert_eq!(buffer.len(), buffer.capacity(), "{command:?}");
+            }
         }
     }
 
