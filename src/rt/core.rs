@@ -22,6 +22,7 @@ use crate::shard::Output;
 use crate::shard::Shard;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
+use crate::shard::request::Unavailable;
 use crate::types::ShardId;
 use crate::types::Tick;
 use crate::wal;
@@ -118,13 +119,24 @@ struct Connection {
     closing: Option<Tick>,
 }
 
+/// What joins a core to the others and to the main thread.
+pub(crate) struct Mesh {
+    /// By shard: the core it lives on.
+    pub(crate) homes: Vec<u32>,
+    /// By core: its inbox.
+    pub(crate) peers: Vec<flume::Sender<Message>>,
+    pub(crate) placement: Arc<Placement>,
+    pub(crate) reports: flume::Sender<Report>,
+    /// Requests that may gather for one core; beyond it they are refused as too many.
+    pub(crate) messages_max: usize,
+}
+
 /// One pinned CPU with its executor.
 pub(crate) struct Core {
     index: u32,
     clock: Clock,
     settings: Rc<Settings>,
-    /// By shard: the core it lives on.
-    homes: Vec<u32>,
+    mesh: Mesh,
     hosts: RefCell<BTreeMap<ShardId, Host>>,
     connections: RefCell<Vec<Option<Connection>>>,
     vacant: RefCell<Vec<u32>>,
@@ -132,10 +144,8 @@ pub(crate) struct Core {
     dirty: RefCell<Vec<u32>>,
     /// By core: what goes there at the end of the turn.
     requests_out: RefCell<BTreeMap<u32, Vec<Asked>>>,
+    refused: RefCell<Vec<RequestId>>,
     replies_out: RefCell<BTreeMap<u32, Vec<Answered>>>,
-    peers: Vec<flume::Sender<Message>>,
-    placement: Arc<Placement>,
-    reports: flume::Sender<Report>,
     receive_buffer: RefCell<Vec<u8>>,
     answer: RefCell<Vec<u8>>,
     turn: Event,
@@ -169,30 +179,20 @@ impl Sink for Later {
 }
 
 impl Core {
-    pub(crate) fn new(
-        index: u32,
-        clock: Clock,
-        settings: Settings,
-        homes: Vec<u32>,
-        peers: Vec<flume::Sender<Message>>,
-        placement: Arc<Placement>,
-        reports: flume::Sender<Report>,
-    ) -> Self {
+    pub(crate) fn new(index: u32, clock: Clock, settings: Settings, mesh: Mesh) -> Self {
         Self {
             index,
             clock,
             settings: Rc::new(settings),
-            homes,
+            mesh,
             hosts: RefCell::default(),
             connections: RefCell::default(),
             vacant: RefCell::default(),
             generation: Cell::new(0),
             dirty: RefCell::default(),
             requests_out: RefCell::default(),
+            refused: RefCell::default(),
             replies_out: RefCell::default(),
-            peers,
-            placement,
-            reports,
             receive_buffer: RefCell::new(vec![0; RECEIVE_SIZE]),
             answer: RefCell::default(),
             turn: Event::default(),
@@ -222,7 +222,7 @@ impl Core {
         let worked = glommio::executor().executor_stats().total_runtime().as_micros();
         let permille = worked / u128::from(now.since(*last).max(1));
         *last = now;
-        self.placement.set_busy(self.index, u32::try_from(permille).unwrap_or(1000));
+        self.mesh.placement.set_busy(self.index, u32::try_from(permille).unwrap_or(1000));
     }
 
     /// Tells shards and sessions the time, for as long as the core runs.
@@ -280,9 +280,14 @@ impl Core {
             return;
         }
         let at = usize::try_from(shard.0).expect("usize is 64 bits");
-        let home = self.homes[at];
+        let home = self.mesh.homes[at];
         let mut out = self.requests_out.borrow_mut();
-        out.entry(home).or_default().push((shard, from, request));
+        let out = out.entry(home).or_default();
+        if out.len() < self.mesh.messages_max {
+            out.push((shard, from, request));
+        } else {
+            self.refused.borrow_mut().push(from);
+        }
     }
 
     fn take_turn(self: &Rc<Self>) {
@@ -293,22 +298,32 @@ impl Core {
         for id in shards {
             self.drain(id);
         }
+        self.refuse();
         let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
         for at in dirty {
             self.send(at);
         }
-        for (core, requests) in std::mem::take(&mut *self.requests_out.borrow_mut()) {
-            self.post(core, Message::Requests(requests));
-        }
-        for (core, replies) in std::mem::take(&mut *self.replies_out.borrow_mut()) {
-            self.post(core, Message::Replies(replies));
+        self.post(&self.requests_out, Message::Requests);
+        self.post(&self.replies_out, Message::Replies);
+    }
+
+    /// Sends each core what has gathered for it; while one is behind, it gathers on.
+    fn post<T>(&self, out: &RefCell<BTreeMap<u32, Vec<T>>>, wrap: impl Fn(Vec<T>) -> Message) {
+        for (core, gathered) in out.borrow_mut().iter_mut().filter(|(_, all)| !all.is_empty()) {
+            let peer = &self.mesh.peers[usize::try_from(*core).expect("usize is 64 bits")];
+            if !peer.is_full() {
+                // A core that is gone has nobody left who waits.
+                let _ = peer.try_send(wrap(std::mem::take(gathered)));
+            }
         }
     }
 
-    fn post(&self, core: u32, message: Message) {
-        let at = usize::try_from(core).expect("usize is 64 bits");
-        // A core that is gone has nobody left who waits.
-        let _ = self.peers[at].send(message);
+    /// Answers what found its way to another core full.
+    fn refuse(&self) {
+        let status = Status::from(&Unavailable::TooManyRequests);
+        for to in std::mem::take(&mut *self.refused.borrow_mut()) {
+            self.deliver(to, Err(&status));
+        }
     }
 
     /// Does all that a shard asks for.
@@ -340,7 +355,7 @@ impl Core {
         }
         if !host.ready && host.shard.is_ready() {
             host.ready = true;
-            let _ = self.reports.send(Report::Ready);
+            let _ = self.mesh.reports.send(Report::Ready);
         }
         let disk = host.disk.clone();
         // A spawned task runs at once up to its first wait, and may borrow what is borrowed here.
@@ -405,7 +420,7 @@ impl Core {
     /// Nothing more leaves this core: what failed may mean that something is not durable.
     fn fail(&self, why: String) {
         if !self.halted.replace(true) {
-            let _ = self.reports.send(Report::Failed(why));
+            let _ = self.mesh.reports.send(Report::Failed(why));
         }
     }
 
@@ -586,7 +601,7 @@ impl Core {
                 reader.wake();
             }
             self.vacant.borrow_mut().push(at);
-            self.placement.ended(self.index);
+            self.mesh.placement.ended(self.index);
         }
     }
 
@@ -614,7 +629,7 @@ impl Core {
             host.shard.handle(Input::Stop);
         }
         if hosts.values().all(|host| host.shard.is_idle()) && !self.stopped.replace(true) {
-            let _ = self.reports.send(Report::Stopped);
+            let _ = self.mesh.reports.send(Report::Stopped);
             self.turn.set();
         }
     }

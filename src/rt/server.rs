@@ -10,6 +10,7 @@ use crate::config::ConfigError;
 use crate::config::Url;
 use crate::rt::clock::Clock;
 use crate::rt::core::Core;
+use crate::rt::core::Mesh;
 use crate::rt::core::Message;
 use crate::rt::core::Report;
 use crate::rt::disk::Disk;
@@ -35,6 +36,8 @@ use std::time::Duration;
 
 /// How often a core tells its shards and sessions the time.
 const TICK: Duration = Duration::from_millis(20);
+/// Batches that may wait for a core; each holds all that one turn of another gathered.
+const INBOX_MAX: usize = 1024;
 /// How long a stop waits for clients to finish, in milliseconds; then their connections are cut.
 const STOP_TIMEOUT_MS: u64 = 5_000;
 
@@ -146,7 +149,7 @@ impl Node {
     fn start(plan: &Plan) -> Result<Self, ServerError> {
         let (report, reports) = flume::unbounded();
         let (senders, inboxes): (Vec<_>, Vec<_>) =
-            plan.cpus.iter().map(|_| flume::unbounded::<Message>()).unzip();
+            plan.cpus.iter().map(|_| flume::bounded::<Message>(INBOX_MAX)).unzip();
         let placement = Arc::new(Placement::new(plan.cpus.len()));
         for (index, inbox) in (0u32..).zip(inboxes) {
             let (plan, peers, report) = (plan.clone(), senders.clone(), report.clone());
@@ -261,12 +264,18 @@ fn run_core(
     };
     executor.run(async move {
         let settings = api::Settings::new(&plan.config);
-        let tick = TICK;
-        let homes = plan.homes.clone();
-        let core = Core::new(index, plan.clock, settings, homes, peers, placement, report.clone());
+        let mesh = Mesh {
+            homes: plan.homes.clone(),
+            peers,
+            placement,
+            reports: report.clone(),
+            messages_max: usize::try_from(plan.config.limits.mesh_messages_max)
+                .expect("usize is 64 bits"),
+        };
+        let core = Core::new(index, plan.clock, settings, mesh);
         let core = Rc::new(core);
         glommio::spawn_local(core.clone().receive_messages(inbox)).detach();
-        glommio::spawn_local(core.clone().keep_time(tick)).detach();
+        glommio::spawn_local(core.clone().keep_time(TICK)).detach();
         for (shard, _) in plan.config.shards() {
             if plan.homes[usize::try_from(shard.0).expect("usize is 64 bits")] != index {
                 continue;

@@ -74,6 +74,8 @@ pub struct Config {
     /// etcd bounds the distance from committed to applied to 5,000 entries; here nothing is ever
     /// committed and not applied, so what is bounded is what waits for the disk or the majority.
     pub waiting_max: usize,
+    /// Bytes of reads that wait for their read point, and of writes that wait for a leader.
+    pub waiting_size_max: usize,
     /// Milliseconds after which a request is given up: 5 s and twice the election timeout.
     pub request_timeout: u64,
     /// Milliseconds of rest after which the log marks its last frame as durable.
@@ -131,6 +133,7 @@ impl Config {
             wal,
             request_size_max,
             waiting_max: to_usize(node.limits.requests_waiting_max.into()),
+            waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),
             request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
             mark_after: 100,
             quota_bytes: node
@@ -353,6 +356,9 @@ impl Shard {
             }
             Err(Rejected::Overloaded) => Some(Unavailable::TooManyRequests),
             Err(Rejected::NotLeader { .. } | Rejected::Transferring) => {
+                if self.proposals.size() + command.len() > self.config.waiting_size_max {
+                    return Some(Unavailable::TooManyRequests);
+                }
                 self.proposals.hold(command, from, deadline);
                 None
             }
@@ -363,7 +369,8 @@ impl Shard {
     }
 
     fn wait_for_read_point(&mut self, from: RequestId, request: Request) -> Option<Unavailable> {
-        if self.reads.len() >= self.config.waiting_max {
+        let size = self.reads.size() + request.size();
+        if self.reads.len() >= self.config.waiting_max || size > self.config.waiting_size_max {
             return Some(Unavailable::TooManyRequests);
         }
         let deadline = Tick(self.now.0 + self.config.request_timeout);

@@ -109,6 +109,19 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Bytes it holds while it waits.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let held = match self {
+            Self::Write(command) => command.len(),
+            Self::Range(range) => range.keys.len(),
+            Self::Status | Self::Alarms | Self::MemberList { .. } => 0,
+        };
+        held + size_of::<Self>()
+    }
+}
+
 /// Which keyspace answered, and how far it had come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Header {

@@ -19,6 +19,8 @@ type Held = (Bytes, RequestId, Tick);
 pub(super) struct Proposals {
     placed: VecDeque<Placed>,
     held: VecDeque<Held>,
+    /// Bytes of the changes held.
+    held_size: usize,
 }
 
 /// One that has its place in the log.
@@ -38,11 +40,18 @@ impl Proposals {
 
     /// Keeps a change until [`Self::take_held`].
     pub(super) fn hold(&mut self, command: Bytes, to: RequestId, deadline: Tick) {
+        self.held_size += command.len();
         self.held.push_back((command, to, deadline));
     }
 
     pub(super) fn take_held(&mut self) -> VecDeque<Held> {
+        self.held_size = 0;
         std::mem::take(&mut self.held)
+    }
+
+    /// Bytes kept here; what has its place in the log is the log's to count.
+    pub(super) fn size(&self) -> usize {
+        self.held_size
     }
 
     pub(super) fn len(&self) -> usize {
@@ -78,7 +87,8 @@ impl Proposals {
         for placed in self.placed.iter_mut().take_while(|placed| placed.deadline <= now) {
             out.extend(placed.to.take());
         }
-        while let Some((_, to, _)) = self.held.pop_front_if(|held| held.2 <= now) {
+        while let Some((command, to, _)) = self.held.pop_front_if(|held| held.2 <= now) {
+            self.held_size -= command.len();
             out.push(to);
         }
         out
@@ -96,6 +106,8 @@ pub(super) struct Reads {
     /// A read point was lost: ask again when leadership settles, not in the same turn.
     paused: bool,
     count: usize,
+    /// Bytes of all that wait here.
+    size: usize,
 }
 
 #[derive(Debug)]
@@ -114,6 +126,7 @@ struct Batch {
 
 impl Reads {
     pub(super) fn push(&mut self, to: RequestId, request: Request, deadline: Tick) {
+        self.size += request.size();
         self.new.push(Waiting { to, request, deadline });
         self.count += 1;
     }
@@ -124,6 +137,11 @@ impl Reads {
 
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Bytes of all that wait here.
+    pub(super) fn size(&self) -> usize {
+        self.size
     }
 
     /// Closes the batch of all reads that came since the last one: the context to ask with.
@@ -169,6 +187,7 @@ impl Reads {
             }
             if let Some(waiting) = batch.reads.pop_front() {
                 self.count -= 1;
+                self.size -= waiting.request.size();
                 return Some((waiting.to, waiting.request));
             }
             self.asked.pop_front();
@@ -180,11 +199,15 @@ impl Reads {
         let mut out = Vec::new();
         self.new.retain(|waiting| {
             let over = waiting.deadline <= now;
-            out.extend(over.then_some(waiting.to));
+            if over {
+                self.size -= waiting.request.size();
+                out.push(waiting.to);
+            }
             !over
         });
         for batch in &mut self.asked {
             while let Some(waiting) = batch.reads.pop_front_if(|read| read.deadline <= now) {
+                self.size -= waiting.request.size();
                 out.push(waiting.to);
             }
         }
