@@ -23,6 +23,7 @@ impl Shard {
     pub(super) fn apply(&mut self, entry: &Entry) {
         assert!(entry.index == self.applied.next(), "entries are applied in order, without a gap");
         self.applied = entry.index;
+        self.applied_term = entry.term;
         let (to, lost) = self.proposals.reached(entry.index, entry.term);
         for to in lost {
             self.reply(to, Err(crate::shard::request::Unavailable::LeaderChanged.into()));

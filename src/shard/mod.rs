@@ -49,6 +49,7 @@ use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Revision;
 use crate::types::ShardId;
+use crate::types::Term;
 use crate::types::Tick;
 use crate::wal;
 use bytes::Bytes;
@@ -200,6 +201,8 @@ pub struct Shard {
     wal: wal::Writer,
     keyspace: Keyspace,
     applied: LogIndex,
+    /// The term of the last entry applied.
+    applied_term: Term,
     proposals: Proposals,
     reads: Reads,
     outputs: VecDeque<Output>,
@@ -299,9 +302,12 @@ impl Shard {
     }
 
     /// Whether it serves: it leads, and what its log held is applied.
+    ///
+    /// A leader knows what its log's last stretch is worth only once an entry of its own term is
+    /// committed: until then entries that were acknowledged may yet have to be applied.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_leader() && self.applied.0 > 0 && self.applied == self.raft.committed()
+        self.is_leader() && self.applied_term == self.raft.term()
     }
 
     /// Whether nobody waits for an answer.

@@ -134,6 +134,7 @@ impl Recovery {
             wal: recovered.writer,
             keyspace: state.keyspace,
             applied: state.applied.index,
+            applied_term: state.applied.term,
             proposals: Proposals::default(),
             reads: Reads::default(),
             outputs: VecDeque::new(),
