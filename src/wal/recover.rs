@@ -169,6 +169,11 @@ impl Shape {
     fn range(&self) -> Result<(LogIndex, LogIndex), Cause> {
         let base = self.state.mark.as_ref().map_or(LogIndex(0), |mark| mark.index);
         let Some(first) = self.first else {
+            // Entries are written before it is known that they are committed.
+            let committed = self.state.hard_state.map_or(LogIndex(0), |state| state.committed);
+            if committed > base {
+                return Err(Cause::Gap { expected: base.0 + 1, index: committed.next().0 });
+            }
             return Ok((base.next(), base));
         };
         let last = LogIndex(self.next.map_or(0, |next| next.0 - 1));

@@ -307,6 +307,23 @@ fn a_segment_of_another_log_or_shard_or_place_is_refused() {
     }
 }
 
+/// The simulation found that a log began anew behind a segment that was taken away, if the next
+/// one held no entry yet.
+#[test]
+fn a_log_without_the_entries_that_it_knows_to_be_committed_is_refused() {
+    let mut node = Node::new(small());
+    for index in 1..=3 {
+        node.write(&[entry(index, 10)]);
+    }
+    node.write(&[hard_state(1, Some(1), 2)]);
+    node.write(&[hard_state(1, Some(1), 3)]);
+    let first = node.disk.list()[0].0.clone();
+    node.disk.remove(&first);
+    let second = node.disk.list()[0].0.clone();
+    let due = at(&second, 2 * 4096, Cause::Gap { expected: 1, index: 4 });
+    assert_eq!(refused(&node.disk), due);
+}
+
 #[test]
 fn a_log_whose_segments_are_all_gone_is_not_taken_for_a_new_one() {
     let mut disk = base().disk;
