@@ -70,6 +70,9 @@ impl Disk {
         if let Some(parent) = dir.parent() {
             sync_dir(parent).map_err(fail("sync the parent of"))?;
         }
+        // A process that ended between a rename and its sync has left a name that can be seen and
+        // that a loss of power takes back, with all that is written under it.
+        sync_dir(dir).map_err(fail("sync"))?;
         let (files, cached) = (RefCell::default(), Cell::new(false));
         Ok(Self { dir: dir.to_owned(), files, cached })
     }
