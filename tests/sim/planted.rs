@@ -1,0 +1,51 @@
+//! Bugs planted in the driver and the disk, to show that the oracle would find them.
+
+use crate::disk::Change;
+
+/// One way to be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bug {
+    /// The driver reports a write as durable when it has only begun.
+    EarlyWritten,
+    /// The disk drops one sector of a write that it has completed.
+    LostSector,
+    /// The disk completes a write and with it an earlier one, which it has lost.
+    EarlierLost,
+    /// The disk writes elsewhere than asked.
+    Misdirected,
+    /// Two answers are swapped.
+    SwappedReplies,
+    /// An answer is sent again in the place of another.
+    StaleReply,
+    /// What recovery has read is not made durable before others rest on it.
+    UnsyncedReads,
+    /// Names that the last process has left are not made durable before others rest on them.
+    UnsyncedNames,
+    /// A segment has its name before its header is durable.
+    NameBeforeHeader,
+}
+
+/// Each, and the seeds within which it is found.
+pub(crate) const BUGS: [(Bug, u64); 9] = [
+    (Bug::EarlyWritten, 20),
+    (Bug::LostSector, 20),
+    (Bug::EarlierLost, 40),
+    (Bug::Misdirected, 20),
+    (Bug::SwappedReplies, 20),
+    (Bug::StaleReply, 20),
+    (Bug::UnsyncedReads, 200),
+    (Bug::UnsyncedNames, 400),
+    (Bug::NameBeforeHeader, 60),
+];
+
+/// A segment's making without the order that makes it safe.
+pub(crate) fn name_first(change: Change) -> Change {
+    match change {
+        Change::Activate { from, to, header } => Change::NameFirst { from, to, header },
+        Change::Create { .. }
+        | Change::NameFirst { .. }
+        | Change::Rename { .. }
+        | Change::Remove { .. }
+        | Change::Sync { .. } => change,
+    }
+}

@@ -1,0 +1,179 @@
+//! What one seed is made of: limits, kinds of operations and kinds of faults, each on or off.
+
+use crate::client::Manner;
+use crate::dice::Dice;
+use crate::model::{Keys, Op, Question};
+use ringd::raft;
+use ringd::shard;
+use ringd::shard::request::Member;
+use ringd::types::{ClusterId, NodeId, ShardId};
+use ringd::wal;
+
+const BLOCK: usize = 4096;
+/// Bytes of a record in the log beside what it carries.
+const RECORD_HEADER: usize = 24;
+/// Bytes of an archived command beside its key and value, at most.
+const COMMAND_OVERHEAD: usize = 64;
+
+/// The choices of one seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Swarm {
+    pub(crate) config: shard::Config,
+    /// Largest message that a session takes, in bytes.
+    pub(crate) message_size_max: usize,
+    pub(crate) connections: usize,
+    pub(crate) manner: Manner,
+    /// Calls that one client has open at most.
+    pub(crate) pipelined: usize,
+    /// Steps of the whole run.
+    pub(crate) steps: u32,
+    /// Of a hundred steps: completions of the disk; fewer make it slow.
+    pub(crate) disk_speed: u64,
+    /// Writes complete in any order.
+    pub(crate) reorder: bool,
+    /// The process or the power goes now and then.
+    pub(crate) crashes: bool,
+    /// A write, a sync or a change of files fails now and then, a full disk among them.
+    pub(crate) failures: bool,
+    /// Connections are cut.
+    pub(crate) cuts: bool,
+    /// Of a hundred crash points: those at which a bit is flipped besides.
+    pub(crate) flips: u64,
+    /// Milliseconds that pass at most in a tick.
+    pub(crate) tick_max: u64,
+    keys: u64,
+    deletes: u64,
+    ranges: u64,
+    ignore_values: bool,
+    /// Of a hundred values: those larger than a few bytes.
+    large: u64,
+    /// Of a hundred values: those that no server takes.
+    oversized: u64,
+}
+
+impl Swarm {
+    pub(crate) fn new(dice: &mut Dice) -> Self {
+        let config = config(dice);
+        let message_size_max = config.request_size_max + 1000;
+        let large = dice.pick(&[0, 0, 10, 30]);
+        let on = |dice: &mut Dice| dice.chance(60);
+        Self {
+            message_size_max,
+            connections: dice.index(4) + 1,
+            manner: Manner {
+                window: dice.pick(&[1_100, 5_000, 65_535, 1 << 20]),
+                pieces: on(dice),
+                indexing: on(dice),
+            },
+            pipelined: dice.pick(&[1, 3, 8, 20]),
+            steps: dice.pick(&[150, 300, 600]),
+            disk_speed: dice.pick(&[4, 10, 25]),
+            reorder: on(dice),
+            crashes: dice.chance(75),
+            failures: dice.chance(40),
+            cuts: on(dice),
+            flips: dice.pick(&[0, 10, 30]),
+            tick_max: dice.pick(&[20, 200, 1_500]),
+            keys: dice.pick(&[2, 5, 12]),
+            deletes: dice.pick(&[0, 10, 25]),
+            ranges: dice.pick(&[0, 20, 50]),
+            ignore_values: on(dice),
+            large,
+            oversized: dice.pick(&[0, 0, 3]),
+            config,
+        }
+    }
+
+    /// What a client asks next; `revision` is the last it could know of.
+    pub(crate) fn op(&self, revision: i64, dice: &mut Dice) -> Op {
+        if dice.chance(self.ranges) {
+            return Op::Range(self.question(revision, dice));
+        }
+        if dice.chance(self.deletes) {
+            return Op::Delete { keys: self.some_keys(dice), prev_kv: dice.chance(50) };
+        }
+        let ignore_value = self.ignore_values && dice.chance(15);
+        let value = if ignore_value { Vec::new() } else { self.value(dice) };
+        Op::Put { key: self.key(dice), value, prev_kv: dice.chance(30), ignore_value }
+    }
+
+    fn question(&self, revision: i64, dice: &mut Dice) -> Question {
+        let span = u64::try_from(revision).unwrap_or(1) + 2;
+        let old = i64::try_from(dice.below(span)).expect("small");
+        Question {
+            keys: self.some_keys(dice),
+            revision: if dice.chance(40) { old } else { 0 },
+            limit: if dice.chance(20) { i64::try_from(dice.below(4)).expect("small") } else { 0 },
+            serializable: dice.chance(30),
+            keys_only: dice.chance(10),
+            count_only: dice.chance(10),
+        }
+    }
+
+    fn some_keys(&self, dice: &mut Dice) -> Keys {
+        match dice.below(10) {
+            0 => Keys::all(),
+            1 | 2 => Keys { key: self.key(dice), end: self.key(dice) },
+            3 => Keys { key: self.key(dice), end: vec![0] },
+            _ => Keys::one(&self.key(dice)),
+        }
+    }
+
+    fn key(&self, dice: &mut Dice) -> Vec<u8> {
+        format!("key{}", dice.below(self.keys)).into_bytes()
+    }
+
+    fn value(&self, dice: &mut Dice) -> Vec<u8> {
+        let most = self.config.request_size_max - COMMAND_OVERHEAD - 8;
+        let size = if dice.chance(self.oversized) {
+            dice.pick(&[most + 200, self.message_size_max + 1])
+        } else if dice.chance(self.large) {
+            let limit = dice.pick(&[4_100, most]).min(most);
+            dice.index(limit)
+        } else {
+            dice.index(60)
+        };
+        let mark = dice.next().to_le_bytes();
+        mark.iter().copied().cycle().take(size).collect()
+    }
+}
+
+/// Limits of a shard, small enough for every boundary to be met.
+fn config(dice: &mut Dice) -> shard::Config {
+    let frame_blocks = dice.index(3) + 2;
+    let segment_blocks = frame_blocks + dice.pick(&[1, 2, 4, 9]);
+    let spares_target = dice.index(3);
+    let wal = wal::Config {
+        segment_size: u64::try_from(segment_blocks * BLOCK).expect("small"),
+        frame_size_max: frame_blocks * BLOCK,
+        membership_size_max: 64,
+        writes_in_flight_max: u32::try_from(dice.index(4) + 1).expect("small"),
+        spares_target,
+        spares_max: spares_target + dice.index(2),
+        pending_size_max: dice.pick(&[12_000, 64 << 10]),
+        read_size: dice.pick(&[BLOCK, 4 * BLOCK, 16 * BLOCK]),
+    };
+    let member = NodeId(0x51);
+    let mut raft = raft::Config::new(member);
+    raft.stores_inflight_max = dice.index(4) + 1;
+    raft.append_size_max = dice.pick(&[3_000, 1 << 20]);
+    let whole = wal.record_size_max() - RECORD_HEADER;
+    shard::Config {
+        id: ShardId(u32::try_from(dice.index(3)).expect("small")),
+        cluster: ClusterId(0xc1),
+        members: vec![Member {
+            id: member,
+            name: "sim".to_owned(),
+            peer_urls: Vec::new(),
+            client_urls: Vec::new(),
+            learner: false,
+        }],
+        raft,
+        wal,
+        request_size_max: dice.pick(&[whole, whole, 5_000]).min(whole),
+        waiting_max: dice.pick(&[4, 5_000, 5_000]),
+        request_timeout: 7_000,
+        mark_after: dice.pick(&[100, 1_000]),
+        quota_bytes: -1,
+    }
+}

@@ -1,0 +1,720 @@
+//! The world around one shard: clients, connections, a clock, a disk, and the driver between them.
+//!
+//! The driver does what the server's core does, in the same order: what clients send goes through a
+//! session to the shard; a turn polls the shard until nothing is left, begins what the log asks
+//! for, and hands answers to their sessions. Everything between the turns is the seed's: how many
+//! bytes arrive, what the disk has done, how late it is, and what breaks.
+
+use crate::client::{Client, Manner};
+use crate::dice::Dice;
+use crate::disk::Disk;
+use crate::model::{Op, Question};
+use crate::node;
+use crate::oracle::Oracle;
+use crate::planted::Bug;
+use crate::swarm::Swarm;
+use crate::wire;
+use ringd::api::status::Status;
+use ringd::api::{self, Session, Settings, Sink};
+use ringd::http2::Limits;
+use ringd::shard::request::{Request, RequestId};
+use ringd::shard::{Input, Output, Ready, Shard};
+use ringd::types::Tick;
+use ringd::wal::{Command, Event, FileId};
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+/// Steps that are told when a seed fails.
+const TRACE_MAX: usize = 100;
+/// Rounds in which everything that was asked must be answered once nothing breaks any more.
+const QUIET_ROUNDS_MAX: usize = 2_000;
+
+/// One thing that the seed made happen.
+#[derive(Clone, Copy, Debug)]
+enum Act {
+    /// A client asks: which.
+    Ask(usize),
+    /// Bytes reach the server: on which connection, how many.
+    Deliver(usize, usize),
+    /// The driver takes its turn.
+    Turn,
+    /// The disk has done the nth of what is in flight.
+    Complete(usize),
+    /// Bytes reach a client.
+    Receive(usize, usize),
+    /// It is this late.
+    Tick(u64),
+    /// A connection is cut.
+    Cut(usize),
+    /// Something of the disk's fails, and the process ends.
+    Fail,
+    /// The process ends.
+    Kill,
+    /// The power goes.
+    Power,
+    /// The node serves, at this revision.
+    Serve(i64),
+}
+
+/// What a run has come to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counts {
+    pub(crate) crash_points: u64,
+    pub(crate) flips: u64,
+    pub(crate) flips_refused: u64,
+    pub(crate) restarts: u64,
+    pub(crate) failures: u64,
+    pub(crate) cuts: u64,
+    pub(crate) operations: u64,
+    pub(crate) answers: u64,
+    pub(crate) refusals: u64,
+    pub(crate) timeouts: u64,
+    pub(crate) segments: u64,
+    pub(crate) damages: u64,
+}
+
+impl Counts {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.crash_points += other.crash_points;
+        self.flips += other.flips;
+        self.flips_refused += other.flips_refused;
+        self.restarts += other.restarts;
+        self.failures += other.failures;
+        self.cuts += other.cuts;
+        self.operations += other.operations;
+        self.answers += other.answers;
+        self.refusals += other.refusals;
+        self.timeouts += other.timeouts;
+        self.segments += other.segments;
+        self.damages += other.damages;
+    }
+}
+
+/// Both ends of one connection.
+struct Link {
+    generation: u32,
+    session: Session,
+    client: Client,
+    is_closing: bool,
+}
+
+/// A write in flight: the log's name for it, unless it was already told that it is done, and the
+/// disk's.
+#[derive(Clone, Copy)]
+struct Work {
+    id: Option<u64>,
+    write: u64,
+}
+
+/// What an answer holds when it leaves the driver.
+type Outcome = Result<Vec<u8>, Status>;
+
+/// Keeps a session's requests until they are handed to the shard.
+struct Requests<'a> {
+    from: RequestId,
+    requests: &'a mut Vec<(RequestId, Request)>,
+}
+
+impl Sink for Requests<'_> {
+    fn submit(&mut self, stream: u32, request: Request) {
+        self.requests.push((RequestId { stream, ..self.from }, request));
+    }
+}
+
+/// Everything.
+pub(crate) struct World {
+    seed: u64,
+    pub(crate) swarm: Swarm,
+    pub(crate) dice: Dice,
+    /// Apart, so that looking at crashes changes nothing in the run.
+    pub(crate) crash_dice: Dice,
+    pub(crate) bug: Option<Bug>,
+    settings: Rc<Settings>,
+    now: u64,
+    pub(crate) disk: Disk,
+    shard: Box<Shard>,
+    /// The directory has served: from now on it is never cleared.
+    is_known: bool,
+    is_serving: bool,
+    works: Vec<Work>,
+    links: Vec<Link>,
+    generation: u32,
+    asked: BTreeMap<RequestId, usize>,
+    pub(crate) oracle: Oracle,
+    pub(crate) counts: Counts,
+    /// Of all outputs.
+    hash: u64,
+    trace: VecDeque<Act>,
+    /// A crash now may leave something else than at the last crash point.
+    is_changed: bool,
+    held: Option<(RequestId, Outcome)>,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.bug.is_none() {
+            crate::say(&self.tell("it panicked"));
+        }
+    }
+}
+
+impl World {
+    pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
+        let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(seed));
+        let swarm = Swarm::new(&mut dice);
+        let settings = Settings {
+            message_size_max: swarm.message_size_max,
+            bench: false,
+            limits: Limits::default(),
+        };
+        let disk = Disk::default();
+        let shard = node::recover(&swarm.config, &disk, seed, Tick(0)).expect("an empty disk");
+        let crash_dice = Dice::new(dice.next());
+        let oracle = Oracle::new(swarm.config.request_timeout);
+        Self {
+            seed,
+            swarm,
+            dice,
+            crash_dice,
+            bug,
+            settings: Rc::new(settings),
+            now: 0,
+            disk,
+            shard,
+            is_known: false,
+            is_serving: false,
+            works: Vec::new(),
+            links: Vec::new(),
+            generation: 0,
+            asked: BTreeMap::new(),
+            oracle,
+            counts: Counts::default(),
+            hash: 0xcbf2_9ce4_8422_2325,
+            trace: VecDeque::new(),
+            is_changed: true,
+            held: None,
+        }
+    }
+
+    /// Lives through all steps, then lets everything come to rest.
+    ///
+    /// # Errors
+    /// What was not as it must be, and how to see it again.
+    pub(crate) fn run(mut self) -> Result<(Counts, u64), String> {
+        let result = self.live();
+        match result {
+            Ok(()) => {
+                self.counts.answers = self.oracle.answers;
+                self.counts.refusals = self.oracle.refusals;
+                self.counts.timeouts = self.oracle.timeouts;
+                Ok((self.counts.clone(), self.hash))
+            }
+            Err(why) => Err(self.tell(&why)),
+        }
+    }
+
+    fn tell(&self, why: &str) -> String {
+        let acts: Vec<String> = self.trace.iter().map(|act| format!("{act:?}")).collect();
+        format!(
+            "{why}\n  see it again: SEED={} cargo test --test sim\n  {:?}\n  {:?}\n  the last: {}",
+            self.seed,
+            self.swarm,
+            self.disk,
+            acts.join(", ")
+        )
+    }
+
+    fn live(&mut self) -> Result<(), String> {
+        for _ in 0..self.swarm.steps {
+            self.step()?;
+        }
+        self.come_to_rest()
+    }
+
+    fn note(&mut self, act: Act) {
+        if self.trace.len() == TRACE_MAX {
+            self.trace.pop_front();
+        }
+        self.trace.push_back(act);
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        let speed = self.swarm.disk_speed;
+        let opening = if self.is_serving { 1 } else { 4 };
+        let rare = |on: bool, weight: u64| if on { weight / opening } else { 0 };
+        let weights = [
+            200,
+            200,
+            200,
+            speed * 10 * opening,
+            200,
+            60,
+            rare(self.swarm.cuts, 15),
+            rare(self.swarm.failures, 4),
+            rare(self.swarm.crashes, 8),
+        ];
+        let mut lot = self.dice.below(weights.iter().sum());
+        let nth = weights.iter().position(|&weight| {
+            let hit = lot < weight;
+            lot = lot.saturating_sub(weight);
+            hit
+        });
+        match nth.expect("the lot is below the sum") {
+            0 => self.ask(),
+            1 => self.deliver(),
+            2 => self.turn(),
+            3 => self.complete(),
+            4 => self.receive(),
+            5 => self.tick(),
+            6 => {
+                self.cut();
+                Ok(())
+            }
+            7 => self.fail(),
+            _ => self.crash(),
+        }
+    }
+
+    fn some_link(&mut self, wanted: impl Fn(&Link) -> bool) -> Option<usize> {
+        let found: Vec<usize> =
+            (0..self.links.len()).filter(|&at| wanted(&self.links[at])).collect();
+        (!found.is_empty()).then(|| self.dice.pick(&found))
+    }
+
+    fn ask(&mut self) -> Result<(), String> {
+        let most = self.swarm.pipelined;
+        if let Some(at) = self.some_link(|link| link.client.waiting() < most) {
+            let op = self.swarm.op(self.oracle.revision(), &mut self.dice);
+            self.ask_on(at, op);
+        }
+        Ok(())
+    }
+
+    fn ask_on(&mut self, at: usize, op: Op) {
+        self.note(Act::Ask(at));
+        self.counts.operations += 1;
+        let (path, message) = wire::request(&op);
+        let is_oversized = message.len() > self.swarm.message_size_max;
+        let call = self.oracle.sent(op, self.now, is_oversized);
+        let link = &mut self.links[at];
+        let from = request_id(at, link.generation, link.client.next_stream());
+        self.asked.insert(from, call);
+        link.client.call(call, path, &message, &mut self.dice);
+    }
+
+    /// All of `len`, or a part of it.
+    fn part(&mut self, len: usize) -> usize {
+        if self.dice.chance(60) { len } else { self.dice.index(len) + 1 }
+    }
+
+    fn deliver(&mut self) -> Result<(), String> {
+        let ready = |link: &Link| {
+            !link.client.out.is_empty() && !link.is_closing && !link.session.is_congested()
+        };
+        if let Some(at) = self.some_link(ready) {
+            let n = self.part(self.links[at].client.out.len());
+            self.deliver_on(at, n);
+        }
+        Ok(())
+    }
+
+    fn deliver_on(&mut self, at: usize, n: usize) {
+        self.note(Act::Deliver(at, n));
+        let (now, mut requests) = (Tick(self.now), Vec::new());
+        let link = &mut self.links[at];
+        let from = request_id(at, link.generation, 0);
+        let mut sink = Requests { from, requests: &mut requests };
+        let result = link.session.receive(&link.client.out[..n], now, &mut sink);
+        link.client.out.drain(..n);
+        link.is_closing |= result.is_err();
+        self.submit(requests);
+    }
+
+    fn submit(&mut self, requests: Vec<(RequestId, Request)>) {
+        for (from, request) in requests {
+            if let Some(&call) = self.asked.get(&from) {
+                self.oracle.submitted(call);
+            }
+            self.shard.handle(Input::Request { from, request });
+        }
+    }
+
+    fn turn(&mut self) -> Result<(), String> {
+        self.note(Act::Turn);
+        while let Some(output) = self.shard.poll() {
+            match output {
+                Output::Wal(command) => self.begin(command),
+                Output::Reply { to, ready } => self.reply(to, &ready),
+                Output::Role(_) => {}
+                Output::Halt(why) => return Err(format!("it halted: {why}")),
+            }
+            self.crash_point()?;
+        }
+        if self.bug == Some(Bug::SwappedReplies)
+            && let Some((to, result)) = self.held.take()
+        {
+            self.hand_over(to, result);
+        }
+        if !self.is_serving && self.shard.is_ready() {
+            self.serve()?;
+        }
+        for at in 0..self.links.len() {
+            let link = &self.links[at];
+            let is_over = link.is_closing || link.session.is_done();
+            if is_over && link.session.output().is_empty() {
+                self.connect(at);
+            }
+        }
+        Ok(())
+    }
+
+    /// The shard leads and has applied its log: clients may come.
+    fn serve(&mut self) -> Result<(), String> {
+        let revision = self.oracle.check_recovered(&self.shard, self.now)?;
+        self.oracle.check_history(&self.shard)?;
+        self.oracle.restarted(revision);
+        self.note(Act::Serve(revision));
+        (self.is_known, self.is_serving, self.is_changed) = (true, true, true);
+        self.links.clear();
+        for at in 0..self.swarm.connections {
+            let link = self.new_link();
+            assert!(at == self.links.len(), "connections are numbered");
+            self.links.push(link);
+        }
+        Ok(())
+    }
+
+    fn new_link(&mut self) -> Link {
+        self.generation += 1;
+        let manner = Manner { ..self.swarm.manner };
+        Link {
+            generation: self.generation,
+            session: Session::new(&self.settings),
+            client: Client::new(manner),
+            is_closing: false,
+        }
+    }
+
+    /// A new connection in the place of an old one.
+    fn connect(&mut self, at: usize) {
+        self.links[at] = self.new_link();
+    }
+
+    fn begin(&mut self, command: Command) {
+        self.is_changed = true;
+        self.mix(format!("{command:?}").as_bytes());
+        let Command::Write { id, file, offset, size } = command else {
+            return self.begin_change(command);
+        };
+        self.counts.segments += u64::from(offset == 4096);
+        let mut buffer = vec![0xee; size];
+        self.shard.fill(id, &mut buffer);
+        self.mix(&buffer);
+        let write = self.disk.begin(&file.to_string(), offset, buffer);
+        self.works.push(Work { id: Some(id), write });
+        if self.has(Bug::Misdirected, 15) {
+            self.disk.misdirect(write, 4096);
+        }
+        if self.has(Bug::EarlyWritten, 100) {
+            self.works.last_mut().expect("just pushed").id = None;
+            self.shard.handle(Input::Wal(Event::Written { id }));
+        }
+    }
+
+    fn begin_change(&mut self, command: Command) {
+        if matches!(command, Command::Sync { .. }) && self.has(Bug::UnsyncedReads, 100) {
+            return self.shard.handle(Input::Wal(Event::Done));
+        }
+        let mut change = node::change(command);
+        if self.has(Bug::NameBeforeHeader, 100) {
+            change = crate::planted::name_first(change);
+        }
+        self.disk.begin_change(change);
+    }
+
+    /// Whether this bug is planted, and strikes now: so many times of a hundred.
+    pub(crate) fn has(&mut self, bug: Bug, percent: u64) -> bool {
+        self.bug == Some(bug) && self.crash_dice.chance(percent)
+    }
+
+    fn reply(&mut self, to: RequestId, ready: &Ready) {
+        let mut message = Vec::new();
+        let result = api::answer(&self.shard, ready, &mut message);
+        self.mix(&message);
+        if let Some(&call) = self.asked.get(&to) {
+            self.oracle.released(call, result.as_ref().err().map(|status| &*status.message));
+        }
+        self.is_changed = true;
+        let result = result.map(|()| message);
+        if self.has(Bug::StaleReply, 20)
+            && let Some((_, old)) = self.held.clone()
+        {
+            return self.hand_over(to, old);
+        }
+        if self.has(Bug::SwappedReplies, 50) {
+            match self.held.take() {
+                None => self.held = Some((to, result)),
+                Some((first, old)) => {
+                    self.hand_over(first, result);
+                    self.hand_over(to, old);
+                }
+            }
+            return;
+        }
+        if self.bug == Some(Bug::StaleReply) {
+            self.held = Some((to, result.clone()));
+        }
+        self.hand_over(to, result);
+    }
+
+    fn hand_over(&mut self, to: RequestId, result: Outcome) {
+        let at = usize::try_from(to.connection).expect("64 bits");
+        let mut requests = Vec::new();
+        if let Some(link) = self.links.get_mut(at).filter(|l| l.generation == to.generation) {
+            let mut sink = Requests { from: to, requests: &mut requests };
+            let result = result.as_ref().map(|message| &message[..]);
+            link.session.reply(to.stream, result, &mut sink);
+        }
+        self.submit(requests);
+    }
+
+    fn complete(&mut self) -> Result<(), String> {
+        let count = self.works.len() + usize::from(self.disk.is_changing());
+        if count == 0 {
+            return Ok(());
+        }
+        let nth = if self.swarm.reorder { self.dice.index(count) } else { 0 };
+        self.complete_nth(nth);
+        self.crash_point()
+    }
+
+    /// The nth of the writes in flight, or else the change of files, is done.
+    fn complete_nth(&mut self, nth: usize) {
+        self.note(Act::Complete(nth));
+        self.is_changed = true;
+        if nth == self.works.len() {
+            self.disk.complete_change();
+            return self.shard.handle(Input::Wal(Event::Done));
+        }
+        if nth > 0 && self.has(Bug::EarlierLost, 50) {
+            let lost = self.works.remove(0);
+            self.disk.complete_part(lost.write, |_| false);
+            self.tell_written(lost);
+            return self.complete_nth(nth - 1);
+        }
+        let work = self.works.remove(nth);
+        if self.has(Bug::LostSector, 25) {
+            let lost = self.crash_dice.index(8);
+            self.disk.complete_part(work.write, |sector| sector != lost);
+        } else {
+            self.disk.complete(work.write);
+        }
+        self.tell_written(work);
+    }
+
+    fn tell_written(&mut self, work: Work) {
+        if let Some(id) = work.id {
+            self.shard.handle(Input::Wal(Event::Written { id }));
+        }
+    }
+
+    fn receive(&mut self) -> Result<(), String> {
+        if let Some(at) = self.some_link(|link| !link.session.output().is_empty()) {
+            let n = self.part(self.links[at].session.output().len());
+            self.receive_on(at, n)?;
+        }
+        Ok(())
+    }
+
+    fn receive_on(&mut self, at: usize, n: usize) -> Result<(), String> {
+        self.note(Act::Receive(at, n));
+        let link = &mut self.links[at];
+        let bytes = link.session.output()[..n].to_vec();
+        link.session.sent(n);
+        let answers = link.client.receive(&bytes)?;
+        for answer in &answers {
+            self.oracle.answered(answer, self.now)?;
+        }
+        self.mix(&bytes);
+        Ok(())
+    }
+
+    fn tick(&mut self) -> Result<(), String> {
+        self.now += self.dice.below(self.swarm.tick_max) + 1;
+        self.tick_now();
+        Ok(())
+    }
+
+    fn tick_now(&mut self) {
+        self.note(Act::Tick(self.now));
+        let now = Tick(self.now);
+        self.shard.handle(Input::Tick(now));
+        let mut requests = Vec::new();
+        for (at, link) in self.links.iter_mut().enumerate() {
+            let from = request_id(at, link.generation, 0);
+            let mut sink = Requests { from, requests: &mut requests };
+            link.is_closing |= link.session.tick(now, &mut sink).is_err();
+        }
+        self.submit(requests);
+    }
+
+    fn cut(&mut self) {
+        if let Some(at) = self.some_link(|_| true) {
+            self.note(Act::Cut(at));
+            self.counts.cuts += 1;
+            self.connect(at);
+        }
+    }
+
+    /// An operation of the disk fails: the driver lets nothing more leave, and the process ends.
+    fn fail(&mut self) -> Result<(), String> {
+        if self.works.is_empty() && !self.disk.is_changing() {
+            return Ok(());
+        }
+        self.note(Act::Fail);
+        self.counts.failures += 1;
+        self.end(false)
+    }
+
+    fn crash(&mut self) -> Result<(), String> {
+        let power = self.dice.chance(50);
+        self.note(if power { Act::Power } else { Act::Kill });
+        self.end(power)
+    }
+
+    /// The process ends, and perhaps the power goes; clients still read some of what had left.
+    fn end(&mut self, power: bool) -> Result<(), String> {
+        for at in 0..self.links.len() {
+            let ready = self.links[at].session.output().len();
+            let n = self.dice.index(ready + 1);
+            if n > 0 {
+                self.receive_on(at, n)?;
+            }
+        }
+        self.links.clear();
+        self.works.clear();
+        self.held = None;
+        let dice = &mut self.dice;
+        let choose = &mut |below| dice.below(below);
+        if power {
+            self.disk.lose_power(choose);
+        } else {
+            self.disk.lose_process(choose);
+        }
+        self.restart()
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        self.counts.restarts += 1;
+        (self.is_serving, self.is_changed) = (false, true);
+        if !self.is_known {
+            // Nobody was ever served from here.
+            for (name, _) in self.disk.list() {
+                self.disk.remove(&name);
+            }
+        }
+        if self.bug != Some(Bug::UnsyncedNames) {
+            self.disk.sync_names();
+        }
+        let is_segment = |name: &str| matches!(FileId::parse(name), Some(FileId::Segment(_)));
+        if self.is_known && !self.disk.list().iter().any(|file| is_segment(&file.0)) {
+            return Err("a crash left no segment".to_owned());
+        }
+        let seed = self.dice.next();
+        self.shard = node::recover(&self.swarm.config, &self.disk, seed, Tick(self.now))
+            .map_err(|why| format!("a crash is refused as damage: {why}"))?;
+        self.crash_point()
+    }
+
+    /// Looks at what a crash now would leave, unless nothing has changed since the last look.
+    fn crash_point(&mut self) -> Result<(), String> {
+        if !std::mem::take(&mut self.is_changed) || !self.is_known {
+            return Ok(());
+        }
+        crate::crash::look(self)
+    }
+
+    /// Nothing breaks any more: everything asked is answered, and all of it is there.
+    fn come_to_rest(&mut self) -> Result<(), String> {
+        let mut rounds = 0;
+        while !self.is_serving || !self.is_at_rest() {
+            rounds += 1;
+            if rounds > QUIET_ROUNDS_MAX {
+                return Err("it does not come to rest".to_owned());
+            }
+            self.quiet_round()?;
+        }
+        let question = Question {
+            keys: crate::model::Keys::all(),
+            revision: 0,
+            limit: 0,
+            serializable: false,
+            keys_only: false,
+            count_only: false,
+        };
+        self.ask_on(0, Op::Range(question));
+        while !self.is_at_rest() {
+            rounds += 1;
+            if rounds > QUIET_ROUNDS_MAX {
+                return Err("it does not come to rest".to_owned());
+            }
+            self.quiet_round()?;
+        }
+        self.oracle.check_history(&self.shard)?;
+        crate::crash::look(self)?;
+        crate::crash::damage(self)
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.works.is_empty()
+            && !self.disk.is_changing()
+            && self.links.iter().all(|link| link.client.waiting() == 0)
+    }
+
+    fn quiet_round(&mut self) -> Result<(), String> {
+        self.turn()?;
+        for at in 0..self.links.len() {
+            let link = &self.links[at];
+            let n = link.client.out.len();
+            if n > 0 && !link.is_closing && !link.session.is_congested() {
+                self.deliver_on(at, n);
+            }
+        }
+        self.turn()?;
+        while !self.works.is_empty() || self.disk.is_changing() {
+            self.complete_nth(0);
+            self.turn()?;
+        }
+        for at in 0..self.links.len() {
+            let n = self.links[at].session.output().len();
+            if n > 0 {
+                self.receive_on(at, n)?;
+            }
+        }
+        self.now += 20;
+        self.tick_now();
+        Ok(())
+    }
+
+    /// The shard's revision, its time and its seed, for whoever looks at crashes.
+    pub(crate) fn now(&self) -> Tick {
+        Tick(self.now)
+    }
+
+    fn mix(&mut self, bytes: &[u8]) {
+        // By eights: this is done for every byte that moves.
+        let mut chunks = bytes.chunks_exact(8);
+        for chunk in &mut chunks {
+            let word = u64::from_le_bytes(chunk.try_into().expect("eight bytes"));
+            self.hash = (self.hash ^ word).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(29);
+        }
+        for &byte in chunks.remainder() {
+            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+}
+
+fn request_id(at: usize, generation: u32, stream: u32) -> RequestId {
+    let connection = u32::try_from(at).expect("connections are few");
+    RequestId { core: 0, connection, generation, stream }
+}
