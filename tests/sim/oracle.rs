@@ -63,11 +63,6 @@ impl Oracle {
         self.model.revision()
     }
 
-    /// The highest revision that must survive.
-    pub(crate) fn floor(&self) -> i64 {
-        self.floor
-    }
-
     /// A client sends a request; its name from now on.
     pub(crate) fn sent(&mut self, op: Op, now: u64, is_oversized: bool) -> usize {
         self.calls.push(Call { op, floor: self.floor, sent_at: now, is_oversized });
