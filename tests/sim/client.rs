@@ -4,7 +4,7 @@
 //! hand. It believes nothing: whatever is not an answer to one of its calls is an error.
 
 use crate::dice::Dice;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
@@ -19,6 +19,8 @@ const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
+/// The error code of a call that is given up.
+const CANCEL: u32 = 8;
 /// The protocol's own initial window.
 const WINDOW: u32 = 65_535;
 
@@ -71,7 +73,8 @@ pub(crate) struct Client {
     /// Bytes that all streams together may still bring, and each single one.
     window: i64,
     windows: BTreeMap<u32, i64>,
-    is_gone: bool,
+    /// Streams that were given up: what still comes on them is of no account.
+    given_up: BTreeSet<u32>,
 }
 
 impl Client {
@@ -90,7 +93,7 @@ impl Client {
             waiting: BTreeMap::new(),
             window: i64::from(WINDOW),
             windows: BTreeMap::new(),
-            is_gone: false,
+            given_up: BTreeSet::new(),
         }
     }
 
@@ -104,13 +107,37 @@ impl Client {
         self.stream_next
     }
 
-    /// Calls `path` with a message.
-    pub(crate) fn call(&mut self, call: usize, path: &str, message: &[u8], dice: &mut Dice) {
+    /// The calls that wait.
+    pub(crate) fn calls(&self) -> impl Iterator<Item = usize> {
+        self.waiting.values().map(|waiting| waiting.call)
+    }
+
+    /// Gives up one of the calls that wait.
+    pub(crate) fn give_up(&mut self, dice: &mut Dice) {
+        let streams: Vec<u32> = self.waiting.keys().copied().collect();
+        if streams.is_empty() {
+            return;
+        }
+        let stream = dice.pick(&streams);
+        self.waiting.remove(&stream);
+        self.given_up.insert(stream);
+        put_frame(&mut self.out, RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+    }
+
+    /// Calls `path` with a message, with so many milliseconds for the answer.
+    pub(crate) fn call(
+        &mut self,
+        call: usize,
+        path: &str,
+        message: &[u8],
+        deadline: Option<u64>,
+        dice: &mut Dice,
+    ) {
         let stream = self.stream_next;
         self.stream_next += 2;
         self.waiting.insert(stream, Waiting { call, has_head: false, body: Vec::new() });
         self.windows.insert(stream, i64::from(self.manner.window));
-        self.put_head(stream, path, dice);
+        self.put_head(stream, path, deadline, dice);
         let mut body = vec![0];
         let size = u32::try_from(message.len()).expect("messages are small");
         body.extend_from_slice(&size.to_be_bytes());
@@ -129,7 +156,7 @@ impl Client {
         }
     }
 
-    fn put_head(&mut self, stream: u32, path: &str, dice: &mut Dice) {
+    fn put_head(&mut self, stream: u32, path: &str, deadline: Option<u64>, dice: &mut Dice) {
         // POST and http are of the static table.
         let mut block = vec![0x83, 0x86];
         let known = if self.manner.indexing { 0x40 } else { 0 };
@@ -143,6 +170,11 @@ impl Client {
         block.push(0);
         put_text(&mut block, "te");
         put_text(&mut block, "trailers");
+        if let Some(ms) = deadline {
+            block.push(0);
+            put_text(&mut block, "grpc-timeout");
+            put_text(&mut block, &format!("{ms}m"));
+        }
         let cut = if self.manner.pieces && dice.chance(30) {
             dice.index(block.len() - 1) + 1
         } else {
@@ -203,8 +235,12 @@ impl Client {
         match kind {
             SETTINGS if flags & ACK == 0 => put_frame(&mut self.out, SETTINGS, ACK, 0, &[]),
             PING if flags & ACK == 0 => put_frame(&mut self.out, PING, ACK, 0, payload),
-            SETTINGS | PING | WINDOW_UPDATE => {}
-            GOAWAY => self.is_gone = true,
+            SETTINGS | PING | WINDOW_UPDATE | GOAWAY => {}
+            DATA if self.given_up.contains(&stream) => {
+                self.window -= i64::try_from(payload.len()).expect("small");
+                grant(&mut self.out, 0, &mut self.window, WINDOW);
+            }
+            HEADERS if self.given_up.contains(&stream) => {}
             RST_STREAM => {
                 if let Some(waiting) = self.waiting.remove(&stream) {
                     answers.push(Answer { call: waiting.call, end: End::Reset });

@@ -26,7 +26,7 @@ pub(crate) const SECTOR_SIZE: usize = 512;
 
 /// A write on its way.
 #[derive(Clone, Debug)]
-struct Write {
+pub(crate) struct Write {
     name: String,
     offset: usize,
     bytes: Rc<Vec<u8>>,
@@ -159,6 +159,18 @@ impl Disk {
         let size = self.files.get(&write.name).map_or(0, |bytes| bytes.len());
         if write.offset + by + write.bytes.len() <= size {
             write.offset += by;
+        }
+    }
+
+    /// Takes the first write in flight away, to land later: the lie.
+    pub(crate) fn hold_back(&mut self) -> Option<Write> {
+        self.in_flight.pop_first().map(|(_, write)| write)
+    }
+
+    /// Lands a write that was held back.
+    pub(crate) fn land_late(&mut self, write: &Write) {
+        if self.files.contains_key(&write.name) {
+            self.land(write, |_| true, false);
         }
     }
 

@@ -3,6 +3,7 @@
 //! `README.md` beside this file says what may break and how to see a failure again.
 
 mod client;
+mod counts;
 mod crash;
 mod disk;
 mod model;
@@ -17,9 +18,10 @@ mod world;
 #[allow(dead_code, reason = "each test binary uses the parts it needs")]
 mod dice;
 
+use counts::Counts;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
-use world::{Counts, World};
+use world::World;
 
 /// Crash points of one run of the default tests, at least.
 const CRASH_POINTS: u64 = 100_000;
@@ -64,6 +66,7 @@ fn run_half(half: u64) {
     let met = |count: u64, what: &str| assert!(count > 0 || done < 50, "no seed met {what}");
     met(counts.restarts, "a crash");
     met(counts.failures, "a failed write");
+    met(counts.stops, "a stop");
     met(counts.cuts, "a cut connection");
     met(counts.flips_refused, "a flipped bit that matters");
     met(counts.refusals, "a refused request");

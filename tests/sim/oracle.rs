@@ -22,6 +22,7 @@ const REFUSALS: [&str; 3] = [
 const TIMEOUT: &str = "etcdserver: request timed out";
 const NOT_FOUND: &str = "etcdserver: key not found";
 const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
+const TOO_LATE: &str = "context deadline exceeded";
 /// How the text begins for a message that is larger than the server takes.
 const TOO_LARGE: &str = "grpc: received message larger than max";
 
@@ -32,6 +33,9 @@ struct Call {
     /// The highest revision that anyone was told of when it was sent.
     floor: i64,
     sent_at: u64,
+    /// Milliseconds that its client gave it.
+    deadline: Option<u64>,
+    is_submitted: bool,
     /// The server never saw it as a request: its message is beyond what it takes.
     is_oversized: bool,
 }
@@ -64,13 +68,27 @@ impl Oracle {
     }
 
     /// A client sends a request; its name from now on.
-    pub(crate) fn sent(&mut self, op: Op, now: u64, is_oversized: bool) -> usize {
-        self.calls.push(Call { op, floor: self.floor, sent_at: now, is_oversized });
+    pub(crate) fn sent(
+        &mut self,
+        op: Op,
+        now: u64,
+        deadline: Option<u64>,
+        is_oversized: bool,
+    ) -> usize {
+        let floor = self.floor;
+        let is_submitted = false;
+        self.calls.push(Call { op, floor, sent_at: now, deadline, is_submitted, is_oversized });
         self.calls.len() - 1
+    }
+
+    /// Whether it has come to the shard.
+    pub(crate) fn is_submitted(&self, call: usize) -> bool {
+        self.calls[call].is_submitted
     }
 
     /// It came to the shard.
     pub(crate) fn submitted(&mut self, call: usize) {
+        self.calls[call].is_submitted = true;
         let op = &self.calls[call].op;
         if op.is_write() {
             let effect = self.model.apply(op);
@@ -114,6 +132,12 @@ impl Oracle {
                 Ok(())
             }
             End::Status(_, text) if text == TIMEOUT && now >= call.sent_at + self.timeout => {
+                self.timeouts += 1;
+                Ok(())
+            }
+            End::Status(4, text)
+                if text == TOO_LATE && call.deadline.is_some_and(|ms| now >= call.sent_at + ms) =>
+            {
                 self.timeouts += 1;
                 Ok(())
             }

@@ -17,6 +17,10 @@ pub(crate) enum Bug {
     SwappedReplies,
     /// An answer is sent again in the place of another.
     StaleReply,
+    /// An answer goes to the next call of its connection.
+    OtherStream,
+    /// A write of the last process lands after the next one has begun to read.
+    LateWrite,
     /// What recovery has read is not made durable before others rest on it.
     UnsyncedReads,
     /// Names that the last process has left are not made durable before others rest on them.
@@ -26,13 +30,15 @@ pub(crate) enum Bug {
 }
 
 /// Each, and the seeds within which it is found.
-pub(crate) const BUGS: [(Bug, u64); 9] = [
+pub(crate) const BUGS: [(Bug, u64); 11] = [
     (Bug::EarlyWritten, 20),
     (Bug::LostSector, 20),
     (Bug::EarlierLost, 40),
     (Bug::Misdirected, 20),
     (Bug::SwappedReplies, 20),
     (Bug::StaleReply, 20),
+    (Bug::OtherStream, 20),
+    (Bug::LateWrite, 400),
     (Bug::UnsyncedReads, 200),
     (Bug::UnsyncedNames, 400),
     (Bug::NameBeforeHeader, 60),

@@ -37,6 +37,10 @@ pub(crate) struct Swarm {
     pub(crate) failures: bool,
     /// Connections are cut.
     pub(crate) cuts: bool,
+    /// Clients give up calls, and give some of them little time.
+    pub(crate) impatience: bool,
+    /// The node is asked to stop now and then, and started again.
+    pub(crate) stops: bool,
     /// Of a hundred crash points: those at which a bit is flipped besides.
     pub(crate) flips: u64,
     /// Milliseconds that pass at most in a tick.
@@ -72,6 +76,8 @@ impl Swarm {
             crashes: dice.chance(75),
             failures: dice.chance(40),
             cuts: on(dice),
+            impatience: dice.chance(40),
+            stops: dice.chance(30),
             flips: dice.pick(&[0, 10, 30]),
             tick_max: dice.pick(&[20, 200, 1_500]),
             keys: dice.pick(&[2, 5, 12]),
@@ -82,6 +88,11 @@ impl Swarm {
             oversized: dice.pick(&[0, 0, 3]),
             config,
         }
+    }
+
+    /// How many milliseconds a client gives its next call.
+    pub(crate) fn deadline(&self, dice: &mut Dice) -> Option<u64> {
+        (self.impatience && dice.chance(20)).then(|| dice.below(2_000) + 1)
     }
 
     /// What a client asks next; `revision` is the last it could know of.
@@ -141,7 +152,7 @@ impl Swarm {
 /// Limits of a shard, small enough for every boundary to be met.
 fn config(dice: &mut Dice) -> shard::Config {
     let frame_blocks = dice.index(3) + 2;
-    let segment_blocks = frame_blocks + dice.pick(&[1, 2, 4, 9]);
+    let segment_blocks = frame_blocks + dice.pick(&[1, 2, 4, 9, 16]);
     let spares_target = dice.index(3);
     let wal = wal::Config {
         segment_size: u64::try_from(segment_blocks * BLOCK).expect("small"),

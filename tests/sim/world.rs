@@ -6,6 +6,7 @@
 //! bytes arrive, what the disk has done, how late it is, and what breaks.
 
 use crate::client::{Client, Manner};
+use crate::counts::Counts;
 use crate::dice::Dice;
 use crate::disk::Disk;
 use crate::model::{Op, Question};
@@ -29,6 +30,9 @@ const TRACE_MAX: usize = 100;
 /// Rounds in which everything that was asked must be answered once nothing breaks any more.
 const QUIET_ROUNDS_MAX: usize = 2_000;
 
+/// Rounds that a node which was asked to stop gives its clients: 5 s, as the server does.
+const STOP_ROUNDS_MAX: usize = 250;
+
 /// One thing that the seed made happen.
 #[derive(Clone, Copy, Debug)]
 #[expect(dead_code, reason = "the places are read by whoever sees a failure")]
@@ -45,8 +49,12 @@ enum Act {
     Receive(usize, usize),
     /// It is this late.
     Tick(u64),
+    /// A client gives up a call.
+    GiveUp(usize),
     /// A connection is cut.
     Cut(usize),
+    /// The node is asked to stop.
+    Stop,
     /// Something of the disk's fails, and the process ends.
     Fail,
     /// The process ends.
@@ -57,46 +65,14 @@ enum Act {
     Serve(i64),
 }
 
-/// What a run has come to.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Counts {
-    pub(crate) crash_points: u64,
-    pub(crate) flips: u64,
-    pub(crate) flips_refused: u64,
-    pub(crate) restarts: u64,
-    pub(crate) failures: u64,
-    pub(crate) cuts: u64,
-    pub(crate) operations: u64,
-    pub(crate) answers: u64,
-    pub(crate) refusals: u64,
-    pub(crate) timeouts: u64,
-    pub(crate) segments: u64,
-    pub(crate) damages: u64,
-}
-
-impl Counts {
-    pub(crate) fn add(&mut self, other: &Self) {
-        self.crash_points += other.crash_points;
-        self.flips += other.flips;
-        self.flips_refused += other.flips_refused;
-        self.restarts += other.restarts;
-        self.failures += other.failures;
-        self.cuts += other.cuts;
-        self.operations += other.operations;
-        self.answers += other.answers;
-        self.refusals += other.refusals;
-        self.timeouts += other.timeouts;
-        self.segments += other.segments;
-        self.damages += other.damages;
-    }
-}
-
 /// Both ends of one connection.
 struct Link {
     generation: u32,
     session: Session,
     client: Client,
     is_closing: bool,
+    /// Closed while the node stops: no other takes its place.
+    is_over: bool,
 }
 
 /// A write in flight: the log's name for it, unless it was already told that it is done, and the
@@ -137,6 +113,7 @@ pub(crate) struct World {
     /// The directory has served: from now on it is never cleared.
     is_known: bool,
     is_serving: bool,
+    is_stopping: bool,
     works: Vec<Work>,
     links: Vec<Link>,
     generation: u32,
@@ -149,6 +126,7 @@ pub(crate) struct World {
     /// A crash now may leave something else than at the last crash point.
     is_changed: bool,
     held: Option<(RequestId, Outcome)>,
+    late: Option<crate::disk::Write>,
 }
 
 impl Drop for World {
@@ -184,6 +162,7 @@ impl World {
             shard,
             is_known: false,
             is_serving: false,
+            is_stopping: false,
             works: Vec::new(),
             links: Vec::new(),
             generation: 0,
@@ -194,6 +173,7 @@ impl World {
             trace: VecDeque::new(),
             is_changed: true,
             held: None,
+            late: None,
         }
     }
 
@@ -251,6 +231,8 @@ impl World {
             200,
             60,
             rare(self.swarm.cuts, 15),
+            rare(self.swarm.impatience, 30),
+            rare(self.swarm.stops, 4),
             rare(self.swarm.failures, 4),
             rare(self.swarm.crashes, 8),
         ];
@@ -271,7 +253,12 @@ impl World {
                 self.cut();
                 Ok(())
             }
-            7 => self.fail(),
+            7 => {
+                self.give_up();
+                Ok(())
+            }
+            8 => self.stop(),
+            9 => self.fail(),
             _ => self.crash(),
         }
     }
@@ -296,11 +283,12 @@ impl World {
         self.counts.operations += 1;
         let (path, message) = wire::request(&op);
         let is_oversized = message.len() > self.swarm.message_size_max;
-        let call = self.oracle.sent(op, self.now, is_oversized);
+        let deadline = self.swarm.deadline(&mut self.dice);
+        let call = self.oracle.sent(op, self.now, deadline, is_oversized);
         let link = &mut self.links[at];
         let from = request_id(at, link.generation, link.client.next_stream());
         self.asked.insert(from, call);
-        link.client.call(call, path, &message, &mut self.dice);
+        link.client.call(call, path, &message, deadline, &mut self.dice);
     }
 
     /// All of `len`, or a part of it.
@@ -363,7 +351,7 @@ impl World {
             let link = &self.links[at];
             let is_over = link.is_closing || link.session.is_done();
             if is_over && link.session.output().is_empty() {
-                self.connect(at);
+                self.close(at);
             }
         }
         Ok(())
@@ -393,6 +381,16 @@ impl World {
             session: Session::new(&self.settings),
             client: Client::new(manner),
             is_closing: false,
+            is_over: false,
+        }
+    }
+
+    /// The server closes a connection; the client makes a new one while it can.
+    fn close(&mut self, at: usize) {
+        if self.is_stopping {
+            (self.links[at].is_closing, self.links[at].is_over) = (true, true);
+        } else {
+            self.connect(at);
         }
     }
 
@@ -452,6 +450,10 @@ impl World {
         {
             return self.hand_over(to, old);
         }
+        if self.has(Bug::OtherStream, 20) {
+            let to = RequestId { stream: to.stream + 2, ..to };
+            return self.hand_over(to, result);
+        }
         if self.has(Bug::SwappedReplies, 50) {
             match self.held.take() {
                 None => self.held = Some((to, result)),
@@ -502,6 +504,11 @@ impl World {
             self.disk.complete_part(lost.write, |_| false);
             self.tell_written(lost);
             return self.complete_nth(nth - 1);
+        }
+        if self.is_serving
+            && let Some(late) = self.late.take()
+        {
+            self.disk.land_late(&late);
         }
         let work = self.works.remove(nth);
         if self.has(Bug::LostSector, 25) {
@@ -567,6 +574,40 @@ impl World {
         }
     }
 
+    fn give_up(&mut self) {
+        if let Some(at) = self.some_link(|link| link.client.waiting() > 0) {
+            self.note(Act::GiveUp(at));
+            self.links[at].client.give_up(&mut self.dice);
+        }
+    }
+
+    /// The node is asked to stop: what has come to it is answered, then the process ends.
+    fn stop(&mut self) -> Result<(), String> {
+        if !self.is_serving {
+            return Ok(());
+        }
+        self.note(Act::Stop);
+        self.counts.stops += 1;
+        self.is_stopping = true;
+        for link in &mut self.links {
+            link.session.shutdown(Tick(self.now));
+        }
+        for _ in 0..STOP_ROUNDS_MAX {
+            self.quiet_round()?;
+            if self.links.iter().all(|link| link.is_over) {
+                break;
+            }
+        }
+        let calls = self.links.iter().flat_map(|link| link.client.calls());
+        if let Some(call) = calls.into_iter().find(|&call| self.oracle.is_submitted(call)) {
+            return Err(format!("call {call} is not answered before the node stops"));
+        }
+        self.shard.handle(Input::Stop);
+        self.turn()?;
+        self.is_stopping = false;
+        self.end(false)
+    }
+
     /// An operation of the disk fails: the driver lets nothing more leave, and the process ends.
     fn fail(&mut self) -> Result<(), String> {
         if self.works.is_empty() && !self.disk.is_changing() {
@@ -595,6 +636,9 @@ impl World {
         self.links.clear();
         self.works.clear();
         self.held = None;
+        if self.bug == Some(Bug::LateWrite) {
+            self.late = self.disk.hold_back();
+        }
         let dice = &mut self.dice;
         let choose = &mut |below| dice.below(below);
         if power {
