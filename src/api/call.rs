@@ -17,6 +17,8 @@ use crate::http2::Limits;
 use crate::http2::StreamId;
 use crate::shard::request::Request;
 use crate::types::Tick;
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 /// Bytes before a message: whether it is compressed, and how long it is.
@@ -61,6 +63,45 @@ impl Settings {
     }
 }
 
+/// Bytes that messages of one connection may take while they come in by pieces. 64 MiB: forty of
+/// etcd's largest at once. The windows do not bound this, for a window that waits for whole messages
+/// never opens again once halves have filled it. Where one message may be larger, as much as it.
+/// The call that would need more is answered `etcdserver: too many requests`.
+const PARTIAL_SIZE_MAX: usize = 64 << 20;
+
+/// A message that comes in by pieces; what it takes is counted while it is kept.
+#[derive(Debug)]
+struct Partial {
+    bytes: Vec<u8>,
+    /// Over all calls of the connection.
+    kept: Rc<Cell<usize>>,
+}
+
+impl Partial {
+    fn new(kept: &Rc<Cell<usize>>) -> Self {
+        Self { bytes: Vec::new(), kept: kept.clone() }
+    }
+
+    /// Takes in a piece; false, and nothing taken, if all calls together would keep too much.
+    fn extend(&mut self, data: &[u8], settings: &Settings) -> bool {
+        let before = self.bytes.capacity();
+        let others = self.kept.get() - before;
+        let size = self.bytes.len() + data.len();
+        if others + size > PARTIAL_SIZE_MAX.max(settings.message_size_max) {
+            return false;
+        }
+        self.bytes.extend_from_slice(data);
+        self.kept.set(others + self.bytes.capacity());
+        true
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        self.kept.set(self.kept.get() - self.bytes.capacity());
+    }
+}
+
 /// How far a call has come.
 #[derive(Debug)]
 enum Phase {
@@ -78,8 +119,8 @@ enum Phase {
 #[derive(Debug)]
 pub(crate) struct Call {
     phase: Phase,
-    /// Bytes of a message that came in pieces; empty for one that came whole.
-    partial: Vec<u8>,
+    /// Of a message that comes in pieces; none for one that came whole.
+    partial: Option<Partial>,
     /// When the client has given up.
     pub(crate) deadline: Option<Tick>,
 }
@@ -139,6 +180,8 @@ pub(crate) struct Dispatch<'a, S> {
     pub(crate) immediate: &'a mut Vec<(StreamId, Immediate)>,
     /// Request bytes taken over, to be told to the connection's windows.
     pub(crate) consumed: &'a mut Vec<(StreamId, usize)>,
+    /// Bytes that messages in pieces take.
+    pub(crate) partials: &'a Rc<Cell<usize>>,
 }
 
 impl<S: Sink> Dispatch<'_, S> {
@@ -201,34 +244,40 @@ impl<S: Sink> Dispatch<'_, S> {
                 return;
             }
         };
-        if call.partial.is_empty()
+        if call.partial.is_none()
             && end
             && let Whole::Message(message) = whole(data, self.settings)
         {
             call.phase = Phase::Waiting;
             return self.dispatch(stream, method, message);
         }
-        // What comes after a whole message is not kept: it would have no bound.
-        if !matches!(whole(&call.partial, self.settings), Whole::Message(_)) {
-            call.partial.extend_from_slice(data);
-        }
         if !end {
             self.consumed.push((stream, data.len()));
         }
-        match whole(&call.partial, self.settings) {
-            Whole::Message(message) if end => self.dispatch(stream, method, message),
-            Whole::Message(_) | Whole::Short if !end => return,
-            Whole::Message(_) | Whole::Short => {
-                // grpc-go tells a prefix cut short from a message cut short.
-                let is_prefix = call.partial.len() < PREFIX_SIZE;
-                let text = if is_prefix { "EOF" } else { "unexpected EOF" };
-                let status = Status::fixed(Code::Unknown, text);
-                self.immediate.push((stream, Immediate::End(status)));
+        let partial = call.partial.get_or_insert_with(|| Partial::new(self.partials));
+        // What comes after a whole message is not kept: it would have no bound.
+        let is_whole = matches!(whole(&partial.bytes, self.settings), Whole::Message(_));
+        let answer = if is_whole || partial.extend(data, self.settings) {
+            match whole(&partial.bytes, self.settings) {
+                Whole::Message(message) if end => {
+                    self.dispatch(stream, method, message);
+                    None
+                }
+                Whole::Message(_) | Whole::Short if !end => return,
+                Whole::Message(_) | Whole::Short => {
+                    // grpc-go tells a prefix cut short from a message cut short.
+                    let is_prefix = partial.bytes.len() < PREFIX_SIZE;
+                    let text = if is_prefix { "EOF" } else { "unexpected EOF" };
+                    Some(Status::fixed(Code::Unknown, text))
+                }
+                Whole::Wrong(status) => Some(status),
             }
-            Whole::Wrong(status) => self.immediate.push((stream, Immediate::End(status))),
-        }
+        } else {
+            Some(Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests"))
+        };
+        self.immediate.extend(answer.map(|status| (stream, Immediate::End(status))));
         call.phase = Phase::Waiting;
-        call.partial = Vec::new();
+        call.partial = None;
     }
 }
 
@@ -357,7 +406,7 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
             }
             Decision::Plain(plain) => Phase::Plain(plain),
         };
-        let mut call = Call { phase, partial: Vec::new(), deadline };
+        let mut call = Call { phase, partial: None, deadline };
         if end {
             self.take(stream, &mut call, &[], true);
         }
@@ -404,4 +453,25 @@ pub(crate) fn set_prefix(message: &mut [u8]) {
     let len = u32::try_from(message.len() - PREFIX_SIZE).expect("an answer is below 4 GiB");
     message[0] = 0;
     message[1..PREFIX_SIZE].copy_from_slice(&len.to_be_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_in_pieces_are_counted_while_they_are_kept() {
+        let settings = Settings::new(&Config::default());
+        let kept = Rc::default();
+        let (mut one, mut other) = (Partial::new(&kept), Partial::new(&kept));
+        let piece = vec![0; 1 << 20];
+        let taken = (0..1000).take_while(|_| one.extend(&piece, &settings)).count();
+        assert_eq!(taken, PARTIAL_SIZE_MAX >> 20);
+        assert!(kept.get() >= PARTIAL_SIZE_MAX && !other.extend(&piece, &settings));
+        drop(one);
+        assert_eq!(kept.get(), 0);
+        assert!(other.extend(&piece, &settings));
+        drop(other);
+        assert_eq!(kept.get(), 0);
+    }
 }

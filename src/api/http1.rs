@@ -27,6 +27,8 @@ pub(crate) struct Http1 {
     /// Whether that answer goes without its body, the request having been HEAD.
     bodiless: bool,
     closed: bool,
+    /// Requests that have come in whole.
+    whole: u64,
 }
 
 /// A request's head as far as it matters here.
@@ -76,6 +78,7 @@ impl Http1 {
                 }
                 Ok(None) => return None,
                 Ok(Some(request)) => {
+                    self.whole += 1;
                     self.input.drain(..request.head_len);
                     self.body_left = request.body;
                     self.last |= request.last;
@@ -96,6 +99,12 @@ impl Http1 {
             }
         }
         None
+    }
+
+    /// The number of the request of which some has come and some has not; from 1.
+    pub(crate) fn incoming(&self) -> Option<u64> {
+        let is_begun = !self.input.is_empty() || self.body_left > 0;
+        (is_begun && !self.waiting && !self.closed).then_some(self.whole + 1)
     }
 
     /// The shard's answer has become a page; the next request that needs the shard, if one waits.

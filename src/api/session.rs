@@ -25,6 +25,7 @@ use crate::mvcc::RangeQuery;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
 use crate::types::Tick;
+use std::cell::Cell;
 use std::rc::Rc;
 
 /// The stream number that an HTTP/1.1 request goes by; there is one at a time.
@@ -47,6 +48,10 @@ pub struct Session {
     immediate: Vec<(StreamId, Immediate)>,
     consumed: Vec<(StreamId, usize)>,
     route: Option<Route>,
+    /// Bytes that messages take which come in by pieces.
+    partials: Rc<Cell<usize>>,
+    /// Since when the same request has been coming in, and its number; HTTP/2 counts for itself.
+    incoming: Option<(u64, Tick)>,
 }
 
 /// What the first bytes turned out to be.
@@ -67,6 +72,8 @@ impl Session {
             immediate: Vec::new(),
             consumed: Vec::new(),
             route: None,
+            partials: Rc::default(),
+            incoming: None,
         }
     }
 
@@ -122,6 +129,7 @@ impl Session {
             route: &mut self.route,
             immediate: &mut self.immediate,
             consumed: &mut self.consumed,
+            partials: &self.partials,
         };
         let result = connection.receive(bytes, now, &mut dispatch);
         for (stream, n) in self.consumed.drain(..) {
@@ -139,7 +147,7 @@ impl Session {
     /// As for [`Self::receive`].
     pub fn tick(&mut self, now: Tick, sink: &mut impl Sink) -> Result<(), Closing> {
         let Link::Http2(connection) = &mut self.link else {
-            return Ok(());
+            return self.tick_incoming(now);
         };
         for stream in connection.calls_where(|call| call.deadline.is_some_and(|at| at <= now)) {
             let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
@@ -152,11 +160,30 @@ impl Session {
             route: &mut self.route,
             immediate: &mut self.immediate,
             consumed: &mut self.consumed,
+            partials: &self.partials,
         };
         let result = connection.tick(now, &mut dispatch);
         self.consumed.clear();
         self.immediate.clear();
         result.map_err(|closed| Closing { reason: closed.reason })
+    }
+
+    /// Ends a connection that has been sending one request, or its first bytes, for too long.
+    fn tick_incoming(&mut self, now: Tick) -> Result<(), Closing> {
+        let number = match &self.link {
+            Link::Unknown(_) => Some(0),
+            Link::Http1(http) => http.incoming(),
+            Link::Http2(_) => None,
+        };
+        let since = self.incoming.filter(|(before, _)| Some(*before) == number);
+        self.incoming = number.map(|number| since.unwrap_or((number, now)));
+        let timeout = self.settings.limits.receive_timeout;
+        match self.incoming {
+            Some((_, since)) if now.since(since) > timeout => {
+                Err(Closing { reason: "a request did not come in whole in time" })
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Takes the answer to a request: a whole gRPC message, or how the call ends without one.
@@ -188,7 +215,11 @@ impl Session {
         match &mut self.link {
             Link::Http2(connection) => connection.shutdown(now),
             Link::Http1(http) => http.shutdown(),
-            Link::Unknown(_) => {}
+            Link::Unknown(_) => {
+                let mut http = Http1::default();
+                http.shutdown();
+                self.link = Link::Http1(http);
+            }
         }
     }
 
@@ -309,4 +340,51 @@ fn status_field(code: u16) -> Vec<u8> {
         hpack::encode_literal(&mut block, b":status", code.to_string().as_bytes());
     }
     block
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// Takes no request.
+    struct Nobody;
+
+    impl Sink for Nobody {
+        fn submit(&mut self, stream: u32, request: Request) {
+            panic!("a request on stream {stream}: {request:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_does_not_come_in_whole_in_time_ends_its_connection() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let late = settings.limits.receive_timeout + 1;
+        let whole = b"GET /version HTTP/1.1\r\nHost: a\r\n\r\n".as_slice();
+        let cases = [
+            (b"".as_slice(), false),
+            (b"PRI * HTT", false),
+            (b"GET /health HT", false),
+            (whole, true),
+            (&[whole, b"GET /hea"].concat(), false),
+        ];
+        for (bytes, stays) in cases {
+            let mut session = Session::new(&settings);
+            session.receive(bytes, Tick(5), &mut Nobody).expect("no fault yet");
+            assert_eq!(session.tick(Tick(10), &mut Nobody), Ok(()));
+            assert_eq!(session.tick(Tick(10 + late - 1), &mut Nobody), Ok(()));
+            let after = session.tick(Tick(10 + late), &mut Nobody);
+            assert_eq!(after.is_ok(), stays, "{:?}", String::from_utf8_lossy(bytes));
+        }
+    }
+
+    #[test]
+    fn a_connection_that_has_said_nothing_ends_with_the_server() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let mut session = Session::new(&settings);
+        session.receive(b"PRI", Tick(5), &mut Nobody).expect("no fault");
+        assert!(!session.is_done());
+        session.shutdown(Tick(6));
+        assert!(session.is_done());
+    }
 }
