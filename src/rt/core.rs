@@ -16,9 +16,12 @@ use crate::rt::clock::Clock;
 use crate::rt::disk::Disk;
 use crate::rt::disk::DiskError;
 use crate::rt::event::Event;
+use crate::rt::fair::TURN_SIZE_MAX;
+use crate::rt::fair::Waiting;
 use crate::rt::placement::Placement;
 use crate::shard::Input;
 use crate::shard::Output;
+use crate::shard::Ready;
 use crate::shard::Shard;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
@@ -84,6 +87,8 @@ struct Host {
     shard: Shard,
     disk: Rc<Disk>,
     ready: bool,
+    /// Reads whose answers are made in a later turn.
+    waiting: Waiting,
 }
 
 /// What the log's files need, its bytes already made.
@@ -204,7 +209,9 @@ impl Core {
 
     /// A recovered shard lives here from now on.
     pub(crate) fn host(&self, id: ShardId, shard: Shard, disk: Rc<Disk>) {
-        self.hosts.borrow_mut().insert(id, Host { shard, disk, ready: false });
+        self.hosts
+            .borrow_mut()
+            .insert(id, Host { shard, disk, ready: false, waiting: Waiting::default() });
         self.turn.set();
     }
 
@@ -212,7 +219,10 @@ impl Core {
     pub(crate) async fn drive(self: Rc<Self>) {
         while !self.stopped.get() {
             self.turn.wait().await;
-            self.take_turn();
+            if self.take_turn() {
+                self.turn.set();
+                glommio::executor().yield_task_queue_now().await;
+            }
         }
     }
 
@@ -267,6 +277,8 @@ impl Core {
             }
             Message::Replies(replies) => {
                 for (to, result) in replies {
+                    let size = result.as_ref().map_or(0, Bytes::len);
+                    self.placement.answers_arrive(self.index, size);
                     self.deliver(to, result.as_deref());
                 }
             }
@@ -290,13 +302,15 @@ impl Core {
         }
     }
 
-    fn take_turn(self: &Rc<Self>) {
+    /// Does what is to be done; whether more can be done at once.
+    fn take_turn(self: &Rc<Self>) -> bool {
         if self.halted.get() {
-            return;
+            return false;
         }
         let shards: Vec<ShardId> = self.hosts.borrow().keys().copied().collect();
+        let mut is_more = false;
         for id in shards {
-            self.drain(id);
+            is_more |= self.drain(id);
         }
         self.refuse();
         let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
@@ -316,6 +330,7 @@ impl Core {
                 let _ = peer.try_send(wrap(std::mem::take(gathered)));
             }
         }
+        is_more
     }
 
     /// Answers what found its way to another core full.
@@ -326,33 +341,38 @@ impl Core {
         }
     }
 
-    /// Does all that a shard asks for.
-    fn drain(self: &Rc<Self>, id: ShardId) {
+    /// Does all that a shard asks for, but for large answers beyond a turn's: whether some of them
+    /// can be made at once.
+    fn drain(self: &Rc<Self>, id: ShardId) -> bool {
         let mut hosts = self.hosts.borrow_mut();
         let Some(host) = hosts.get_mut(&id) else {
-            return;
+            return false;
         };
         let mut work = Vec::new();
+        let mut made = 0;
+        let takes = |core| core == self.index || self.placement.takes_answers(core);
         while let Some(output) = host.shard.poll() {
             match output {
                 Output::Wal(command) => work.push(Work::new(host, command)),
-                Output::Reply { to, ready } => {
-                    let mut answer = self.answer.borrow_mut();
-                    let result = api::answer(&host.shard, &ready, &mut answer);
-                    let result = result.as_ref().map(|()| answer.as_slice());
-                    let again = self.route_reply(to, result);
-                    for (stream, request) in again {
-                        let from = RequestId { stream, ..to };
-                        host.shard.handle(Input::Request { from, request });
-                    }
+                Output::Reply { to, ready: Ready::Range(range) }
+                    if made >= TURN_SIZE_MAX || !takes(to.core) || host.waiting.has(to) =>
+                {
+                    host.waiting.push(to, range);
                 }
+                Output::Reply { to, ready } => made += self.answer(host, to, &ready),
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
                 Output::Halt(why) => {
                     self.fail(format!("shard {id}: {why}"));
-                    return;
+                    return false;
                 }
             }
         }
+        while made < TURN_SIZE_MAX
+            && let Some((to, range)) = host.waiting.next(takes)
+        {
+            made += self.answer(host, to, &Ready::Range(range));
+        }
+        let is_more = made >= TURN_SIZE_MAX && !host.waiting.is_empty();
         if !host.ready && host.shard.is_ready() {
             host.ready = true;
             let _ = self.mesh.reports.send(Report::Ready);
@@ -363,6 +383,19 @@ impl Core {
         for work in work {
             glommio::spawn_local(self.clone().perform(id, disk.clone(), work)).detach();
         }
+        is_more
+    }
+
+    /// Makes an answer and hands it on; how many bytes it has.
+    fn answer(&self, host: &mut Host, to: RequestId, ready: &Ready) -> usize {
+        let mut answer = self.answer.borrow_mut();
+        let result = api::answer(&host.shard, ready, &mut answer);
+        let again = self.route_reply(to, result.as_ref().map(|()| answer.as_slice()));
+        for (stream, request) in again {
+            let from = RequestId { stream, ..to };
+            host.shard.handle(Input::Request { from, request });
+        }
+        answer.len()
     }
 
     /// An answer goes to its connection, here or on another core.
@@ -371,6 +404,7 @@ impl Core {
             return self.deliver(to, result);
         }
         let result = result.map(Bytes::copy_from_slice).map_err(Clone::clone);
+        self.placement.answers_leave(to.core, result.as_ref().map_or(0, Bytes::len));
         self.replies_out.borrow_mut().entry(to.core).or_default().push((to, result));
         Vec::new()
     }

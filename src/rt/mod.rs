@@ -4,6 +4,7 @@ mod clock;
 mod core;
 mod disk;
 mod event;
+mod fair;
 mod identity;
 mod launch;
 mod listen;

@@ -1,0 +1,86 @@
+//! Who is answered next, when answers are large: one of each connection in turn.
+//!
+//! A read of many keys is answered in milliseconds, and a client may ask for thousands at once.
+//! What is made in one turn of the core is bounded; what is left waits here, and a connection that
+//! asks for little waits for one answer of each other, not for all of them.
+
+use crate::shard::request::Range;
+use crate::shard::request::RequestId;
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+
+/// Bytes of answers that one turn makes before writes, other shards and other connections have
+/// theirs: a millisecond or so.
+pub(crate) const TURN_SIZE_MAX: usize = 4 << 20;
+
+/// A core and one of its connections.
+type Place = (u32, u32);
+
+/// Reads whose answers wait to be made.
+#[derive(Debug, Default)]
+pub(crate) struct Waiting {
+    by_connection: BTreeMap<Place, VecDeque<(RequestId, Range)>>,
+    /// Whose turn it was last.
+    last: Place,
+}
+
+impl Waiting {
+    /// Whether this read must wait behind others of its connection.
+    pub(crate) fn has(&self, to: RequestId) -> bool {
+        !self.by_connection.is_empty() && self.by_connection.contains_key(&place(to))
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.by_connection.is_empty()
+    }
+
+    /// One more waits; the shard bounds how many there are.
+    pub(crate) fn push(&mut self, to: RequestId, range: Range) {
+        self.by_connection.entry(place(to)).or_default().push_back((to, range));
+    }
+
+    /// The next to be answered, of those whose core takes answers now.
+    pub(crate) fn next(&mut self, takes: impl Fn(u32) -> bool) -> Option<(RequestId, Range)> {
+        let after = (self.last.0, self.last.1.saturating_add(1));
+        let mut places = self.by_connection.range(after..).chain(&self.by_connection);
+        let place = *places.find(|(place, _)| takes(place.0))?.0;
+        let reads = self.by_connection.get_mut(&place)?;
+        let next = reads.pop_front();
+        if reads.is_empty() {
+            self.by_connection.remove(&place);
+        }
+        self.last = place;
+        next
+    }
+}
+
+fn place(to: RequestId) -> Place {
+    (to.core, to.connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::KeyRange;
+    use crate::mvcc::RangeQuery;
+
+    #[test]
+    fn each_connection_has_its_turn_whatever_the_others_ask() {
+        let query = RangeQuery::new(KeyRange::One(b"a"));
+        let range = Range::new(b"a", b"", &query, true);
+        let id = |connection, stream| RequestId { core: 0, connection, generation: 1, stream };
+        let mut waiting = Waiting::default();
+        for stream in 0..5 {
+            waiting.push(id(3, stream), range.clone());
+        }
+        waiting.push(id(1, 9), range.clone());
+        waiting.push(RequestId { core: 1, ..id(2, 8) }, range.clone());
+        assert!(waiting.has(id(1, 0)) && !waiting.has(id(2, 0)));
+        let mut next = || waiting.next(|core| core == 0).map(|(to, _)| (to.connection, to.stream));
+        let order: Vec<_> = std::iter::from_fn(&mut next).collect();
+        assert_eq!(order, [(1, 9), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4)]);
+        assert_eq!(waiting.next(|_| true).map(|(to, _)| to.core), Some(1));
+        assert!(waiting.is_empty());
+    }
+}
