@@ -3,6 +3,7 @@
 //! `SEED` and `ROUNDS` choose another run of the killings and how many there are.
 
 mod flags;
+mod floods;
 mod kill;
 mod life;
 mod load;
