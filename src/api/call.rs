@@ -113,6 +113,8 @@ enum Phase {
     Health,
     /// The shard has it, or its answer lies ready.
     Waiting,
+    /// Its answer has begun and has no end of its own.
+    Streaming,
 }
 
 /// One call between its headers and its answer.
@@ -129,6 +131,16 @@ impl Call {
     /// Whether the answer is a health page.
     pub(crate) fn is_health(&self) -> bool {
         matches!(self.phase, Phase::Health)
+    }
+
+    /// The head of its answer has left: what ends it now can only be trailers.
+    pub(crate) fn stream(&mut self) {
+        self.phase = Phase::Streaming;
+    }
+
+    /// Whether its answer has begun.
+    pub(crate) fn is_streaming(&self) -> bool {
+        matches!(self.phase, Phase::Streaming)
     }
 }
 
@@ -239,7 +251,7 @@ impl<S: Sink> Dispatch<'_, S> {
                 call.phase = Phase::Health;
                 return;
             }
-            Phase::Plain(_) | Phase::Health | Phase::Waiting => {
+            Phase::Plain(_) | Phase::Health | Phase::Waiting | Phase::Streaming => {
                 self.consumed.push((stream, data.len()));
                 return;
             }

@@ -302,6 +302,9 @@ fn immediate(
             connection.reply_unary(stream, HEAD, &message, TRAILERS_OK);
         }
         Immediate::Stream(message) => {
+            if let Some(call) = connection.call_mut(stream) {
+                call.stream();
+            }
             connection.reply_head(stream, HEAD, false);
             connection.reply_data(stream, &message, false);
         }
@@ -316,8 +319,12 @@ fn immediate(
     }
 }
 
-/// Ends a call with a status and no message.
+/// Ends a call with a status and no (further) message.
 fn end(connection: &mut Connection<Call>, stream: StreamId, status: &Status) {
+    if connection.call_mut(stream).is_some_and(|call| call.is_streaming()) {
+        connection.reply_trailers(stream, &answer::trailers(status));
+        return;
+    }
     connection.reply_head(stream, &answer::trailers_only(status), true);
 }
 
@@ -346,6 +353,8 @@ fn status_field(code: u16) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::config::Config;
+    use crate::http2::PREFACE;
+    use crate::http2::frame;
 
     /// Takes no request.
     struct Nobody;
@@ -386,5 +395,54 @@ mod tests {
         assert!(!session.is_done());
         session.shutdown(Tick(6));
         assert!(session.is_done());
+    }
+
+    /// Takes requests that no test here looks at.
+    struct Nowhere;
+
+    impl Sink for Nowhere {
+        fn submit(&mut self, _stream: u32, _request: Request) {}
+    }
+
+    /// A client's first bytes, and an empty gRPC request with a second of time for it.
+    fn opening(path: &str) -> Vec<u8> {
+        let mut bytes = PREFACE.to_vec();
+        frame::put_settings(&mut bytes, &[]);
+        let mut block = Vec::new();
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "localhost"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("grpc-timeout", "1S"),
+        ];
+        for (name, value) in fields {
+            hpack::encode_literal(&mut block, name.as_bytes(), value.as_bytes());
+        }
+        frame::put_block(&mut bytes, 1, &block, false);
+        frame::put(&mut bytes, frame::DATA, frame::END_STREAM, 1, &[0; 5]);
+        bytes
+    }
+
+    /// A health watch answers its head at once and stays open: when its client's time was over,
+    /// a second head was sent, which the connection forbids, and the whole process ended.
+    #[test]
+    fn a_watch_whose_time_is_over_ends_with_trailers() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let mut session = Session::new(&settings);
+        let bytes = opening("/grpc.health.v1.Health/Watch");
+        assert_eq!(session.receive(&bytes, Tick(0), &mut Nowhere), Ok(()));
+        assert!(!session.is_idle(), "the watch is open");
+        session.sent(session.output().len());
+        assert_eq!(session.tick(Tick(999), &mut Nowhere), Ok(()));
+        assert!(session.output().is_empty(), "there is time left");
+        assert_eq!(session.tick(Tick(1000), &mut Nowhere), Ok(()));
+        let status = b"grpc-status\x014";
+        let is_there = session.output().windows(status.len()).any(|part| part == status);
+        assert!(is_there, "it ends as too late: {:?}", session.output());
+        session.sent(session.output().len());
+        assert!(session.is_idle(), "the watch is over");
     }
 }
