@@ -7,6 +7,7 @@ use crate::api;
 use crate::config::Bootstrap;
 use crate::config::Config;
 use crate::config::ConfigError;
+use crate::config::InitialMember;
 use crate::config::Url;
 use crate::rt::clock::Clock;
 use crate::rt::core::Core;
@@ -99,7 +100,10 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     machine::check(cpus.len())?;
     let dir = DataDir::open(&config.data_dir)?;
     let kept = dir.identity()?;
-    let bootstrap = config.bootstrap()?;
+    let bootstrap = match &kept {
+        Some(identity) => founded(&config, identity),
+        None => config.bootstrap()?,
+    };
     let shards = u32::try_from(config.shards.len()).expect("shards are few");
     let identity = match &kept {
         Some(identity) if identity.shards != shards => {
@@ -136,6 +140,14 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     drop(listeners);
     node.stop(clock)?;
     Ok(signal)
+}
+
+/// The cluster that this member belongs to since its first start, whatever the flags that found one
+/// say now; etcd reads them only on an empty directory, too.
+fn founded(config: &Config, identity: &Identity) -> Bootstrap {
+    let (id, name) = (identity.member, config.name.clone());
+    let own = InitialMember { id, name, peer_urls: config.advertise_peer_urls.clone() };
+    Bootstrap { cluster: identity.cluster, node: id, members: vec![own] }
 }
 
 /// The running cores.

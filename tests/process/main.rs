@@ -2,6 +2,7 @@
 //!
 //! `SEED` and `ROUNDS` choose another run of the killings and how many there are.
 
+mod belongings;
 mod flags;
 mod floods;
 mod kill;

@@ -78,6 +78,12 @@ impl Server {
         }
     }
 
+    /// As [`Self::restart`], with further flags from now on.
+    pub(crate) fn restart_with(&mut self, extra: &[&str]) {
+        self.extra.extend(extra.iter().map(|&flag| flag.to_owned()));
+        self.restart();
+    }
+
     /// Ends it as a power button would: nothing of it runs after this.
     pub(crate) fn kill(&mut self) {
         let (mut child, _) = self.running.take().expect("it runs");
