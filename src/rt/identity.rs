@@ -1,8 +1,9 @@
 //! Who this member is, kept in its data directory; and that nobody else uses that directory.
 //!
-//! The identity is written once, after every shard has a durable log and before the first client is
-//! served. So a directory with an identity and without a log has lost it, and one with a log and
-//! without an identity has never served anybody.
+//! The identity is written as an intention before the first shard makes a log, and takes its own
+//! name after every shard has a durable one and before the first client is served. So a directory
+//! with an identity and without a log has lost it; a log that bears the intention's id has never
+//! served anybody; and any other log is somebody else's, and must not be touched.
 
 use crate::types::ClusterId;
 use crate::types::NodeId;
@@ -19,6 +20,10 @@ use std::path::PathBuf;
 
 /// File that holds the identity.
 const IDENTITY: &str = "identity";
+/// File that holds the identity until the first start has come through.
+const INTENTION: &str = "identity.new";
+/// Name under which an intention is written.
+const UNFINISHED: &str = "identity.tmp";
 /// File whose lock is the directory's.
 const LOCK: &str = "lock";
 /// First line of the identity; another one is refused.
@@ -107,9 +112,14 @@ impl DataDir {
         Identity::parse(&text).map(Some).map_err(|why| DirError::Damaged { path, why })
     }
 
-    /// Keeps the identity; durable when it returns.
-    pub(crate) fn keep(&self, identity: &Identity) -> Result<(), DirError> {
-        let (path, new) = (self.path.join(IDENTITY), self.path.join("identity.new"));
+    /// What an earlier start set out to become here, if one did and did not come through.
+    pub(crate) fn intention(&self) -> Option<Identity> {
+        fs::read_to_string(self.path.join(INTENTION)).ok().and_then(|it| Identity::parse(&it).ok())
+    }
+
+    /// Notes what this start is about to become, in one step; durable when it returns.
+    pub(crate) fn intend(&self, identity: &Identity) -> Result<(), DirError> {
+        let (path, new) = (self.path.join(INTENTION), self.path.join(UNFINISHED));
         let write = || -> io::Result<()> {
             let mut file = fs::File::create(&new)?;
             file.write_all(identity.text().as_bytes())?;
@@ -118,6 +128,14 @@ impl DataDir {
             crate::rt::disk::sync_dir(&self.path)
         };
         write().map_err(|cause| DirError::Io { operation: "write", path: path.clone(), cause })
+    }
+
+    /// Makes the intention the identity; durable when it returns.
+    pub(crate) fn keep(&self) -> Result<(), DirError> {
+        let path = self.path.join(IDENTITY);
+        fs::rename(self.path.join(INTENTION), &path)
+            .and_then(|()| crate::rt::disk::sync_dir(&self.path))
+            .map_err(|cause| DirError::Io { operation: "write", path, cause })
     }
 }
 
@@ -184,7 +202,11 @@ mod tests {
         drop(held);
         let held = DataDir::open(dir.path()).expect("free again");
         assert_eq!(held.identity().expect("readable"), None);
-        held.keep(&identity()).expect("writable");
+        assert_eq!(held.intention(), None);
+        held.intend(&identity()).expect("writable");
+        assert_eq!(held.identity().expect("readable"), None);
+        assert_eq!(held.intention(), Some(identity()));
+        held.keep().expect("writable");
         assert_eq!(held.identity().expect("readable"), Some(identity()));
     }
 

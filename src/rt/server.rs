@@ -29,7 +29,10 @@ use crate::shard::recover::Recovery;
 use crate::shard::recover::Step;
 use crate::types::ShardId;
 use crate::wal::FileId;
+use crate::wal::format;
+use crate::wal::format::SegmentHeader;
 use glommio::LocalExecutorBuilder;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -119,7 +122,7 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
             cluster: bootstrap.cluster,
             member: bootstrap.node,
             shards,
-            log_id: random(),
+            log_id: dir.intention().map_or_else(random, |intended| intended.log_id),
         },
     };
     let signals = crate::rt::signals::Signals::new()
@@ -130,10 +133,13 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let is_known = kept.is_some();
     let plan = Plan { config: config.clone(), identity, is_known, bootstrap, cpus, homes, clock };
     describe(&plan);
+    if !is_known {
+        dir.intend(&plan.identity)?;
+    }
     let node = Node::start(&plan)?;
     node.wait_ready(shards, &signals)?;
     if !is_known {
-        dir.keep(&plan.identity)?;
+        dir.keep()?;
     }
     announce(&config);
     let signal = node.accept(&plan, &listeners, &signals)?;
@@ -310,8 +316,7 @@ async fn recover(plan: &Plan, id: ShardId) -> Result<(Shard, Rc<Disk>), String> 
     let disk = Disk::open(&dir).map_err(|error| error.to_string())?;
     disk.probe().await.map_err(|error| error.to_string())?;
     if !plan.is_known {
-        // Nobody was ever served from here: what lies here is a start that did not finish.
-        disk.clear().await.map_err(|error| error.to_string())?;
+        clear_unfinished(plan, &disk, &dir).await?;
     }
     let files = disk.list().map_err(|error| error.to_string())?;
     let has_log =
@@ -358,6 +363,32 @@ async fn recover(plan: &Plan, id: ShardId) -> Result<(Shard, Rc<Disk>), String> 
             Step::Refused(why) => return Err(format!("{}: {why}", dir.display())),
         }
     }
+}
+
+/// Removes what a start that did not finish has left: nobody was ever served from that.
+///
+/// A log of another id is not that. It may be all that another member has, met by a wrong
+/// --data-dir or --wal-dir, or our own, whose data directory was lost.
+async fn clear_unfinished(plan: &Plan, disk: &Disk, dir: &Path) -> Result<(), String> {
+    let block = usize::try_from(format::FRAMES_AT).expect("usize is 64 bits");
+    for (name, _) in disk.list().map_err(|error| error.to_string())? {
+        let Some(file @ FileId::Segment(_)) = FileId::parse(&name) else {
+            continue;
+        };
+        let bytes = disk.read(file, 0, block).await.map_err(|error| error.to_string())?;
+        let is_ours = bytes.len() == block
+            && SegmentHeader::decode(&bytes)
+                .is_ok_and(|header| header.identity.log_id == plan.identity.log_id);
+        if !is_ours {
+            return Err(format!(
+                "{} holds a log and {} no identity that it belongs to; give the --data-dir and \
+                 --wal-dir that belong together, or move that log away",
+                dir.display(),
+                plan.config.data_dir.display()
+            ));
+        }
+    }
+    disk.clear().await.map_err(|error| error.to_string())
 }
 
 /// Says on one screen what runs where.
