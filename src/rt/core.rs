@@ -278,8 +278,9 @@ impl Core {
             Message::Replies(replies) => {
                 for (to, result) in replies {
                     let size = result.as_ref().map_or(0, Bytes::len);
-                    self.placement.answers_arrive(self.index, size);
-                    self.deliver(to, result.as_deref());
+                    self.mesh.placement.answers_arrive(self.index, size);
+                    let again = self.deliver(to, result.as_deref());
+                    self.ask_again(to, again);
                 }
             }
             Message::Stop => self.stop(),
@@ -302,6 +303,16 @@ impl Core {
         }
     }
 
+    /// Hands on the requests that waited for an answer from elsewhere to come first.
+    fn ask_again(&self, to: RequestId, again: Vec<(u32, Request)>) {
+        for (stream, request) in again {
+            let shard = find(&mut self.connections.borrow_mut(), to.connection).map(|it| it.shard);
+            if let Some(shard) = shard {
+                self.submit(shard, RequestId { stream, ..to }, request);
+            }
+        }
+    }
+
     /// Does what is to be done; whether more can be done at once.
     fn take_turn(self: &Rc<Self>) -> bool {
         if self.halted.get() {
@@ -319,6 +330,7 @@ impl Core {
         }
         self.post(&self.requests_out, Message::Requests);
         self.post(&self.replies_out, Message::Replies);
+        is_more
     }
 
     /// Sends each core what has gathered for it; while one is behind, it gathers on.
@@ -330,7 +342,6 @@ impl Core {
                 let _ = peer.try_send(wrap(std::mem::take(gathered)));
             }
         }
-        is_more
     }
 
     /// Answers what found its way to another core full.
@@ -350,7 +361,7 @@ impl Core {
         };
         let mut work = Vec::new();
         let mut made = 0;
-        let takes = |core| core == self.index || self.placement.takes_answers(core);
+        let takes = |core| core == self.index || self.mesh.placement.takes_answers(core);
         while let Some(output) = host.shard.poll() {
             match output {
                 Output::Wal(command) => work.push(Work::new(host, command)),
@@ -404,7 +415,7 @@ impl Core {
             return self.deliver(to, result);
         }
         let result = result.map(Bytes::copy_from_slice).map_err(Clone::clone);
-        self.placement.answers_leave(to.core, result.as_ref().map_or(0, Bytes::len));
+        self.mesh.placement.answers_leave(to.core, result.as_ref().map_or(0, Bytes::len));
         self.replies_out.borrow_mut().entry(to.core).or_default().push((to, result));
         Vec::new()
     }
