@@ -78,7 +78,8 @@ pub(crate) enum Report {
     Ready,
     /// The node must not go on.
     Failed(String),
-    /// Every connection of this core is closed and its shards rest.
+    /// Every connection of this core is closed and its shards rest, but for what connections of
+    /// other cores may still ask of them.
     Stopped,
 }
 
@@ -215,9 +216,10 @@ impl Core {
         self.turn.set();
     }
 
-    /// Runs until stopped: takes a turn whenever something happened.
+    /// Takes a turn whenever something happened, until the process ends: a core whose own
+    /// connections are gone still serves those that other cores hold.
     pub(crate) async fn drive(self: Rc<Self>) {
-        while !self.stopped.get() {
+        loop {
             self.turn.wait().await;
             if self.take_turn() {
                 self.turn.set();
@@ -238,7 +240,7 @@ impl Core {
     /// Tells shards and sessions the time, for as long as the core runs.
     pub(crate) async fn keep_time(self: Rc<Self>, every: Duration) {
         let mut last = self.clock.now();
-        while !self.stopped.get() {
+        loop {
             glommio::timer::sleep(every).await;
             let now = self.clock.now();
             self.tell_load(&mut last, now);
@@ -666,16 +668,9 @@ impl Core {
     /// Reports once the last connection is gone and the shards rest.
     fn try_stop(&self) {
         let open = self.connections.borrow().iter().flatten().count();
-        if open > 0 {
-            return;
-        }
-        let mut hosts = self.hosts.borrow_mut();
-        for host in hosts.values_mut() {
-            host.shard.handle(Input::Stop);
-        }
-        if hosts.values().all(|host| host.shard.is_idle()) && !self.stopped.replace(true) {
+        let is_idle = || self.hosts.borrow().values().all(|host| host.shard.is_idle());
+        if open == 0 && is_idle() && !self.stopped.replace(true) {
             let _ = self.mesh.reports.send(Report::Stopped);
-            self.turn.set();
         }
     }
 }
