@@ -29,6 +29,8 @@ pub(crate) struct Http1 {
     closed: bool,
     /// Requests that have come in whole.
     whole: u64,
+    /// The client sends no more.
+    over: bool,
 }
 
 /// A request's head as far as it matters here.
@@ -114,7 +116,15 @@ impl Http1 {
         }
         self.waiting = false;
         self.answer(page);
-        self.next()
+        let next = self.next();
+        self.closed |= self.over && !self.waiting;
+        next
+    }
+
+    /// The client sends no more; what came in whole is still answered.
+    pub(crate) fn input_ended(&mut self) {
+        self.over = true;
+        self.closed |= !self.waiting;
     }
 
     /// Answers what was no request, outside etcd's handlers and so without their fields, and ends.
@@ -243,6 +253,24 @@ mod tests {
         assert_eq!(http.reply(&Page::text(200, "yes")), None);
         let out = String::from_utf8(http.output().to_vec()).expect("text");
         assert!(out.contains("yes") && out.contains("404 page not found"), "{out}");
+    }
+
+    /// `echo "GET /health HTTP/1.0" | nc -N` ends its side at once, and was answered nothing.
+    #[test]
+    fn whole_requests_are_answered_after_the_client_has_ended_its_side() {
+        let mut http = Http1::default();
+        let one = b"GET /health HTTP/1.0\r\n\r\n";
+        let (plain, _) = talk(&mut http, one);
+        assert!(plain.is_some());
+        http.input_ended();
+        assert!(!http.is_closed(), "an answer is due");
+        assert_eq!(http.reply(&Page::text(200, "yes")), None);
+        assert!(http.output().ends_with(b"yes\n") && http.is_closed());
+        let mut http = Http1::default();
+        let (_, out) = talk(&mut http, b"GET /version HTTP/1.1\r\nHost: a\r\n\r\nGET /ver");
+        assert!(out.contains("200 OK"), "{out}");
+        http.input_ended();
+        assert!(http.is_closed(), "half a request is none");
     }
 
     #[test]

@@ -223,6 +223,18 @@ impl Session {
         }
     }
 
+    /// The client sends no more; whether something is still to be answered. Over HTTP/2 nothing
+    /// is, as for Go's server: a client that takes answers keeps its side open.
+    pub fn input_ended(&mut self) -> bool {
+        match &mut self.link {
+            Link::Http1(http) => {
+                http.input_ended();
+                !http.is_closed()
+            }
+            Link::Http2(_) | Link::Unknown(_) => false,
+        }
+    }
+
     /// Whether the socket may close once the output is empty.
     #[must_use]
     pub fn is_done(&self) -> bool {

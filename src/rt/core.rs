@@ -533,8 +533,16 @@ impl Core {
         let mut buffer = self.receive_buffer.borrow_mut();
         let received = match Pin::new(&mut connection.stream).poll_read(cx, &mut buffer) {
             Poll::Pending => return Poll::Pending,
-            Poll::Ready(Ok(n)) if n > 0 => &buffer[..n],
-            Poll::Ready(_) => {
+            Poll::Ready(Ok(0)) => {
+                // What is ready still leaves: the client may have ended its own side only.
+                if !connection.session.input_ended() {
+                    connection.closing.get_or_insert(self.clock.now());
+                }
+                self.mark_dirty(at, connection);
+                return Poll::Ready(false);
+            }
+            Poll::Ready(Ok(n)) => &buffer[..n],
+            Poll::Ready(Err(_)) => {
                 drop(buffer);
                 self.close(&mut connections, at);
                 return Poll::Ready(false);
@@ -566,6 +574,9 @@ impl Core {
         let now = self.clock.now();
         if let Err(closing) = connection.session.tick(now, &mut route) {
             tracing::debug!(reason = closing.reason, "closing a client's connection");
+            connection.closing.get_or_insert(now);
+        }
+        if connection.session.is_done() {
             connection.closing.get_or_insert(now);
         }
         let closing = connection.closing;

@@ -11,8 +11,8 @@ use crate::support::{block_on, number};
 use ringd::api::proto::etcdserverpb::{RangeRequest, RangeResponse};
 use rustix::process::Signal;
 use std::fs;
-use std::io::Write;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
@@ -136,4 +136,22 @@ fn nonsense_at_the_port_hurts_nobody() {
     assert!(server.is_running(), "SEED={seed}: it has ended");
     let health = http1::get(server.port(), "/health").expect("it still answers");
     assert_eq!(health.status, 200, "SEED={seed}");
+}
+
+/// Every byte that was ready was thrown away when a client had ended its side.
+#[test]
+fn a_client_that_has_ended_its_side_is_answered() {
+    if !under_test_is_ours() {
+        return; // Go takes it for a client that is gone: which of the two wins is a race.
+    }
+    let server = Server::start(&under_test());
+    for path in ["/health", "/version"] {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port())).expect("open");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        stream.write_all(format!("GET {path} HTTP/1.0\r\n\r\n").as_bytes()).expect("it listens");
+        stream.shutdown(Shutdown::Write).expect("it is open");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("it closes in order");
+        assert!(answer.contains(" 200 OK\r\n"), "{path}: {answer:?}");
+    }
 }
