@@ -64,9 +64,9 @@ impl Settings {
 }
 
 /// Bytes that messages of one connection may take while they come in by pieces. 64 MiB: forty of
-/// etcd's largest at once. The windows do not bound this, for a window that waits for whole messages
-/// never opens again once halves have filled it. Where one message may be larger, as much as it.
-/// The call that would need more is answered `etcdserver: too many requests`.
+/// etcd's largest at once. The windows do not bound this, for a window that waits for whole
+/// messages never opens again once halves have filled it. Where one message may be larger, as much
+/// as it. The call that would need more is answered `etcdserver: too many requests`.
 const PARTIAL_SIZE_MAX: usize = 64 << 20;
 
 /// A message that comes in by pieces; what it takes is counted while it is kept.

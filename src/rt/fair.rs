@@ -62,13 +62,10 @@ fn place(to: RequestId) -> Place {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mvcc::KeyRange;
-    use crate::mvcc::RangeQuery;
 
     #[test]
     fn each_connection_has_its_turn_whatever_the_others_ask() {
-        let query = RangeQuery::new(KeyRange::One(b"a"));
-        let range = Range::new(b"a", b"", &query, true);
+        let range = Range::one(b"a", true);
         let id = |connection, stream| RequestId { core: 0, connection, generation: 1, stream };
         let mut waiting = Waiting::default();
         for stream in 0..5 {

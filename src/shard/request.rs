@@ -71,6 +71,12 @@ impl Range {
         Self { keys, key_len: key.len(), options, serializable }
     }
 
+    /// The read of one key as it is now.
+    #[must_use]
+    pub fn one(key: &[u8], serializable: bool) -> Self {
+        Self::new(key, &[], &RangeQuery::new(KeyRange::One(key)), serializable)
+    }
+
     /// What to ask the keyspace.
     #[must_use]
     pub fn query(&self) -> RangeQuery<'_> {

@@ -183,6 +183,7 @@ fn config(dice: &mut Dice) -> shard::Config {
         wal,
         request_size_max: dice.pick(&[whole, whole, 5_000]).min(whole),
         waiting_max: dice.pick(&[4, 5_000, 5_000]),
+        waiting_size_max: dice.pick(&[2_000, 1 << 20, 1 << 20]),
         request_timeout: 7_000,
         mark_after: dice.pick(&[100, 1_000]),
         quota_bytes: -1,
