@@ -41,6 +41,8 @@ pub(crate) struct Swarm {
     pub(crate) impatience: bool,
     /// The node is asked to stop now and then, and started again.
     pub(crate) stops: bool,
+    /// It is started again with other limits.
+    retunes: bool,
     /// Of a hundred crash points: those at which a bit is flipped besides.
     pub(crate) flips: u64,
     /// Milliseconds that pass at most in a tick.
@@ -78,6 +80,7 @@ impl Swarm {
             cuts: on(dice),
             impatience: dice.chance(40),
             stops: dice.chance(30),
+            retunes: dice.chance(50),
             flips: dice.pick(&[0, 10, 30]),
             tick_max: dice.pick(&[20, 200, 1_500]),
             keys: dice.pick(&[2, 5, 12]),
@@ -88,6 +91,20 @@ impl Swarm {
             oversized: dice.pick(&[0, 0, 3]),
             config,
         }
+    }
+
+    /// Other limits for the log, as a changed flag would give; what clients may ask stays.
+    pub(crate) fn retune(&mut self, dice: &mut Dice) {
+        if !self.retunes {
+            return;
+        }
+        let before = self.config.wal;
+        let mut wal = limits(dice);
+        if wal.record_size_max() < self.config.request_size_max + RECORD_HEADER {
+            wal.frame_size_max = before.frame_size_max;
+            wal.segment_size = before.segment_size;
+        }
+        self.config.wal = wal;
     }
 
     /// How many milliseconds a client gives its next call.
@@ -149,12 +166,12 @@ impl Swarm {
     }
 }
 
-/// Limits of a shard, small enough for every boundary to be met.
-fn config(dice: &mut Dice) -> shard::Config {
+/// Limits of a log, small enough for every boundary to be met.
+fn limits(dice: &mut Dice) -> wal::Config {
     let frame_blocks = dice.index(3) + 2;
     let segment_blocks = frame_blocks + dice.pick(&[1, 2, 4, 9, 16]);
     let spares_target = dice.index(3);
-    let wal = wal::Config {
+    wal::Config {
         segment_size: u64::try_from(segment_blocks * BLOCK).expect("small"),
         frame_size_max: frame_blocks * BLOCK,
         membership_size_max: 64,
@@ -163,7 +180,12 @@ fn config(dice: &mut Dice) -> shard::Config {
         spares_max: spares_target + dice.index(2),
         pending_size_max: dice.pick(&[12_000, 64 << 10]),
         read_size: dice.pick(&[BLOCK, 4 * BLOCK, 16 * BLOCK]),
-    };
+    }
+}
+
+/// Limits of a shard.
+fn config(dice: &mut Dice) -> shard::Config {
+    let wal = limits(dice);
     let member = NodeId(0x51);
     let mut raft = raft::Config::new(member);
     raft.stores_inflight_max = dice.index(4) + 1;

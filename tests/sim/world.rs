@@ -665,6 +665,7 @@ impl World {
         if self.is_known && !self.disk.list().iter().any(|file| is_segment(&file.0)) {
             return Err("a crash left no segment".to_owned());
         }
+        self.swarm.retune(&mut self.dice);
         let seed = self.dice.next();
         self.shard = node::recover(&self.swarm.config, &self.disk, seed, Tick(self.now))
             .map_err(|why| format!("a crash is refused as damage: {why}"))?;
