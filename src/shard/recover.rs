@@ -105,6 +105,13 @@ impl Recovery {
     }
 
     fn open(&mut self, recovered: wal::Recovered) -> Step {
+        let (asked, room) = (self.config.request_size_max, recovered.writer.entry_size_max());
+        if asked > room {
+            return Step::Refused(format!(
+                "--max-request-bytes {asked} does not fit the segments that this log was made \
+                 with, which hold requests of up to {room} bytes; lower it to that"
+            ));
+        }
         let state = std::mem::replace(&mut self.state, State::empty());
         let last = state.rest.back().map_or(state.applied.index, |entry| entry.index);
         let restored = raft::Restored {

@@ -18,6 +18,7 @@ use super::format::FRAMES_AT;
 use super::format::FrameHeader;
 use super::format::HardState;
 use super::format::Identity;
+use super::format::RECORD_HEADER_SIZE;
 use super::format::Record;
 use super::format::{frame_size, scatter};
 use super::read::Extent;
@@ -222,6 +223,13 @@ impl Writer {
     #[must_use]
     pub fn identity(&self) -> Identity {
         self.identity
+    }
+
+    /// Most bytes of data that one entry may carry: by the segments that the log was made with,
+    /// which may be smaller than those it was configured to have.
+    #[must_use]
+    pub fn entry_size_max(&self) -> usize {
+        self.config.record_size_max().saturating_sub(RECORD_HEADER_SIZE)
     }
 
     /// The index of the last entry appended.
