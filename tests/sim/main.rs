@@ -19,6 +19,7 @@ mod world;
 mod dice;
 
 use counts::Counts;
+use ringd::types::Tick;
 use std::io::Write;
 use std::panic::AssertUnwindSafe;
 use world::World;
@@ -89,6 +90,25 @@ fn a_seed_is_the_same_twice() {
         let ((one, first), (two, second)) = (run(seed), run(seed));
         assert_eq!((one.crash_points, first), (two.crash_points, second), "seed {seed}");
     }
+}
+
+/// A log keeps the segments it was made with: a node that was started again with larger ones, and
+/// larger requests to match, took such a request and ended in an assertion of the log's.
+#[test]
+fn requests_larger_than_the_logs_own_segments_hold_are_refused_at_the_start() {
+    let small = World::new(1, None).swarm.config.clone();
+    let mut disk = disk::Disk::default();
+    let mut shard = node::recover(&small, &disk, 1, Tick(0)).expect("an empty disk");
+    node::open(&mut shard, &mut disk).expect("a disk without faults");
+
+    let mut large = small.clone();
+    large.wal.segment_size = 1 << 20;
+    large.wal.frame_size_max = 1 << 19;
+    large.request_size_max = 400 << 10;
+    let why = node::recover(&large, &disk, 2, Tick(0)).expect_err("they do not fit");
+    assert!(why.contains("--max-request-bytes 409600"), "{why}");
+    large.request_size_max = small.request_size_max;
+    node::recover(&large, &disk, 2, Tick(0)).expect("larger segments alone are no harm");
 }
 
 /// The seed at which a planted bug is found, and how.
