@@ -96,11 +96,14 @@ impl Oracle {
         }
     }
 
-    /// Its answer has left the shard and may be seen at any time: it is good, or a status.
-    pub(crate) fn released(&mut self, call: usize, status: Option<&str>) {
+    /// Its answer has left the shard, which is at `revision`, and may be seen at any time: it is
+    /// good, or a status.
+    pub(crate) fn released(&mut self, call: usize, revision: i64, status: Option<&str>) {
         let at = self.order.iter().position(|known| known.0 == call);
         match (at, status) {
             (Some(at), None) => self.floor = self.floor.max(self.order[at].1.revision()),
+            // A read has seen all up to there.
+            (None, None) => self.floor = self.floor.max(revision),
             (Some(at), Some(text)) if REFUSALS.contains(&text) => {
                 self.order.remove(at);
                 self.replay();

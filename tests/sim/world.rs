@@ -441,7 +441,8 @@ impl World {
         let result = api::answer(&self.shard, ready, &mut message);
         self.mix(&message);
         if let Some(&call) = self.asked.get(&to) {
-            self.oracle.released(call, result.as_ref().err().map(|status| &*status.message));
+            let status = result.as_ref().err().map(|status| &*status.message);
+            self.oracle.released(call, self.shard.header().revision.0, status);
         }
         self.is_changed = true;
         let result = result.map(|()| message);
