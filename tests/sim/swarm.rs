@@ -41,6 +41,8 @@ pub(crate) struct Swarm {
     pub(crate) impatience: bool,
     /// The node is asked to stop now and then, and started again.
     pub(crate) stops: bool,
+    /// The driver makes the answers of some reads in later turns.
+    pub(crate) postpones: bool,
     /// It is started again with other limits.
     retunes: bool,
     /// Of a hundred crash points: those at which a bit is flipped besides.
@@ -80,6 +82,7 @@ impl Swarm {
             cuts: on(dice),
             impatience: dice.chance(40),
             stops: dice.chance(30),
+            postpones: on(dice),
             retunes: dice.chance(50),
             flips: dice.pick(&[0, 10, 30]),
             tick_max: dice.pick(&[20, 200, 1_500]),

@@ -18,7 +18,7 @@ use crate::wire;
 use ringd::api::status::Status;
 use ringd::api::{self, Session, Settings, Sink};
 use ringd::http2::Limits;
-use ringd::shard::request::{Request, RequestId};
+use ringd::shard::request::{Range, Request, RequestId};
 use ringd::shard::{Input, Output, Ready, Shard};
 use ringd::types::Tick;
 use ringd::wal::{Command, Event, FileId};
@@ -126,6 +126,8 @@ pub(crate) struct World {
     /// A crash now may leave something else than at the last crash point.
     is_changed: bool,
     held: Option<(RequestId, Outcome)>,
+    /// Reads whose answers are made in a later turn.
+    postponed: VecDeque<(RequestId, Range)>,
     late: Option<crate::disk::Write>,
 }
 
@@ -173,6 +175,7 @@ impl World {
             trace: VecDeque::new(),
             is_changed: true,
             held: None,
+            postponed: VecDeque::new(),
             late: None,
         }
     }
@@ -333,10 +336,18 @@ impl World {
         while let Some(output) = self.shard.poll() {
             match output {
                 Output::Wal(command) => self.begin(command),
+                Output::Reply { to, ready: Ready::Range(range) } if self.postpones(to) => {
+                    self.postponed.push_back((to, range));
+                }
                 Output::Reply { to, ready } => self.reply(to, &ready),
                 Output::Role(_) => {}
                 Output::Halt(why) => return Err(format!("it halted: {why}")),
             }
+            self.crash_point()?;
+        }
+        while !self.postponed.is_empty() && !(self.swarm.postpones && self.dice.chance(40)) {
+            let (to, range) = self.postponed.pop_front().expect("there is one");
+            self.reply(to, &Ready::Range(range));
             self.crash_point()?;
         }
         if self.bug == Some(Bug::SwappedReplies)
@@ -355,6 +366,13 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether a read is answered in a later turn: once one is, so are those after it on the same
+    /// connection.
+    fn postpones(&mut self, to: RequestId) -> bool {
+        let waits = self.postponed.iter().any(|(other, _)| other.connection == to.connection);
+        waits || (self.swarm.postpones && self.dice.chance(30))
     }
 
     /// The shard leads and has applied its log: clients may come.
@@ -637,6 +655,7 @@ impl World {
         self.links.clear();
         self.works.clear();
         self.held = None;
+        self.postponed.clear();
         if self.bug == Some(Bug::LateWrite) {
             self.late = self.disk.hold_back();
         }
