@@ -78,6 +78,7 @@ impl Listener {
         // An interrupted wait is one that brought nothing.
         let _ = poll(&mut waits, Some(&WAIT));
         let mut out = Vec::new();
+        let mut is_short = false;
         for listener in listeners {
             loop {
                 match listener.socket.accept() {
@@ -86,10 +87,16 @@ impl Listener {
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(cause) => {
                         tracing::warn!(%cause, "a connection can not be accepted");
+                        is_short = true;
                         break;
                     }
                 }
             }
+        }
+        if is_short {
+            // Out of files or memory: what waits keeps the listener readable, and waiting for it
+            // again would spin.
+            let _ = poll(&mut [PollFd::new(&signal, PollFlags::IN)], Some(&WAIT));
         }
         out
     }
