@@ -3,7 +3,9 @@
 use crate::config::Cores;
 use io_uring::IoUring;
 use rustix::process::Resource;
+use rustix::process::Rlimit;
 use rustix::process::getrlimit;
+use rustix::process::setrlimit;
 use rustix::thread::CpuSet;
 use rustix::thread::sched_getaffinity;
 use std::io;
@@ -54,6 +56,16 @@ pub(crate) fn cpus(cores: &Cores) -> Result<Vec<usize>, MachineError> {
                 Err(MachineError::Cpu { cpu: *cpu, allowed: allowed.join(",") })
             }
         },
+    }
+}
+
+/// Asks for as many open files as the system grants, as Go does for etcd: the usual soft limit is
+/// for programs that use `select`, and counts every connection and every segment of the log.
+pub(crate) fn raise_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if setrlimit(Resource::Nofile, raised).is_err() {
+        tracing::debug!(limit = limit.current, "the limit of open files stays as it is");
     }
 }
 

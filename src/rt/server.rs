@@ -101,6 +101,7 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let config = Arc::new(config);
     let cpus = machine::cpus(&config.machine.cores)?;
     machine::check(cpus.len())?;
+    machine::raise_files();
     let dir = DataDir::open(&config.data_dir)?;
     let kept = dir.identity()?;
     let bootstrap = match &kept {
