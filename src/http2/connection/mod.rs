@@ -421,10 +421,14 @@ impl<C> Connection<C> {
     }
 
     /// So much waits to be sent that the owner should not receive until some of it left.
+    ///
+    /// Never with an empty output: what still waits then waits for a window, which can only come
+    /// by receiving.
     #[must_use]
     pub fn is_congested(&self) -> bool {
-        self.output().len() >= self.limits.output_size_max
-            || self.queued >= self.limits.queued_size_max
+        let output = self.output().len();
+        output >= self.limits.output_size_max
+            || (output > 0 && self.queued >= self.limits.queued_size_max)
     }
 }
 

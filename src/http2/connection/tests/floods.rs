@@ -224,6 +224,8 @@ fn a_client_that_opens_no_window() {
     let is_reset = |seen: &&Seen| seen.kind == frame::RST_STREAM && seen.number() == calm;
     assert_eq!(frames.iter().filter(is_reset).count(), 300 - 105);
     assert_eq!(world.connection.queued(StreamId(1)), 10_000 + trailers.len());
+    // An owner that received nothing now would never hear of a window.
+    assert!(!world.connection.is_congested());
     world.tick(1000).expect("open");
     assert_eq!(world.tick(61_000).expect_err("closed").reason, "too slow to read");
     assert_eq!(world.connection.queued_total(), 0);
