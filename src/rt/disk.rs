@@ -67,8 +67,9 @@ impl Disk {
             move |cause| DiskError { operation, path, cause }
         };
         fs::create_dir_all(dir).map_err(fail("make directory"))?;
-        if let Some(parent) = dir.parent() {
-            sync_dir(parent).map_err(fail("sync the parent of"))?;
+        // What was made may be two levels: --wal-dir and the shard's, or the shard's and its log's.
+        for parent in dir.ancestors().skip(1).take(2) {
+            sync_parent(parent).map_err(fail("sync the parent of"))?;
         }
         // A process that ended between a rename and its sync has left a name that can be seen and
         // that a loss of power takes back, with all that is written under it.
@@ -310,6 +311,15 @@ const _: () = assert!(ZERO_SIZE.is_multiple_of(4096), "zeros are written in whol
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     fs::File::open(dir)?.sync_all()
+}
+
+/// Makes a directory's names durable where that is ours to do: one that we may not read is not, and
+/// what was made in it is then as durable as its file system makes it.
+pub(crate) fn sync_parent(dir: &Path) -> io::Result<()> {
+    match sync_dir(dir) {
+        Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
 }
 
 fn into_io(error: GlommioError<()>) -> io::Error {

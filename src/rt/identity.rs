@@ -9,6 +9,7 @@ use crate::types::ClusterId;
 use crate::types::NodeId;
 use rustix::fs::FlockOperation;
 use rustix::fs::flock;
+use rustix::io::Errno;
 use std::fs;
 use std::io;
 use std::io::Read;
@@ -82,6 +83,9 @@ impl DataDir {
             .mode(0o700)
             .create(path)
             .map_err(fail("make data directory", path))?;
+        if let Some(parent) = path.parent() {
+            crate::rt::disk::sync_parent(parent).map_err(fail("sync the parent of", path))?;
+        }
         if path.join("member").join("snap").is_dir() || path.join("member").join("wal").is_dir() {
             return Err(DirError::Etcd { dir: path.to_owned() });
         }
@@ -89,7 +93,10 @@ impl DataDir {
         let mut options = fs::OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false).mode(0o600);
         let mut lock = options.open(&lock_path).map_err(fail("open", &lock_path))?;
-        if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if let Err(errno) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            if errno != Errno::WOULDBLOCK {
+                return Err(fail("lock", &lock_path)(errno.into()));
+            }
             let mut holder = String::new();
             let _ = lock.read_to_string(&mut holder);
             let holder = if holder.trim().is_empty() { "unknown" } else { holder.trim() };
