@@ -17,7 +17,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
 /// All that a command wrote, after it has ended by itself with a failure.
-fn refusal(command: &mut Command) -> String {
+pub(crate) fn refusal(command: &mut Command) -> String {
     let Output { status, stdout, stderr } =
         run(command, PATIENCE).unwrap_or_else(|why| panic!("it should refuse to start: {why}"));
     let text = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();

@@ -8,5 +8,6 @@ mod floods;
 mod kill;
 mod life;
 mod load;
+mod shards;
 #[path = "../support/mod.rs"]
 mod support;

@@ -29,6 +29,8 @@ pub(crate) struct Server {
     program: PathBuf,
     extra: Vec<String>,
     folder: TempDir,
+    /// Its data directory, where that is not in the folder.
+    elsewhere: Option<PathBuf>,
     client_port: u16,
     peer_port: u16,
     running: Option<(Child, Lines)>,
@@ -46,11 +48,17 @@ impl Server {
 
     /// As [`Self::start`], with further flags.
     pub(crate) fn start_with(program: &Path, extra: &[&str]) -> Self {
+        Self::start_at(program, None, extra)
+    }
+
+    /// As [`Self::start_with`], with a data directory that outlives the server.
+    pub(crate) fn start_at(program: &Path, data: Option<PathBuf>, extra: &[&str]) -> Self {
         let mut server = Self {
             program: program.to_owned(),
             extra: extra.iter().map(|&flag| flag.to_owned()).collect(),
             folder: TempDir::with_prefix_in("server-", env!("CARGO_TARGET_TMPDIR"))
                 .expect("the target folder can be written"),
+            elsewhere: data,
             client_port: 0,
             peer_port: 0,
             running: None,
@@ -102,10 +110,20 @@ impl Server {
     ///
     /// If it does not end.
     pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.ended_within(PATIENCE).0
+    }
+
+    /// Waits for its end; what it ended with, and the last lines of its log.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end within `limit`.
+    pub(crate) fn ended_within(&mut self, limit: Duration) -> (ExitStatus, String) {
         let (child, lines) = self.running.take().expect("it runs");
-        wait(child, PATIENCE).unwrap_or_else(|limit| {
+        let status = wait(child, limit).unwrap_or_else(|limit| {
             panic!("still running {limit:?} after it was asked to end:\n{}", lines.text())
-        })
+        });
+        (status, lines.text())
     }
 
     /// True if the process has not ended by itself.
@@ -131,7 +149,7 @@ impl Server {
 
     /// Its data directory.
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.elsewhere.clone().unwrap_or_else(|| self.folder.path().join("data"))
     }
 
     /// The last lines of its log.
