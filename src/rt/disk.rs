@@ -33,7 +33,8 @@ pub(crate) struct DiskError {
     cause: io::Error,
 }
 
-fn advice(cause: &io::Error) -> &'static str {
+/// What to do about an error of the data directory, to follow what it is.
+pub(crate) fn advice(cause: &io::Error) -> &'static str {
     match cause.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT) => {
             " (nothing acknowledged is lost: make space on this file system and start again)"
@@ -96,7 +97,15 @@ impl Disk {
         };
         write().map_err(fail("write"))?;
         let open = OpenOptions::new().read(true).dma_open(&path).await;
-        self.cached.set(!open.is_ok_and(|direct| direct.alignment() <= ALIGNMENT));
+        let is_direct = match open.map_err(into_io) {
+            Ok(direct) => direct.alignment() <= ALIGNMENT,
+            Err(cause) => match cause.raw_os_error() {
+                Some(libc::EINVAL | libc::EOPNOTSUPP) => false,
+                // Not the file system's fault.
+                _ => return Err(fail("open")(cause)),
+            },
+        };
+        self.cached.set(!is_direct);
         fs::remove_file(&path).map_err(fail("remove"))
     }
 
@@ -128,6 +137,12 @@ impl Disk {
     /// Whether writes go through the page cache, the file system having no direct I/O.
     pub(crate) fn is_cached(&self) -> bool {
         self.cached.get()
+    }
+
+    /// Whether the file system is one that the machine's end takes with it.
+    pub(crate) fn is_in_memory(&self) -> bool {
+        rustix::fs::statfs(&self.dir)
+            .is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|it| IN_MEMORY.contains(&it)))
     }
 
     fn path(&self, file: FileId) -> PathBuf {
@@ -322,6 +337,13 @@ pub(crate) fn sync_parent(dir: &Path) -> io::Result<()> {
     }
 }
 
+/// The system's own error, with its number, where there is one.
 fn into_io(error: GlommioError<()>) -> io::Error {
-    io::Error::from(error)
+    match error {
+        GlommioError::EnhancedIoError { source, .. } => source,
+        error => io::Error::from(error),
+    }
 }
+
+/// File systems that are gone with the machine's memory: tmpfs and ramfs (statfs(2)).
+const IN_MEMORY: [u64; 2] = [0x0102_1994, 0x8584_58f6];

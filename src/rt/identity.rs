@@ -5,6 +5,7 @@
 //! with an identity and without a log has lost it; a log that bears the intention's id has never
 //! served anybody; and any other log is somebody else's, and must not be touched.
 
+use crate::rt::disk::advice;
 use crate::types::ClusterId;
 use crate::types::NodeId;
 use rustix::fs::FlockOperation;
@@ -43,7 +44,7 @@ pub(crate) struct Identity {
 /// Why a data directory can not be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DirError {
-    #[error("{operation} {}: {cause}", path.display())]
+    #[error("{operation} {}: {cause}{}", path.display(), advice(cause))]
     Io { operation: &'static str, path: PathBuf, cause: io::Error },
     #[error(
         "{} is in use by another process ({holder}); stop it, or give this one its own --data-dir",

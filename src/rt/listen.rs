@@ -86,7 +86,7 @@ impl Listener {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                     Err(cause) => {
-                        tracing::warn!(%cause, "a connection can not be accepted");
+                        tracing::warn!(%cause, "a connection can not be accepted{}", files(&cause));
                         is_short = true;
                         break;
                     }
@@ -99,6 +99,16 @@ impl Listener {
             let _ = poll(&mut [PollFd::new(&signal, PollFlags::IN)], Some(&WAIT));
         }
         out
+    }
+}
+
+/// What to do where it is files that lack.
+fn files(cause: &io::Error) -> &'static str {
+    match cause.raw_os_error() {
+        Some(libc::EMFILE) => {
+            ": too many files are open; raise the limit (ulimit -n, LimitNOFILE= in a systemd unit)"
+        }
+        _ => "",
     }
 }
 

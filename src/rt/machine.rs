@@ -3,7 +3,6 @@
 use crate::config::Cores;
 use io_uring::IoUring;
 use rustix::process::Resource;
-use rustix::process::Rlimit;
 use rustix::process::getrlimit;
 use rustix::process::setrlimit;
 use rustix::thread::CpuSet;
@@ -59,13 +58,16 @@ pub(crate) fn cpus(cores: &Cores) -> Result<Vec<usize>, MachineError> {
     }
 }
 
-/// Asks for as many open files as the system grants, as Go does for etcd: the usual soft limit is
-/// for programs that use `select`, and counts every connection and every segment of the log.
-pub(crate) fn raise_files() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    if setrlimit(Resource::Nofile, raised).is_err() {
-        tracing::debug!(limit = limit.current, "the limit of open files stays as it is");
+/// Takes as many open files and as much locked memory as the hard limits allow.
+///
+/// The soft limits are low for the sake of programs that still use `select`; Go's programs raise
+/// the first of them by themselves too.
+pub(crate) fn raise_limits() {
+    for resource in [Resource::Nofile, Resource::Memlock] {
+        let mut limit = getrlimit(resource);
+        limit.current = limit.maximum;
+        // Then it stays as it is; what is too little shows where it is needed.
+        let _ = setrlimit(resource, limit);
     }
 }
 
@@ -75,8 +77,10 @@ pub(crate) fn check(cores: usize) -> Result<(), MachineError> {
     let needed = LOCKED_PER_CORE * count;
     let found = getrlimit(Resource::Memlock).current.unwrap_or(u64::MAX);
     let too_little = MachineError::LockedMemory { needed: needed >> 10, found: found >> 10, cores };
+    // The kernel asks root for none; glommio looks at the limit for its first core all the same.
+    let least = if rustix::process::geteuid().is_root() { LOCKED_PER_CORE } else { needed };
     match IoUring::new(128) {
-        Ok(_) if found < needed && !rustix::process::geteuid().is_root() => Err(too_little),
+        Ok(_) if found < least => Err(too_little),
         Ok(_) => Ok(()),
         Err(cause) => Err(match cause.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => MachineError::Forbidden { cause },

@@ -100,8 +100,8 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let clock = Clock::start();
     let config = Arc::new(config);
     let cpus = machine::cpus(&config.machine.cores)?;
+    machine::raise_limits();
     machine::check(cpus.len())?;
-    machine::raise_files();
     let dir = DataDir::open(&config.data_dir)?;
     let kept = dir.identity()?;
     let bootstrap = match &kept {
@@ -357,6 +357,12 @@ async fn recover(plan: &Plan, id: ShardId) -> Result<(Shard, Rc<Disk>), String> 
                         dir = %dir.display(),
                         "this file system has no direct I/O: each write goes through the page \
                          cache and a sync, which is slower"
+                    );
+                }
+                if disk.is_in_memory() {
+                    tracing::warn!(
+                        dir = %dir.display(),
+                        "this file system is in memory: all of it is lost when the machine stops"
                     );
                 }
                 return Ok((*shard, Rc::new(disk)));
