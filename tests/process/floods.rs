@@ -39,14 +39,14 @@ enum End {
 
 /// A client that means harm.
 #[derive(Debug)]
-struct Attacker {
+pub(crate) struct Attacker {
     stream: TcpStream,
     end: Option<End>,
 }
 
 impl Attacker {
     /// A connection that has said nothing yet.
-    fn silent(port: u16) -> Self {
+    pub(crate) fn silent(port: u16) -> Self {
         let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("it listens");
         stream.set_write_timeout(Some(HELD_UP)).expect("a timeout can be set");
         stream.set_read_timeout(Some(HELD_UP)).expect("a timeout can be set");
@@ -54,7 +54,7 @@ impl Attacker {
     }
 
     /// An HTTP/2 connection with these settings.
-    fn new(port: u16, settings: &[(u16, u32)]) -> Self {
+    pub(crate) fn new(port: u16, settings: &[(u16, u32)]) -> Self {
         let mut attacker = Self::silent(port);
         let mut hello = PREFACE.to_vec();
         frame::put_settings(&mut hello, settings);
@@ -63,7 +63,7 @@ impl Attacker {
     }
 
     /// Sends; false once the flood has come to its end.
-    fn send(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         if self.end.is_none()
             && let Err(error) = self.stream.write_all(bytes)
         {
@@ -113,7 +113,7 @@ fn head(method: &str) -> Vec<u8> {
 }
 
 /// A call with its message.
-fn call(out: &mut Vec<u8>, stream: u32, method: &str, message: &impl prost::Message) {
+pub(crate) fn call(out: &mut Vec<u8>, stream: u32, method: &str, message: &impl prost::Message) {
     frame::put(out, frame::HEADERS, END_HEADERS, stream, &head(method));
     let framed = crate::support::call::framed(0, &message.encode_to_vec());
     frame::put(out, frame::DATA, END_STREAM, stream, &framed);
@@ -297,7 +297,7 @@ fn empty_frames_without_end_close_their_connection() {
 }
 
 /// Ten values of a MiB each under `big/`.
-async fn big_values(client: &Client) {
+pub(crate) async fn big_values(client: &Client) {
     for number in 0..10 {
         let (key, value) = (Bytes::from(format!("big/{number}")), vec![b'v'; 1 << 20].into());
         let put = PutRequest { key, value, ..PutRequest::default() };
@@ -307,7 +307,7 @@ async fn big_values(client: &Client) {
 }
 
 /// All of them.
-fn big_range() -> RangeRequest {
+pub(crate) fn big_range() -> RangeRequest {
     let (key, range_end) = (Bytes::from_static(b"big/"), Bytes::from_static(b"big0"));
     RangeRequest { key, range_end, serializable: true, ..RangeRequest::default() }
 }

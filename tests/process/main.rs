@@ -5,9 +5,11 @@
 mod belongings;
 mod flags;
 mod floods;
+mod hostile;
 mod kill;
 mod life;
 mod load;
+mod screen;
 mod shards;
 #[path = "../support/mod.rs"]
 mod support;
