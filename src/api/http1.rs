@@ -211,11 +211,16 @@ fn parse(input: &[u8]) -> Result<Option<Request>, NotRequest> {
         Some(Ok(text)) => text.trim().parse::<u64>().map_err(|_| bad("Bad Request"))?,
         Some(Err(_)) => return Err(bad("Bad Request")),
     };
-    let connection = field("connection").unwrap_or_default().to_ascii_lowercase();
+    // A list; some clients name further fields beside it (`TE, close`).
+    let connection = field("connection").unwrap_or_default();
+    let says = |word: &[u8]| {
+        let mut words = connection.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        words.any(|it| it.eq_ignore_ascii_case(word))
+    };
     let last = body > BODY_SIZE_MAX
         || field("transfer-encoding").is_some()
-        || connection == b"close"
-        || (head.version == Some(0) && connection != b"keep-alive");
+        || says(b"close")
+        || (head.version == Some(0) && !says(b"keep-alive"));
     let method = head.method.unwrap_or_default();
     let plain = plain::request(method.as_bytes(), head.path.unwrap_or_default().as_bytes());
     Ok(Some(Request { head_len, plain, body, last, bodiless: method == "HEAD" }))
@@ -241,6 +246,16 @@ mod tests {
         assert!(plain.is_none());
         assert!(out.starts_with("HTTP/1.1 200 OK\r\n"), "{out}");
         assert!(!http.is_closed());
+    }
+
+    #[test]
+    fn a_client_that_asks_to_close_among_other_things_is_heard() {
+        for (line, is_last) in [("TE, Close", true), ("close", true), ("keep-alive, TE", false)] {
+            let mut http = Http1::default();
+            let text = format!("GET /version HTTP/1.1\r\nHost: a\r\nConnection: {line}\r\n\r\n");
+            talk(&mut http, text.as_bytes());
+            assert_eq!(http.is_closed(), is_last, "{line}");
+        }
     }
 
     #[test]
