@@ -40,7 +40,7 @@ pub(crate) const BUGS: [(Bug, u64); 11] = [
     (Bug::OtherStream, 20),
     (Bug::LateWrite, 400),
     (Bug::UnsyncedReads, 200),
-    (Bug::UnsyncedNames, 400),
+    (Bug::UnsyncedNames, 600),
     (Bug::NameBeforeHeader, 60),
 ];
 

@@ -345,8 +345,11 @@ impl World {
             }
             self.crash_point()?;
         }
-        while !self.postponed.is_empty() && !(self.swarm.postpones && self.dice.chance(40)) {
-            let (to, range) = self.postponed.pop_front().expect("there is one");
+        while let Some((to, range)) = self.postponed.pop_front() {
+            if self.swarm.postpones && self.dice.chance(40) {
+                self.postponed.push_front((to, range));
+                break;
+            }
             self.reply(to, &Ready::Range(range));
             self.crash_point()?;
         }
