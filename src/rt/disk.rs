@@ -339,10 +339,10 @@ pub(crate) fn sync_parent(dir: &Path) -> io::Result<()> {
 
 /// The system's own error, with its number, where there is one.
 fn into_io(error: GlommioError<()>) -> io::Error {
-    match error {
-        GlommioError::EnhancedIoError { source, .. } => source,
-        error => io::Error::from(error),
+    if let GlommioError::EnhancedIoError { source, .. } = error {
+        return source;
     }
+    io::Error::from(error)
 }
 
 /// File systems that are gone with the machine's memory: tmpfs and ramfs (statfs(2)).
