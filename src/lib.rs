@@ -5,6 +5,7 @@
 //! - [`types`]: the domain's quantities;
 //! - [`config`]: every knob and limit, from the command line, the environment and a file;
 //! - [`frame`]: the only code that decides "these bytes are whole";
+//! - [`identity`]: the file that says who a member is;
 //! - [`raft`], [`mvcc`]: consensus and what the keyspace means, as pure machines;
 //! - [`wal`]: Raft's state as bytes;
 //! - [`shard`]: all of these as one machine, a whole keyspace replica;
@@ -17,6 +18,7 @@ pub mod api;
 pub mod config;
 pub mod frame;
 pub mod http2;
+pub mod identity;
 pub mod inspect;
 pub mod mvcc;
 pub mod raft;

@@ -21,7 +21,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Print a file of a ringd data directory for a person.
+    /// Print a file of a ringd data directory for a person: a segment of the log, the identity,
+    /// the lock.
     Inspect {
         /// The file.
         file: PathBuf,
@@ -31,7 +32,16 @@ enum Command {
 fn main() -> ExitCode {
     let Command::Inspect { file } = Arguments::parse().command;
     match inspect(&file) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => {
+            let _ = writeln!(
+                io::stderr(),
+                "ringctl: {}: not a file of a ringd data directory; what can be printed are the \
+                 files of a log (shard-0/wal/*), the identity and the lock",
+                file.display()
+            );
+            ExitCode::FAILURE
+        }
         // Whoever reads our lines has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
@@ -56,7 +66,8 @@ impl<W: Write> fmt::Write for Lines<W> {
     }
 }
 
-fn inspect(path: &Path) -> io::Result<()> {
+/// Prints a file; whether it is one of ours.
+fn inspect(path: &Path) -> io::Result<bool> {
     let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
     let mut lines = Lines { out: io::BufWriter::new(io::stdout().lock()), error: None };
     let mut inspector = Inspector::new();
@@ -71,8 +82,10 @@ fn inspect(path: &Path) -> io::Result<()> {
             return Err(lines.error.unwrap_or_else(|| io::ErrorKind::Other.into()));
         }
     }
+    let is_ours = !inspector.is_foreign();
     if inspector.finish(&mut lines).is_err() {
         return Err(lines.error.unwrap_or_else(|| io::ErrorKind::Other.into()));
     }
-    lines.out.flush()
+    lines.out.flush()?;
+    Ok(is_ours)
 }

@@ -13,6 +13,7 @@ use crate::frame::SECTOR_SIZE;
 use crate::frame::Seal;
 use crate::frame::Sector;
 use crate::frame::Stamp;
+use crate::identity::Identity;
 use crate::wal::format::FRAME_HEADER_SIZE;
 use crate::wal::format::FrameHeader;
 use crate::wal::format::NotSegment;
@@ -62,6 +63,8 @@ pub struct Inspector {
     epoch: u32,
     open: Option<Open>,
     stretch: Option<(Stretch, u64)>,
+    is_text: bool,
+    is_foreign: bool,
 }
 
 impl Inspector {
@@ -80,7 +83,15 @@ impl Inspector {
     /// If `bytes` is longer than a block.
     pub fn block(&mut self, bytes: &[u8], out: &mut dyn Write) -> fmt::Result {
         assert!(bytes.len() <= BLOCK_SIZE, "a file is read block by block");
-        if bytes.len() < BLOCK_SIZE {
+        if self.offset == 0 {
+            self.is_text = text(bytes, out)?;
+        }
+        if self.is_text {
+            // All of it was in the first block.
+        } else if self.offset == 0 && bytes.len() < BLOCK_SIZE {
+            self.is_foreign = true;
+            writeln!(out, "not a file of ours")?;
+        } else if bytes.len() < BLOCK_SIZE {
             writeln!(out, "{:08x}  {} bytes past the last block", self.offset, bytes.len())?;
         } else if self.offset == 0 {
             self.first(bytes, out)?;
@@ -92,6 +103,12 @@ impl Inspector {
         }
         self.offset += bytes.len() as u64;
         Ok(())
+    }
+
+    /// Whether the file turned out to be none of ours.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        self.is_foreign
     }
 
     /// Ends the file.
@@ -133,7 +150,10 @@ impl Inspector {
             Err(NotSegment::Foreign) if block.iter().all(|&byte| byte == 0) => {
                 writeln!(out, "a spare file of the log, never used")
             }
-            Err(NotSegment::Foreign) => writeln!(out, "not a file of ours"),
+            Err(NotSegment::Foreign) => {
+                self.is_foreign = true;
+                writeln!(out, "not a file of ours")
+            }
         }
     }
 
@@ -219,6 +239,29 @@ impl Inspector {
         }
         Ok(())
     }
+}
+
+/// Prints a file that is a few lines of text, if this is one: the identity, or the lock.
+fn text(bytes: &[u8], out: &mut dyn Write) -> Result<bool, fmt::Error> {
+    if Identity::is_like(bytes) {
+        match Identity::parse(bytes) {
+            Ok(identity) => {
+                let (cluster, member) = (identity.cluster.0, identity.member.0);
+                writeln!(out, "identity: member {member:x} of cluster {cluster:x}")?;
+                let (shards, log_id) = (identity.shards, identity.log_id);
+                writeln!(out, "          shards {shards}, log {log_id:016x}")?;
+            }
+            Err(why) => writeln!(out, "identity, damaged: {why}")?,
+        }
+        return Ok(true);
+    }
+    let holder = bytes.strip_prefix(b"process ").and_then(|rest| rest.strip_suffix(b"\n"));
+    if let Some(holder) = holder.filter(|it| it.len() <= 20 && it.iter().all(u8::is_ascii_digit)) {
+        let holder = String::from_utf8_lossy(holder);
+        writeln!(out, "lock of a data directory, taken last by process {holder}")?;
+        return Ok(true);
+    }
+    Ok(false)
 }
 
 /// Adds a block to the frame, noting the first sector that is not the frame's.

@@ -125,3 +125,26 @@ proptest! {
         inspect(&bytes);
     }
 }
+
+#[test]
+fn the_identity_and_the_lock_are_printed_and_strangers_are_told_apart() {
+    let identity = Identity {
+        cluster: crate::types::ClusterId(0xc1),
+        member: NodeId(0xa2),
+        shards: 2,
+        log_id: 7,
+    };
+    let text = identity.text();
+    let expected = "identity: member a2 of cluster c1\n          shards 2, log 0000000000000007\n";
+    assert_eq!(inspect(text.as_bytes()), expected);
+    let bent = text.replace("shards 2", "shards 3");
+    assert!(inspect(bent.as_bytes()).starts_with("identity, damaged: "), "{bent}");
+    let lock = "lock of a data directory, taken last by process 4711\n";
+    assert_eq!(inspect(b"process 4711\n"), lock);
+    for stranger in ["process of elimination\n", "short", "\u{0}"] {
+        assert_eq!(inspect(stranger.as_bytes()), "not a file of ours\n", "{stranger:?}");
+        let mut inspector = Inspector::new();
+        inspector.block(stranger.as_bytes(), &mut String::new()).expect("a String grows");
+        assert!(inspector.is_foreign());
+    }
+}

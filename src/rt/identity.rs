@@ -5,9 +5,8 @@
 //! with an identity and without a log has lost it; a log that bears the intention's id has never
 //! served anybody; and any other log is somebody else's, and must not be touched.
 
+use crate::identity::Identity;
 use crate::rt::disk::advice;
-use crate::types::ClusterId;
-use crate::types::NodeId;
 use rustix::fs::FlockOperation;
 use rustix::fs::flock;
 use rustix::io::Errno;
@@ -28,19 +27,6 @@ const INTENTION: &str = "identity.new";
 const UNFINISHED: &str = "identity.tmp";
 /// File whose lock is the directory's.
 const LOCK: &str = "lock";
-/// First line of the identity; another one is refused.
-const FIRST_LINE: &str = "ringd identity 1";
-
-/// What a member keeps of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) cluster: ClusterId,
-    pub(crate) member: NodeId,
-    pub(crate) shards: u32,
-    /// Set apart from every other log ever, by lot.
-    pub(crate) log_id: u64,
-}
-
 /// Why a data directory can not be used.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DirError {
@@ -112,7 +98,7 @@ impl DataDir {
     /// Who this directory's member is; none if it never served.
     pub(crate) fn identity(&self) -> Result<Option<Identity>, DirError> {
         let path = self.path.join(IDENTITY);
-        let text = match fs::read_to_string(&path) {
+        let text = match fs::read(&path) {
             Ok(text) => text,
             Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(cause) => return Err(DirError::Io { operation: "read", path, cause }),
@@ -122,7 +108,7 @@ impl DataDir {
 
     /// What an earlier start set out to become here, if one did and did not come through.
     pub(crate) fn intention(&self) -> Option<Identity> {
-        fs::read_to_string(self.path.join(INTENTION)).ok().and_then(|it| Identity::parse(&it).ok())
+        fs::read(self.path.join(INTENTION)).ok().and_then(|it| Identity::parse(&it).ok())
     }
 
     /// Notes what this start is about to become, in one step; durable when it returns.
@@ -147,58 +133,14 @@ impl DataDir {
     }
 }
 
-impl Identity {
-    /// The file's text: a line a field, and a checksum of the lines before.
-    fn text(&self) -> String {
-        let body = format!(
-            "{FIRST_LINE}\ncluster {:016x}\nmember {:016x}\nshards {}\nlog {:016x}\n",
-            self.cluster.0, self.member.0, self.shards, self.log_id
-        );
-        let crc = crc32fast::hash(body.as_bytes());
-        format!("{body}crc {crc:08x}\n")
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let first = text.lines().next().unwrap_or_default();
-        if first != FIRST_LINE {
-            return Err(format!("its first line is {first:?} where {FIRST_LINE:?} is due"));
-        }
-        let field =
-            |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        let hex = |name| field(name).and_then(|value| u64::from_str_radix(value, 16).ok());
-        let read = || {
-            Some(Self {
-                cluster: ClusterId(hex("cluster")?),
-                member: NodeId(hex("member")?),
-                shards: field("shards")?.parse().ok()?,
-                log_id: hex("log")?,
-            })
-        };
-        match read() {
-            Some(identity) if identity.text() == text => Ok(identity),
-            _ => Err("its lines do not match their checksum".into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::ClusterId;
+    use crate::types::NodeId;
 
     fn identity() -> Identity {
         Identity { cluster: ClusterId(0xc), member: NodeId(0xab), shards: 2, log_id: 7 }
-    }
-
-    #[test]
-    fn an_identity_is_kept_and_any_other_byte_refused() {
-        let text = identity().text();
-        assert_eq!(Identity::parse(&text), Ok(identity()));
-        for at in 0..text.len() {
-            let mut bytes = text.clone().into_bytes();
-            bytes[at] ^= 1;
-            let bent = String::from_utf8(bytes).expect("one low bit keeps it ASCII");
-            assert!(Identity::parse(&bent).is_err(), "byte {at}");
-        }
     }
 
     #[test]
