@@ -1,1 +1,250 @@
-//! What the server says while it starts and ends, and where it takes its settings from.
+//! What the server says while it starts and ends, where it takes its settings from, and what
+//! `ringctl inspect` prints of what it leaves.
+
+use crate::floods::{Attacker, big_range, big_values, call};
+use crate::life::refusal;
+use crate::support::call::Client;
+use crate::support::http1;
+use crate::support::peers::{under_test, under_test_is_ours};
+use crate::support::process::{Lines, run, wait};
+use crate::support::server::{PATIENCE, Server, command, free_ports};
+use crate::support::{block_on, process};
+use ringd::http2::frame;
+use rustix::process::Signal;
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// What every harness around etcd waits for.
+const READY: &str = "ready to serve client requests";
+/// How long an end may take, whatever clients do: what the server grants them, and some more.
+const END_MAX: Duration = Duration::from_secs(12);
+
+/// A server started by a command of the test's own; killed when dropped.
+struct Started(Option<Child>, Lines);
+
+impl Started {
+    fn new(command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the server is there");
+        let (lines, ready) = Lines::follow(child.stderr.take().expect("piped"), READY);
+        let started = Self(Some(child), lines);
+        let outcome = ready.recv_timeout(PATIENCE);
+        assert!(outcome.is_ok(), "not ready: {}", started.1.text());
+        started
+    }
+
+    /// Ends it; its lines.
+    fn end(mut self) -> String {
+        let child = self.0.take().expect("it runs");
+        process::signal(&child, Signal::TERM);
+        wait(child, PATIENCE).expect("it ends when asked to");
+        self.1.text()
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.0.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn folder() -> tempfile::TempDir {
+    tempfile::TempDir::with_prefix_in("screen-", env!("CARGO_TARGET_TMPDIR"))
+        .expect("the target folder can be written")
+}
+
+fn flags(texts: &[&str]) -> Vec<String> {
+    texts.iter().map(|&text| text.to_owned()).collect()
+}
+
+#[test]
+fn the_log_is_json_as_etcd_writes_it_and_says_what_runs_where() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let server = Server::start(&under_test());
+    let log = server.log();
+    let lines: Vec<serde_json::Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
+    assert!(lines.len() <= 24, "one screen:\n{log}");
+    for line in &lines {
+        for key in ["level", "ts", "caller", "msg"] {
+            assert!(line[key].is_string(), "no {key} in {line}");
+        }
+    }
+    let find = |text: &str| {
+        let found = lines.iter().find(|line| line["msg"].as_str() == Some(text));
+        found.unwrap_or_else(|| panic!("no `{text}` in:\n{log}"))
+    };
+    assert_eq!(find(READY)["level"], "info");
+    let start = find("starting ringd");
+    for key in ["etcd_version", "ringd_version", "data_dir", "cluster_id", "local_member_id"] {
+        assert!(start[key].is_string(), "no {key} in {start}");
+    }
+    assert!(start["cores"].is_array(), "{start}");
+    let shard = find("shard");
+    assert!(shard["wal_dir"].is_string() && shard["core"].is_number(), "{shard}");
+    let serving = find("serving client traffic insecurely; this is strongly discouraged!");
+    assert_eq!(serving["address"], server.address());
+}
+
+#[test]
+fn people_get_columns_and_as_few_lines_as_they_ask_for() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let mut server = Server::start_with(&under_test(), &["--log-format", "console"]);
+    let log = server.log();
+    let line = log.lines().find(|line| line.contains(READY)).expect("it is ready");
+    let columns: Vec<_> = line.split('\t').collect();
+    assert_eq!((columns[1], columns[3]), ("info", READY), "{line}");
+    let (client_port, peer_port) = free_ports();
+    let quiet = flags(&["--log-level", "error"]);
+    let text = refusal(&mut command(&under_test(), &server.data(), client_port, peer_port, &quiet));
+    assert_eq!(text.lines().count(), 1, "what ends it, and nothing else:\n{text}");
+    assert!(text.contains("\"level\":\"fatal\""), "{text}");
+    let unknown = flags(&["--log-level", "loud"]);
+    let text =
+        refusal(&mut command(&under_test(), &server.data(), client_port, peer_port, &unknown));
+    assert!(text.contains("unrecognized level") && text.contains("loud"), "{text}");
+    assert!(server.is_running());
+}
+
+/// Sees that a server with the name `settled` answers at `port`.
+fn answers(port: u16, log: &str) {
+    assert_eq!(http1::get(port, "/health").map(|answer| answer.status), Ok(200), "{log}");
+    assert!(log.contains("\"name\":\"settled\""), "{log}");
+}
+
+#[test]
+fn variables_of_the_environment_are_settings() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let (dir, (client_port, peer_port)) = (folder(), free_ports());
+    let client = format!("http://127.0.0.1:{client_port}");
+    let peer = format!("http://127.0.0.1:{peer_port}");
+    let mut command = Command::new(under_test());
+    command
+        .env("ETCD_NAME", "settled")
+        .env("ETCD_DATA_DIR", dir.path().join("data"))
+        .env("ETCD_LISTEN_CLIENT_URLS", &client)
+        .env("ETCD_ADVERTISE_CLIENT_URLS", &client)
+        .env("ETCD_LISTEN_PEER_URLS", &peer)
+        .env("ETCD_INITIAL_ADVERTISE_PEER_URLS", &peer)
+        .env("ETCD_INITIAL_CLUSTER", format!("settled={peer}"))
+        .env("ETCD_NO_SUCH_THING", "1");
+    let started = Started::new(&mut command);
+    answers(client_port, &started.1.text());
+    let log = started.end();
+    assert!(log.contains("unrecognized environment variable"), "{log}");
+    assert!(log.contains("ETCD_NO_SUCH_THING=1"), "{log}");
+    assert!(log.contains("received signal; shutting down"), "{log}");
+    let text = refusal(command.args(["--name", "other"]));
+    assert!(text.contains("ETCD_NAME") || text.contains("name"), "given twice: {text}");
+}
+
+#[test]
+fn a_file_of_settings_is_read_and_its_faults_named() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let (dir, (client_port, peer_port)) = (folder(), free_ports());
+    let (client, peer) =
+        (format!("http://127.0.0.1:{client_port}"), format!("http://127.0.0.1:{peer_port}"));
+    let data = dir.path().join("data");
+    let text = format!(
+        "name: settled\ndata-dir: {}\nlisten-client-urls: {client}\n\
+         advertise-client-urls: {client}\nlisten-peer-urls: {peer}\n\
+         initial-advertise-peer-urls: {peer}\ninitial-cluster: settled={peer}\n",
+        data.display()
+    );
+    let file = dir.path().join("ringd.yaml");
+    let mut command = Command::new(under_test());
+    command.arg("--config-file").arg(&file);
+    fs::write(&file, &text).expect("the folder can be written");
+    let started = Started::new(&mut command);
+    answers(client_port, &started.1.text());
+    started.end();
+    fs::write(&file, text + "data-dri: x\n").expect("the folder can be written");
+    let text = refusal(&mut command);
+    assert!(text.contains("data-dri"), "{text}");
+    fs::remove_file(&file).expect("it is there");
+    let text = refusal(&mut command);
+    assert!(text.contains("ringd.yaml"), "{text}");
+}
+
+#[test]
+fn an_end_takes_no_longer_for_clients_that_do_not_go() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let mut server = Server::start(&under_test());
+    let port = server.port();
+    block_on(async {
+        let client = Client::connect(port).await.expect("it answers");
+        big_values(&client).await;
+    });
+    let idle: Vec<_> = (0..20).map(|_| Attacker::new(port, &[])).collect();
+    let silent: Vec<_> = (0..20).map(|_| Attacker::silent(port)).collect();
+    let mut deaf = Attacker::new(port, &[(frame::INITIAL_WINDOW_SIZE, (1 << 31) - 1)]);
+    let mut asking = Vec::new();
+    frame::put_u32(&mut asking, frame::WINDOW_UPDATE, 0, 1 << 30);
+    for stream in [1, 3, 5] {
+        call(&mut asking, stream, "Range", &big_range());
+    }
+    assert!(deaf.send(&asking));
+    assert_eq!(http1::get(port, "/health").map(|answer| answer.status), Ok(200));
+    server.ask_to_end();
+    let (status, log) = server.ended_within(END_MAX);
+    let by_signal = status.signal() == Some(Signal::TERM.as_raw());
+    assert!(status.success() || by_signal, "it ends in order: {status}\n{log}");
+    drop((idle, silent, deaf));
+    server.restart();
+}
+
+/// Exit code and all that `ringctl inspect` writes.
+fn inspect(file: &Path) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ringctl"));
+    let output = run(command.arg("inspect").arg(file), PATIENCE).expect("it ends");
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+}
+
+#[test]
+fn every_file_that_a_node_leaves_is_printed() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let mut server = Server::start_with(&under_test(), &["--wal-segment-bytes", "8388608"]);
+    server.kill();
+    let mut kinds = String::new();
+    let wal = fs::read_dir(server.data().join("shard-0/wal")).expect("the log is there");
+    let wal = wal.map(|entry| entry.expect("readable").path());
+    for file in wal.chain([server.data().join("identity"), server.data().join("lock")]) {
+        let (code, text) = inspect(&file);
+        assert_eq!(code, Some(0), "{}: {text}", file.display());
+        kinds += &text;
+    }
+    for kind in ["segment 0000", "hard state: term", "identity: member ", "taken last by process"] {
+        assert!(kinds.contains(kind), "no `{kind}` in:\n{kinds}");
+    }
+    let stranger = server.data().join("stranger");
+    fs::write(&stranger, "hello\n").expect("the folder can be written");
+    let (code, text) = inspect(&stranger);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("stranger") && text.contains("identity"), "{text}");
+    let (code, text) = inspect(&server.data().join("nothing"));
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("nothing"), "{text}");
+}
