@@ -245,6 +245,13 @@ impl<C> Connection<C> {
         if self.streams.open() > 0 {
             self.busy_at = self.now;
         }
+        if self.is_congested() {
+            // What the client was to send may lie with an owner that does not receive now.
+            for since in [&mut self.incomplete_since, &mut self.settings_sent, &mut self.ping_sent]
+            {
+                *since = since.map(|_| self.now);
+            }
+        }
     }
 
     /// Gives back the memory of a busy time that is over; at each tick, so that it costs nothing.

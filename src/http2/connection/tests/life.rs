@@ -236,3 +236,28 @@ fn settings_must_be_acknowledged_in_time() {
     world.tick(29_999).expect("open");
     assert_eq!(world.tick(30_000).expect_err("closed").code, ErrorCode::SETTINGS_TIMEOUT);
 }
+
+/// While its answers wait to be read nothing is received, so a frame cut by the last receive
+/// stayed cut: after half a minute the client was told that it was too slow to send it.
+#[test]
+fn a_slow_reader_is_not_taken_for_a_slow_sender() {
+    let mut world = World::with(Limits { output_size_max: 1 << 16, ..<_>::default() });
+    world.send(&settings(&[(frame::INITIAL_WINDOW_SIZE, 1 << 20)])).expect("open");
+    world.send(&window_update(0, 1 << 20)).expect("open");
+    world.frames();
+    world.send(&head(1, true)).expect("open");
+    let (block, trailers) = blocks();
+    world.connection.reply_unary(StreamId(1), &block, &[7; 100_000], &trailers);
+    let next = head(3, true);
+    world.send(&next[..5]).expect("open");
+    for ms in (0..60_000).step_by(1000) {
+        world.connection.sent(1);
+        assert!(world.connection.is_congested(), "it reads slowly");
+        world.tick(ms).expect("but it reads");
+    }
+    while !world.connection.output().is_empty() {
+        world.connection.sent(world.connection.output().len());
+    }
+    world.tick(88_000).expect("there is time to send the rest");
+    world.send(&next[5..]).expect("a frame is whole at last");
+}
