@@ -330,18 +330,34 @@ impl Core {
         for at in dirty {
             self.send(at);
         }
-        self.post(&self.requests_out, Message::Requests);
-        self.post(&self.replies_out, Message::Replies);
+        self.post(&self.requests_out, Message::Requests, |message| match message {
+            Message::Requests(all) => Some(all),
+            Message::Replies(_) | Message::Connection(..) | Message::Stop => None,
+        });
+        self.post(&self.replies_out, Message::Replies, |message| match message {
+            Message::Replies(all) => Some(all),
+            Message::Requests(_) | Message::Connection(..) | Message::Stop => None,
+        });
         is_more
     }
 
     /// Sends each core what has gathered for it; while one is behind, it gathers on.
-    fn post<T>(&self, out: &RefCell<BTreeMap<u32, Vec<T>>>, wrap: impl Fn(Vec<T>) -> Message) {
+    fn post<T>(
+        &self,
+        out: &RefCell<BTreeMap<u32, Vec<T>>>,
+        wrap: impl Fn(Vec<T>) -> Message,
+        unwrap: impl Fn(Message) -> Option<Vec<T>>,
+    ) {
         for (core, gathered) in out.borrow_mut().iter_mut().filter(|(_, all)| !all.is_empty()) {
             let peer = &self.mesh.peers[usize::try_from(*core).expect("usize is 64 bits")];
-            if !peer.is_full() {
-                // A core that is gone has nobody left who waits.
-                let _ = peer.try_send(wrap(std::mem::take(gathered)));
+            if peer.is_full() {
+                continue;
+            }
+            // Another core may have been quicker. One that is gone has nobody left who waits.
+            if let Err(flume::TrySendError::Full(message)) =
+                peer.try_send(wrap(std::mem::take(gathered)))
+            {
+                *gathered = unwrap(message).expect("it comes back as it went");
             }
         }
     }
@@ -350,7 +366,8 @@ impl Core {
     fn refuse(&self) {
         let status = Status::from(&Unavailable::TooManyRequests);
         for to in std::mem::take(&mut *self.refused.borrow_mut()) {
-            self.deliver(to, Err(&status));
+            let again = self.deliver(to, Err(&status));
+            self.ask_again(to, again);
         }
     }
 
