@@ -387,7 +387,12 @@ impl Core {
                 Output::Reply { to, ready: Ready::Range(range) }
                     if made >= TURN_SIZE_MAX || !takes(to.core) || host.waiting.has(to) =>
                 {
-                    host.waiting.push(to, range);
+                    if host.waiting.is_full() {
+                        let refusal = Err(Unavailable::TooManyRequests.into());
+                        made += self.answer(host, to, &Ready::Result(refusal));
+                    } else {
+                        host.waiting.push(to, range);
+                    }
                 }
                 Output::Reply { to, ready } => made += self.answer(host, to, &ready),
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
@@ -677,6 +682,9 @@ impl Core {
             }
             self.vacant.borrow_mut().push(at);
             self.mesh.placement.ended(self.index);
+            for host in self.hosts.borrow_mut().values_mut() {
+                host.waiting.forget(self.index, at);
+            }
         }
     }
 

@@ -13,6 +13,12 @@ use std::collections::VecDeque;
 /// theirs: a millisecond or so.
 pub(crate) const TURN_SIZE_MAX: usize = 4 << 20;
 
+/// Reads that wait at a time; one more is refused as too many. What one shard lets wait for a read
+/// point by default.
+const WAITING_MAX: usize = 65_536;
+/// Bytes of them beyond which one more is refused: keys may be as large as requests.
+const WAITING_SIZE_MAX: usize = 256 << 20;
+
 /// A core and one of its connections.
 type Place = (u32, u32);
 
@@ -22,6 +28,9 @@ pub(crate) struct Waiting {
     by_connection: BTreeMap<Place, VecDeque<(RequestId, Range)>>,
     /// Whose turn it was last.
     last: Place,
+    count: usize,
+    /// Bytes of all that wait.
+    size: usize,
 }
 
 impl Waiting {
@@ -35,8 +44,15 @@ impl Waiting {
         self.by_connection.is_empty()
     }
 
-    /// One more waits; the shard bounds how many there are.
+    /// Whether one more is too many: to the shard they are answered already.
+    pub(crate) fn is_full(&self) -> bool {
+        self.count >= WAITING_MAX || self.size >= WAITING_SIZE_MAX
+    }
+
+    /// One more waits.
     pub(crate) fn push(&mut self, to: RequestId, range: Range) {
+        self.count += 1;
+        self.size += range.size();
         self.by_connection.entry(place(to)).or_default().push_back((to, range));
     }
 
@@ -51,7 +67,16 @@ impl Waiting {
             self.by_connection.remove(&place);
         }
         self.last = place;
+        self.count -= next.iter().len();
+        self.size -= next.iter().map(|(_, range)| range.size()).sum::<usize>();
         next
+    }
+
+    /// A connection of a core is gone, and nobody waits for its answers.
+    pub(crate) fn forget(&mut self, core: u32, connection: u32) {
+        let gone = self.by_connection.remove(&(core, connection)).unwrap_or_default();
+        self.count -= gone.len();
+        self.size -= gone.iter().map(|(_, range)| range.size()).sum::<usize>();
     }
 }
 
@@ -79,5 +104,25 @@ mod tests {
         assert_eq!(order, [(1, 9), (3, 0), (3, 1), (3, 2), (3, 3), (3, 4)]);
         assert_eq!(waiting.next(|_| true).map(|(to, _)| to.core), Some(1));
         assert!(waiting.is_empty());
+        assert_eq!((waiting.count, waiting.size), (0, 0));
+    }
+
+    /// They were bounded by nothing: the shard counts a read until it hands it over.
+    #[test]
+    fn what_waits_is_bounded_and_ends_with_its_connection() {
+        let id = |stream| RequestId { core: 0, connection: 1, generation: 1, stream };
+        let mut waiting = Waiting::default();
+        let large = Range::one(&[0; 1 << 20], true);
+        let mut count = 0;
+        while !waiting.is_full() {
+            waiting.push(id(count), large.clone());
+            count += 1;
+        }
+        assert!(count <= 256, "{count} MiB");
+        waiting.forget(0, 2);
+        assert!(waiting.is_full());
+        waiting.forget(0, 1);
+        assert!(waiting.is_empty() && !waiting.is_full());
+        assert_eq!((waiting.count, waiting.size), (0, 0));
     }
 }

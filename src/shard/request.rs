@@ -77,6 +77,12 @@ impl Range {
         Self::new(key, &[], &RangeQuery::new(KeyRange::One(key)), serializable)
     }
 
+    /// Bytes it holds while it waits.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        self.keys.len() + size_of::<Self>()
+    }
+
     /// What to ask the keyspace.
     #[must_use]
     pub fn query(&self) -> RangeQuery<'_> {
