@@ -8,13 +8,19 @@ use rustix::event::PollFd;
 use rustix::event::PollFlags;
 use rustix::event::Timespec;
 use rustix::event::poll;
+use rustix::process::Resource;
+use rustix::process::getrlimit;
 use std::io;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::ToSocketAddrs;
+use std::os::fd::AsRawFd;
 
 /// Connections that may wait to be accepted; Go's servers use the system's bound, commonly this.
 const BACKLOG: i32 = 4096;
+/// Open files that clients leave to the log, which must stop the node when it gets none. etcd keeps
+/// 150 for itself.
+const RESERVED_FILES: u64 = 150;
 /// How long one wait lasts at most: how late a failed core is noticed.
 const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 
@@ -78,28 +84,38 @@ impl Listener {
         // An interrupted wait is one that brought nothing.
         let _ = poll(&mut waits, Some(&WAIT));
         let mut out = Vec::new();
-        let mut is_short = false;
         for listener in listeners {
-            loop {
-                match listener.socket.accept() {
-                    Ok((stream, _)) => out.push((socket2::Socket::from(stream), listener.shard)),
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                    Err(cause) => {
-                        tracing::warn!(%cause, "a connection can not be accepted{}", files(&cause));
-                        is_short = true;
-                        break;
-                    }
-                }
+            if let Err(cause) = listener.accept_all(&mut out) {
+                tracing::warn!(%cause, "a connection can not be accepted{}", files(&cause));
+                // It still waits to be: asked at once, it would be refused at once.
+                let _ = poll(&mut [PollFd::new(&signal, PollFlags::IN)], Some(&WAIT));
+                break;
             }
-        }
-        if is_short {
-            // Out of files or memory: what waits keeps the listener readable, and waiting for it
-            // again would spin.
-            let _ = poll(&mut [PollFd::new(&signal, PollFlags::IN)], Some(&WAIT));
         }
         out
     }
+
+    fn accept_all(&self, out: &mut Vec<(socket2::Socket, ShardId)>) -> io::Result<()> {
+        let most = files_for_clients();
+        loop {
+            match self.socket.accept() {
+                // The system gives the lowest number that is free.
+                Ok((stream, _)) if u64::try_from(stream.as_raw_fd()).is_ok_and(|it| it >= most) => {
+                    return Err(io::Error::from_raw_os_error(libc::EMFILE));
+                }
+                Ok((stream, _)) => out.push((socket2::Socket::from(stream), self.shard)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(cause) => return Err(cause),
+            }
+        }
+    }
+}
+
+/// How many of the process's files may be open before clients get no more of them.
+fn files_for_clients() -> u64 {
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    most - RESERVED_FILES.min(most / 2)
 }
 
 /// What to do where it is files that lack.

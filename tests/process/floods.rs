@@ -75,7 +75,7 @@ impl Attacker {
     }
 
     /// Takes what has come, a bounded lot; false once the server has closed.
-    fn read(&mut self) -> bool {
+    pub(crate) fn read(&mut self) -> bool {
         let mut bytes = [0; 1 << 16];
         match self.stream.read(&mut bytes) {
             Ok(0) => self.end = Some(End::Closed),

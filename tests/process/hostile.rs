@@ -2,8 +2,10 @@
 //!
 //! What needs root (mounts, other users) is left out with a message where there is none.
 
+use crate::floods::Attacker;
 use crate::life::refusal;
 use crate::load::{Acked, Load};
+use crate::screen::Started;
 use crate::support::call::Client;
 use crate::support::dice::Dice;
 use crate::support::peers::{self, under_test, under_test_is_ours};
@@ -346,4 +348,33 @@ fn log_outputs_that_can_not_be_opened_are_named_and_full_ones_passed_over() {
         let server = Server::start_with(&under_test(), &["--log-outputs", "/dev/full,stderr"]);
         assert_eq!(http1::get(server.port(), "/health").expect("it answers").status, 200);
     }
+}
+
+#[test]
+fn out_of_files_it_serves_whom_it_has_and_takes_others_later() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let (dir, (client_port, peer_port)) = (folder("files-"), free_ports());
+    let program = under_test();
+    let server = command(&program, &dir.path().join("data"), client_port, peer_port, &[]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -n 200 && exec \"$0\" \"$@\""]).arg(&program);
+    let server = Started::new(limited.args(server.get_args()));
+    let connect = || Attacker::new(client_port, &[]);
+    block_on(async {
+        let client = Client::connect(client_port).await.expect("it answers");
+        let many: Vec<_> = (0..150).map(|_| connect()).collect();
+        for number in 0..20 {
+            let (key, value) = (format!("k{number}").into(), "v".into());
+            let put = PutRequest { key, value, ..PutRequest::default() };
+            let put: Result<PutResponse, _> = client.unary("/etcdserverpb.KV/Put", &put).await;
+            put.expect("who is in is served");
+        }
+        drop(many);
+        assert!((0..100).any(|_| connect().read()), "there is room again");
+    });
+    let log = server.end();
+    let advice = log.matches("ulimit -n").count();
+    assert!((1..=25).contains(&advice), "told, and not all the time:\n{log}");
 }

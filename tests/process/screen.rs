@@ -23,10 +23,10 @@ const READY: &str = "ready to serve client requests";
 const END_MAX: Duration = Duration::from_secs(12);
 
 /// A server started by a command of the test's own; killed when dropped.
-struct Started(Option<Child>, Lines);
+pub(crate) struct Started(Option<Child>, Lines);
 
 impl Started {
-    fn new(command: &mut Command) -> Self {
+    pub(crate) fn new(command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -41,7 +41,7 @@ impl Started {
     }
 
     /// Ends it; its lines.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         let child = self.0.take().expect("it runs");
         process::signal(&child, Signal::TERM);
         wait(child, PATIENCE).expect("it ends when asked to");
