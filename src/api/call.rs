@@ -160,7 +160,7 @@ pub(crate) enum Immediate {
 }
 
 /// One routing decision, kept while a client repeats its headers.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Route {
     head: u64,
     decision: Decision,
@@ -168,7 +168,7 @@ pub(crate) struct Route {
 }
 
 /// What a request's headers lead to.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Decision {
     /// One of our calls.
     Call(Method),
@@ -197,9 +197,10 @@ pub(crate) struct Dispatch<'a, S> {
 }
 
 impl<S: Sink> Dispatch<'_, S> {
-    fn route(&mut self, head: &Head) -> Route {
-        if let Some(route) = self.route.as_ref().filter(|route| route.head == head.id()) {
-            return route.clone();
+    /// Makes the decision kept in `self.route` that of `head`.
+    fn route(&mut self, head: &Head) {
+        if self.route.as_ref().is_some_and(|route| route.head == head.id()) {
+            return;
         }
         let timeout = head.grpc_timeout().map(timeout_ms);
         let decision = match (decide(head, self.settings), &timeout) {
@@ -211,9 +212,7 @@ impl<S: Sink> Dispatch<'_, S> {
             (decision, _) => decision,
         };
         let timeout_ms = timeout.and_then(Result::ok);
-        let route = Route { head: head.id(), decision, timeout_ms };
-        *self.route = Some(route.clone());
-        route
+        *self.route = Some(Route { head: head.id(), decision, timeout_ms });
     }
 
     /// A message is whole.
@@ -399,24 +398,25 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
     type Call = Call;
 
     fn on_head(&mut self, stream: StreamId, head: &Head, end: bool) -> Call {
-        let route = self.route(head);
+        self.route(head);
+        let route = self.route.as_ref().expect("a route was just made");
         let deadline = route.timeout_ms.map(|ms| Tick(self.now.0.saturating_add(ms)));
-        let phase = match route.decision {
+        let phase = match &route.decision {
+            Decision::Call(method) => Phase::Body(*method),
             Decision::Late => {
                 let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
                 self.immediate.push((stream, Immediate::End(status)));
                 Phase::Waiting
             }
-            Decision::Call(method) => Phase::Body(method),
             Decision::Refuse(status) => {
-                self.immediate.push((stream, Immediate::End(status)));
+                self.immediate.push((stream, Immediate::End(status.clone())));
                 Phase::Waiting
             }
             Decision::Abort(code, status) => {
-                self.immediate.push((stream, Immediate::Abort(code, status)));
+                self.immediate.push((stream, Immediate::Abort(*code, status.clone())));
                 Phase::Waiting
             }
-            Decision::Plain(plain) => Phase::Plain(plain),
+            Decision::Plain(plain) => Phase::Plain(plain.clone()),
         };
         let mut call = Call { phase, partial: None, deadline };
         if end {
