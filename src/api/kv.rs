@@ -237,3 +237,180 @@ pub(crate) fn write_summary(out: &mut Vec<u8>, summary: &Summary) {
     wire::put_uint_field(out, 3, u64::from(summary.more));
     wire::put_uint_field(out, 4, summary.count.cast_unsigned());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::proto::etcdserverpb as pb;
+    use crate::shard::command::ArchivedCommand;
+    use crate::types::ClusterId;
+    use crate::types::NodeId;
+    use crate::types::Revision;
+    use crate::types::Term;
+    use bytes::Bytes;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use prost::Message;
+
+    fn some_bytes() -> impl Strategy<Value = Bytes> {
+        vec(any::<u8>(), 0..40).prop_map(Bytes::from)
+    }
+
+    prop_compose! {
+        fn a_put()(
+            key in some_bytes(),
+            value in some_bytes(),
+            lease in prop_oneof![Just(0), any::<i64>()],
+            flags in any::<[bool; 3]>(),
+        ) -> pb::PutRequest {
+            let [prev_kv, ignore_value, ignore_lease] = flags;
+            pb::PutRequest { key, value, lease, prev_kv, ignore_value, ignore_lease }
+        }
+    }
+
+    prop_compose! {
+        fn a_range()(
+            key in some_bytes(),
+            range_end in some_bytes(),
+            numbers in any::<[i64; 6]>(),
+            sort in (-1..4_i32, -1..6_i32),
+            flags in any::<[bool; 3]>(),
+        ) -> pb::RangeRequest {
+            let [limit, revision, min_mod_revision, max_mod_revision, min_create, max_create] =
+                numbers;
+            let [serializable, keys_only, count_only] = flags;
+            pb::RangeRequest {
+                key,
+                range_end,
+                limit,
+                revision,
+                sort_order: sort.0,
+                sort_target: sort.1,
+                serializable,
+                keys_only,
+                count_only,
+                min_mod_revision,
+                max_mod_revision,
+                min_create_revision: min_create,
+                max_create_revision: max_create,
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_put_is_read_as_prost_reads_it(request in a_put()) {
+            match put(&request.encode_to_vec()) {
+                Err(status) => {
+                    let refused = request.key.is_empty()
+                        || (request.ignore_value && !request.value.is_empty())
+                        || (request.ignore_lease && request.lease != 0);
+                    prop_assert!(refused, "{status:?}");
+                }
+                Ok(Request::Write(data)) => match ArchivedCommand::open(&data) {
+                    Ok(ArchivedCommand::Put {
+                        key, value, lease, prev_kv, ignore_value, ignore_lease
+                    }) => {
+                        prop_assert_eq!(&key[..], &request.key[..]);
+                        prop_assert_eq!(&value[..], &request.value[..]);
+                        prop_assert_eq!(lease.to_native(), request.lease);
+                        let flags = (*prev_kv, *ignore_value, *ignore_lease);
+                        let due = (request.prev_kv, request.ignore_value, request.ignore_lease);
+                        prop_assert_eq!(flags, due);
+                    }
+                    _ => prop_assert!(false, "no put"),
+                },
+                Ok(other) => prop_assert!(false, "{other:?}"),
+            }
+        }
+
+        #[test]
+        fn a_range_is_read_as_prost_reads_it(request in a_range()) {
+            match range(&request.encode_to_vec()) {
+                Err(status) => prop_assert!(
+                    request.key.is_empty()
+                        || !(0..3).contains(&request.sort_order)
+                        || !(0..5).contains(&request.sort_target),
+                    "{status:?}"
+                ),
+                Ok(Request::Range(range)) => {
+                    let query = range.query();
+                    prop_assert_eq!(range.serializable, request.serializable);
+                    prop_assert_eq!(query.range, KeyRange::new(&request.key, &request.range_end));
+                    prop_assert_eq!(
+                        (query.limit, query.revision, query.keys_only, query.count_only),
+                        (request.limit, request.revision, request.keys_only, request.count_only)
+                    );
+                    prop_assert_eq!(
+                        [
+                            query.min_mod_revision,
+                            query.max_mod_revision,
+                            query.min_create_revision,
+                            query.max_create_revision,
+                        ],
+                        [
+                            request.min_mod_revision,
+                            request.max_mod_revision,
+                            request.min_create_revision,
+                            request.max_create_revision,
+                        ]
+                    );
+                }
+                Ok(other) => prop_assert!(false, "{other:?}"),
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_a_reader_panic(message in vec(any::<u8>(), 0..120)) {
+            for read in [put, range, delete_range, member_list, alarm] {
+                let _ = read(&message);
+            }
+        }
+
+        #[test]
+        fn an_answer_is_what_prost_would_write(
+            pairs in vec((some_bytes(), some_bytes(), any::<[u16; 4]>()), 0..4),
+            revision in any::<u32>(),
+            more in any::<bool>(),
+        ) {
+            let header = Header {
+                cluster: ClusterId(u64::MAX),
+                member: NodeId(7),
+                revision: Revision(revision.into()),
+                term: Term(3),
+            };
+            let mut out = Vec::new();
+            write_header(&mut out, &header);
+            let mut kvs = Vec::new();
+            for (key, value, [created, changed, version, lease]) in pairs {
+                let pair = KeyValue {
+                    key: key.clone(),
+                    create_revision: Revision(created.into()),
+                    mod_revision: Revision(changed.into()),
+                    version: version.into(),
+                    lease: crate::types::LeaseId(-i64::from(lease)),
+                    value: value.clone(),
+                };
+                write_key_value(&mut out, 2, &pair);
+                kvs.push(crate::api::proto::mvccpb::KeyValue {
+                    key,
+                    create_revision: created.into(),
+                    mod_revision: changed.into(),
+                    version: version.into(),
+                    value,
+                    lease: -i64::from(lease),
+                });
+            }
+            let count = i64::from(revision) + 1;
+            write_summary(&mut out, &Summary { count, more, revision: header.revision });
+            let header = Some(pb::ResponseHeader {
+                cluster_id: u64::MAX,
+                member_id: 7,
+                revision: revision.into(),
+                raft_term: 3,
+            });
+            let due = pb::RangeResponse { header, kvs, more, count };
+            prop_assert_eq!(out, due.encode_to_vec());
+        }
+    }
+}
