@@ -45,7 +45,7 @@ impl Started {
         let child = self.0.take().expect("it runs");
         process::signal(&child, Signal::TERM);
         wait(child, PATIENCE).expect("it ends when asked to");
-        self.1.text()
+        self.1.text_at_end()
     }
 }
 
@@ -72,8 +72,9 @@ fn the_log_is_json_as_etcd_writes_it_and_says_what_runs_where() {
     if !under_test_is_ours() {
         return;
     }
-    let server = Server::start(&under_test());
-    let log = server.log();
+    let mut server = Server::start(&under_test());
+    server.ask_to_end();
+    let (_, log) = server.ended_within(PATIENCE);
     let lines: Vec<serde_json::Value> =
         log.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect();
     assert!(lines.len() <= 24, "one screen:\n{log}");

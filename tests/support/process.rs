@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 /// Lines of a child's standard error that are kept for the message of a failed test.
@@ -91,7 +91,14 @@ fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) {
 
 /// The last lines that a running child has written, and when one of them was awaited.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lines(Arc<Mutex<VecDeque<String>>>);
+pub(crate) struct Lines(Arc<(Mutex<Kept>, Condvar)>);
+
+/// What was read of a pipe.
+#[derive(Debug, Default)]
+struct Kept {
+    lines: VecDeque<String>,
+    is_end: bool,
+}
 
 impl Lines {
     /// Follows a pipe; the second is told once, when a line holds `awaited`, and closed at the end.
@@ -107,23 +114,36 @@ impl Lines {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let is_awaited = line.contains(awaited);
-                let mut lines = kept.0.lock().expect("no thread panics with the lock");
-                if lines.len() == LINES_KEPT_MAX {
-                    lines.pop_front();
+                let mut kept = kept.kept();
+                if kept.lines.len() == LINES_KEPT_MAX {
+                    kept.lines.pop_front();
                 }
-                lines.push_back(line);
-                drop(lines);
+                kept.lines.push_back(line);
+                drop(kept);
                 if is_awaited && let Some(told) = told.take() {
                     let _ = told.send(());
                 }
             }
+            kept.kept().is_end = true;
+            kept.0.1.notify_all();
         });
         (lines, found)
     }
 
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.0.lock().expect("no thread panics with the lock")
+    }
+
     /// What was kept, as one text.
     pub(crate) fn text(&self) -> String {
-        let lines = self.0.lock().expect("no thread panics with the lock");
-        lines.iter().fold(String::new(), |text, line| text + line + "\n")
+        self.kept().lines.iter().fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    /// As [`Self::text`], once the child has closed its pipe, or after a while.
+    pub(crate) fn text_at_end(&self) -> String {
+        let limit = Duration::from_secs(5);
+        let end = self.0.1.wait_timeout_while(self.kept(), limit, |kept| !kept.is_end);
+        drop(end.expect("no thread panics with the lock"));
+        self.text()
     }
 }

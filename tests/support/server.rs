@@ -123,7 +123,7 @@ impl Server {
         let status = wait(child, limit).unwrap_or_else(|limit| {
             panic!("still running {limit:?} after it was asked to end:\n{}", lines.text())
         });
-        (status, lines.text())
+        (status, lines.text_at_end())
     }
 
     /// True if the process has not ended by itself.
