@@ -168,7 +168,7 @@ pub enum Input {
 pub enum Output {
     /// The log's files; in the order given for one file.
     Wal(wal::Command),
-    /// An answer is ready: ask [`Shard`] for what it needs before the next input.
+    /// An answer is ready: ask [`Shard`] for what it needs, now or later; a read sees no less later.
     Reply {
         /// Where it goes.
         to: RequestId,
