@@ -39,11 +39,14 @@ pub(crate) enum MachineError {
     Affinity { cause: io::Error },
 }
 
-/// The CPUs to pin to, in order.
+/// The CPUs to pin to, in order: the first shard lives on the first of them.
+///
+/// Unless they were named, the last one comes first. The first CPUs take most of what the system
+/// does for itself and whatever is not pinned, and a shard's core is where a moment more shows.
 pub(crate) fn cpus(cores: &Cores) -> Result<Vec<usize>, MachineError> {
     let set = sched_getaffinity(None)
         .map_err(|errno| MachineError::Affinity { cause: io::Error::from(errno) })?;
-    let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| set.is_set(*cpu)).collect();
+    let allowed: Vec<usize> = (0..CpuSet::MAX_CPU).rev().filter(|cpu| set.is_set(*cpu)).collect();
     match cores {
         Cores::All => Ok(allowed),
         Cores::Count(count) if *count <= allowed.len() => Ok(allowed[..*count].to_vec()),

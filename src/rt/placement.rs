@@ -11,6 +11,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Share of its time, in thousandths, from which on a core counts as full.
 const FULL_PERMILLE: u32 = 850;
+/// Connections that a shard's own core takes however busy it was a moment ago: with so few, what
+/// made it busy has most likely left, and a lone client's hop is a third of its latency.
+const HOME_FEW: u32 = 16;
 /// Connections that a shard's own core takes beyond those of the core with the fewest: about as
 /// many busy ones as fill a core.
 const HOME_LEAD: u32 = 256;
@@ -49,7 +52,8 @@ impl Placement {
         let count = u32::try_from(self.cores.len()).expect("CPUs are few");
         let fewest = (0..count).map(connections).min().unwrap_or(0);
         let is_home = connections(home) < most.min(fewest.saturating_add(HOME_LEAD));
-        let chosen = if is_home && busy(home) < FULL_PERMILLE {
+        let is_calm = busy(home) < FULL_PERMILLE || connections(home) < HOME_FEW;
+        let chosen = if is_home && is_calm {
             home
         } else {
             // Beyond its lead the home core is passed over, however idle it is.
@@ -94,17 +98,18 @@ mod tests {
     #[test]
     fn a_connection_stays_with_its_shard_until_that_core_is_full() {
         let placement = Placement::new(2);
-        assert_eq!(placement.choose(0, 3), Some(0));
+        let most = HOME_FEW + 2;
         placement.set_busy(0, 900);
-        assert_eq!(placement.choose(0, 3), Some(1));
+        // So few that it can not be they who make it busy.
+        assert!((0..HOME_FEW).all(|_| placement.choose(0, most) == Some(0)));
+        assert_eq!(placement.choose(0, most), Some(1));
         placement.set_busy(0, 100);
-        assert_eq!(placement.choose(0, 3), Some(0));
-        assert_eq!(placement.choose(0, 3), Some(0));
-        assert_eq!(placement.choose(0, 3), Some(1));
-        assert_eq!(placement.choose(0, 3), Some(1));
-        assert_eq!(placement.choose(0, 3), None);
+        assert_eq!(placement.choose(0, most), Some(0));
+        assert_eq!(placement.choose(0, most), Some(0));
+        assert!((1..most).all(|_| placement.choose(0, most) == Some(1)));
+        assert_eq!(placement.choose(0, most), None);
         placement.ended(0);
-        assert_eq!(placement.choose(0, 3), Some(0));
+        assert_eq!(placement.choose(0, most), Some(0));
     }
 
     #[test]
