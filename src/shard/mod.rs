@@ -168,7 +168,7 @@ pub enum Input {
 pub enum Output {
     /// The log's files; in the order given for one file.
     Wal(wal::Command),
-    /// An answer is ready: ask [`Shard`] for what it needs, now or later; a read sees no less later.
+    /// An answer is ready: ask [`Shard`] for what it needs, now or later; later sees no less.
     Reply {
         /// Where it goes.
         to: RequestId,
