@@ -38,8 +38,11 @@ use glommio::net::TcpStream;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::future::poll_fn;
+use std::net::Shutdown;
 use std::pin::Pin;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Context;
@@ -54,6 +57,11 @@ const RECEIVES_IN_A_ROW_MAX: u32 = 4;
 
 /// How long the last bytes of a connection may take to leave, in milliseconds.
 const CLOSE_TIMEOUT_MS: u64 = 5_000;
+/// Milliseconds that a client has to end its side, once we have ended ours.
+///
+/// A socket that is closed over bytes nobody read sends a reset, which takes from the client what
+/// it has not read yet: the answer, or the GOAWAY that says why.
+const LINGER_MS: u64 = 1_000;
 
 /// A request on its way to its shard.
 type Asked = (ShardId, RequestId, Request);
@@ -121,8 +129,12 @@ struct Connection {
     sending: bool,
     /// In the list of those to be sent.
     dirty: bool,
-    /// To be closed once the output is empty, or some time after this.
+    /// To be closed once the output is empty, or some time after this; what comes is thrown away.
     closing: Option<Tick>,
+    /// Our side of the socket is ended; the client has until [`LINGER_MS`] later to end its own.
+    lingering: Option<Tick>,
+    /// The client has ended its side.
+    has_ended: bool,
 }
 
 /// What joins a core to the others and to the main thread.
@@ -510,6 +522,8 @@ impl Core {
             sending: false,
             dirty: false,
             closing: None,
+            lingering: None,
+            has_ended: false,
         };
         let mut connections = self.connections.borrow_mut();
         let at = self.vacant.borrow_mut().pop().unwrap_or_else(|| {
@@ -545,10 +559,7 @@ impl Core {
         else {
             return Poll::Ready(false);
         };
-        if connection.closing.is_some() {
-            return Poll::Ready(false);
-        }
-        if connection.session.is_congested() {
+        if connection.closing.is_none() && connection.session.is_congested() {
             connection.reader = Some(cx.waker().clone());
             return Poll::Pending;
         }
@@ -557,12 +568,14 @@ impl Core {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(Ok(0)) => {
                 // What is ready still leaves: the client may have ended its own side only.
+                connection.has_ended = true;
                 if !connection.session.input_ended() {
                     connection.closing.get_or_insert(self.clock.now());
                 }
                 self.mark_dirty(at, connection);
                 return Poll::Ready(false);
             }
+            Poll::Ready(Ok(_)) if connection.closing.is_some() => return Poll::Ready(true),
             Poll::Ready(Ok(n)) => &buffer[..n],
             Poll::Ready(Err(_)) => {
                 drop(buffer);
@@ -578,7 +591,7 @@ impl Core {
             connection.closing.get_or_insert(now);
         }
         self.mark_dirty(at, connection);
-        Poll::Ready(connection.closing.is_none())
+        Poll::Ready(true)
     }
 
     fn tick_connection(&self, at: u32) {
@@ -601,12 +614,11 @@ impl Core {
         if connection.session.is_done() {
             connection.closing.get_or_insert(now);
         }
-        let closing = connection.closing;
-        if closing.is_some() || !connection.session.output().is_empty() {
-            self.mark_dirty(at, connection);
-        }
-        if closing.is_some_and(|since| now.since(since) > CLOSE_TIMEOUT_MS) {
+        let late = |since: Option<Tick>, limit| since.is_some_and(|since| now.since(since) > limit);
+        if late(connection.closing, CLOSE_TIMEOUT_MS) || late(connection.lingering, LINGER_MS) {
             self.close(&mut connections, at);
+        } else if connection.closing.is_some() || !connection.session.output().is_empty() {
+            self.mark_dirty(at, connection);
         }
     }
 
@@ -661,7 +673,7 @@ impl Core {
         .await;
     }
 
-    /// The output is empty: who waited for that goes on.
+    /// The output is empty: who waited for that goes on, and a connection at its end is ended.
     fn after_send(&self, connections: &mut [Option<Connection>], at: u32) {
         let Some(connection) = find(connections, at) else {
             return;
@@ -669,8 +681,19 @@ impl Core {
         if let Some(reader) = connection.reader.take() {
             reader.wake();
         }
-        if connection.closing.is_some() || connection.session.is_done() {
-            self.close(connections, at);
+        if connection.closing.is_none() && !connection.session.is_done() {
+            return;
+        }
+        let now = self.clock.now();
+        connection.closing.get_or_insert(now);
+        if connection.has_ended {
+            return self.close(connections, at);
+        }
+        if connection.lingering.is_none() {
+            connection.lingering = Some(now);
+            if !end_output(&connection.stream) {
+                self.close(connections, at);
+            }
         }
     }
 
@@ -713,6 +736,14 @@ impl Core {
 
 fn find(connections: &mut [Option<Connection>], at: u32) -> Option<&mut Connection> {
     connections.get_mut(usize::try_from(at).expect("usize is 64 bits"))?.as_mut()
+}
+
+/// Ends our side of a socket; false if it is broken.
+fn end_output(stream: &TcpStream) -> bool {
+    // It never waits, whatever its form.
+    let mut ended = pin!(stream.shutdown(Shutdown::Write));
+    let ended = ended.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    matches!(ended, Poll::Ready(Ok(())))
 }
 
 /// Sends until the output is empty (true), the socket is full (pending) or broken (false).

@@ -106,7 +106,7 @@ impl<C> Connection<C> {
         if payload.len() < 8 {
             return Err(closed(ErrorCode::FRAME_SIZE_ERROR, "GOAWAY cut short"));
         }
-        self.is_client_leaving = true;
+        self.client_leaves.get_or_insert(self.now);
         self.useless()
     }
 

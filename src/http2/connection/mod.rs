@@ -73,8 +73,8 @@ pub struct Connection<C> {
     /// When a PING went out that nothing has answered.
     ping_sent: Option<Tick>,
     drain: Drain,
-    /// The client said GOAWAY.
-    is_client_leaving: bool,
+    /// When the client said GOAWAY.
+    client_leaves: Option<Tick>,
     closed: Option<Closed>,
     floods: Floods,
 }
@@ -157,7 +157,7 @@ impl<C> Connection<C> {
             busy_at: now,
             ping_sent: None,
             drain: Drain::No,
-            is_client_leaving: false,
+            client_leaves: None,
             closed: None,
             floods: Floods::default(),
             limits,
@@ -402,7 +402,11 @@ impl<C> Connection<C> {
     /// A graceful end is complete: the socket may close once the output is empty.
     #[must_use]
     pub fn is_drained(&self) -> bool {
-        let is_ending = matches!(self.drain, Drain::Last { .. }) || self.is_client_leaving;
+        // A client that leaves may have a PING under way, and closes the connection itself.
+        let has_left = self.client_leaves.is_some_and(|since| {
+            self.now.since(since.max(self.busy_at)) >= self.limits.goaway_delay
+        });
+        let is_ending = matches!(self.drain, Drain::Last { .. }) || has_left;
         self.closed.is_some() || is_ending && self.streams.open() == 0
     }
 

@@ -183,6 +183,10 @@ fn a_client_that_leaves_is_served_to_the_end() {
     world.send(&[head(1, true), framed(frame::GOAWAY, 0, 0, &[0; 8])].concat()).expect("open");
     assert!(!world.connection.is_drained());
     assert_eq!(world.answer(1), Some(1));
+    assert!(!world.connection.is_drained());
+    world.send(&framed(frame::PING, 0, 0, &[7; 8])).expect("open");
+    assert_eq!(kinds(&world.frames()).last(), Some(&(frame::PING, frame::ACK, 0)));
+    world.tick(1000).expect("open");
     assert!(world.connection.is_drained());
 }
 
