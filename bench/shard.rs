@@ -130,7 +130,7 @@ impl Node {
                     }
                     Output::Wal(_) => self.events.push(wal::Event::Done),
                     Output::Reply { ready, .. } => self.take(&ready),
-                    Output::Role(_) => {}
+                    Output::Role(_) | Output::Rows { .. } => {}
                     Output::Halt(why) => panic!("{why}"),
                 }
             }
@@ -150,11 +150,12 @@ impl Node {
             Ready::Result(Err(failure)) => panic!("{failure:?}"),
             Ready::Range(range) => {
                 let mut size = 0;
-                let read = self.shard.read(range, |row| size += row.value.len());
+                let read = self.shard.read(range, usize::MAX, |_, _, value| size += value.len());
                 read.expect("the key is there");
                 assert_eq!(size, VALUE_SIZE);
                 1
             }
+            Ready::List(head) => panic!("a get is no list: {head:?}"),
         };
         self.answers += 1;
         self.note(seen);

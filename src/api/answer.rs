@@ -13,6 +13,7 @@ use crate::config::ETCD_VERSION;
 use crate::http2::hpack;
 use crate::shard::Ready;
 use crate::shard::Shard;
+use crate::shard::list::NotNow;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
@@ -66,10 +67,16 @@ pub fn answer(shard: &Shard, ready: &Ready, out: &mut Vec<u8>) -> Result<(), Sta
             let header = shard.header();
             kv::write_header(out, &header);
             shard
-                .read(range, |row| kv::write_row(out, &row))
+                .read(range, usize::MAX, |row, lease, value| {
+                    kv::write_row(out, &row, lease, value);
+                })
                 .map(|summary| kv::write_summary(out, &summary))
-                .map_err(|refusal| Status::from(&Failure::Refused(refusal)))
+                .map_err(|error| match error {
+                    NotNow::Refused(refusal) => Status::from(&Failure::Refused(refusal)),
+                    NotNow::Long => Status::fixed(Code::ResourceExhausted, "too long"),
+                })
         }
+        Ready::List(_) => Err(Status::fixed(Code::Unimplemented, "no lists yet")),
     };
     match result {
         Ok(()) if u32::try_from(out.len()).is_ok_and(|len| len <= MESSAGE_SIZE_MAX) => {

@@ -18,6 +18,7 @@ use crate::shard::command::Command;
 use crate::shard::request::Header;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
+use crate::types::LeaseId;
 
 /// Why a request's bytes did not become a [`Request`].
 fn malformed(_: Malformed) -> Status {
@@ -220,14 +221,14 @@ pub(crate) fn write_key_value(out: &mut Vec<u8>, number: u32, pair: &KeyValue) {
 }
 
 /// Appends one row of a `RangeResponse` from where it lies in the keyspace.
-pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>) {
+pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>, lease: LeaseId, value: &[u8]) {
     let pair = Pair {
         key: row.key,
         create_revision: row.create_revision.0.cast_unsigned(),
         mod_revision: row.location.main.0.cast_unsigned(),
         version: row.version.cast_unsigned(),
-        value: row.value,
-        lease: row.lease.0.cast_unsigned(),
+        value,
+        lease: lease.0.cast_unsigned(),
     };
     pair.write(out, 2);
 }
@@ -388,7 +389,7 @@ mod tests {
                     create_revision: Revision(created.into()),
                     mod_revision: Revision(changed.into()),
                     version: version.into(),
-                    lease: crate::types::LeaseId(-i64::from(lease)),
+                    lease: LeaseId(-i64::from(lease)),
                     value: value.clone(),
                 };
                 write_key_value(&mut out, 2, &pair);

@@ -407,6 +407,7 @@ impl Core {
                     }
                 }
                 Output::Reply { to, ready } => made += self.answer(host, to, &ready),
+                Output::Rows { .. } => {}
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
                 Output::Halt(why) => {
                     self.fail(format!("shard {id}: {why}"));

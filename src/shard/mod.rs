@@ -21,17 +21,18 @@
 
 mod apply;
 pub mod command;
+pub mod list;
 pub mod recover;
 pub mod request;
 mod wait;
 
 use crate::config;
 use crate::mvcc::Keyspace;
-use crate::mvcc::Refusal;
-use crate::mvcc::Row;
-use crate::mvcc::Summary;
 use crate::raft;
 use crate::raft::Rejected;
+use crate::shard::list::ListHead;
+use crate::shard::list::Lists;
+use crate::shard::list::RowShape;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
@@ -157,6 +158,21 @@ pub enum Input {
     },
     /// The log's files: what the driver has done of what [`Output::Wal`] asked.
     Wal(wal::Event),
+    /// A [`Ready::Range`] that can not be answered at once is to be answered in slices;
+    /// [`Ready::List`] follows, or how it failed.
+    List {
+        /// Where it goes.
+        to: RequestId,
+        /// What is read.
+        range: Range,
+        /// Bytes that a row takes on the wire.
+        shape: fn(&RowShape) -> usize,
+    },
+    /// Nobody waits for this answer any more.
+    Forget {
+        /// Where it would have gone.
+        to: RequestId,
+    },
     /// It is now this late; every [`Config::raft`] heartbeat at least.
     Tick(Tick),
     /// Nothing more is taken in: requests that wait for a place in the log are refused.
@@ -175,6 +191,11 @@ pub enum Output {
         /// What it is.
         ready: Ready,
     },
+    /// A list that had to wait can go on: [`Shard::rows`] is worth asking again.
+    Rows {
+        /// Where it goes.
+        to: RequestId,
+    },
     /// A line for the log: what this replica is in which term.
     Role(String),
     /// Go on no further: what must not be guessed at was found.
@@ -186,8 +207,12 @@ pub enum Output {
 pub enum Ready {
     /// It is here.
     Result(Result<Response, Failure>),
-    /// Its read point is reached: [`Shard::read`] gives its rows where they lie.
+    /// Its read point is reached: [`Shard::read`] gives its rows where they lie, or says that it
+    /// must be asked for by [`Input::List`].
     Range(Range),
+    /// A list is measured and open: [`Shard::rows`] gives its rows until it says that they are
+    /// done, or until [`Input::Forget`].
+    List(ListHead),
 }
 
 /// One keyspace replica.
@@ -205,6 +230,7 @@ pub struct Shard {
     applied_term: Term,
     proposals: Proposals,
     reads: Reads,
+    lists: Lists,
     outputs: VecDeque<Output>,
     now: Tick,
     /// When the log was last written to, until it is marked.
@@ -219,6 +245,8 @@ impl Shard {
         match input {
             Input::Request { from, request } => self.on_request(from, request),
             Input::Wal(event) => self.on_wal(event),
+            Input::List { to, range, shape } => self.list(to, &range, shape),
+            Input::Forget { to } => self.forget(to),
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stopping = true,
         }
@@ -248,18 +276,6 @@ impl Shard {
     /// If no such write was asked for, or `buffer` is not of its size.
     pub fn fill(&mut self, id: u64, buffer: &mut [u8]) {
         self.wal.fill(id, buffer);
-    }
-
-    /// Gives the rows of a [`Ready::Range`] to `visit`, from where they lie.
-    ///
-    /// # Errors
-    /// A revision that is compacted or yet to come; `visit` has not been called then.
-    pub fn read<'s>(
-        &'s self,
-        range: &Range,
-        visit: impl FnMut(Row<'s>),
-    ) -> Result<Summary, Refusal> {
-        self.keyspace.range_with(&range.query(), visit)
     }
 
     /// Who answers, at the current revision.
@@ -313,7 +329,10 @@ impl Shard {
     /// Whether nobody waits for an answer.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.proposals.is_empty() && self.reads.is_empty() && self.outputs.is_empty()
+        self.proposals.is_empty()
+            && self.reads.is_empty()
+            && self.lists.is_empty()
+            && self.outputs.is_empty()
     }
 
     /// This member.
@@ -330,9 +349,14 @@ impl Shard {
                 self.outputs.push_back(Output::Reply { to: from, ready: Ready::Range(range) });
                 None
             }
-            Request::Range(_) | Request::Alarms | Request::MemberList { linearizable: true } => {
-                self.wait_for_read_point(from, request)
+            Request::RangeStream(range) if range.serializable => {
+                self.stream(from, &range);
+                None
             }
+            Request::Range(_)
+            | Request::RangeStream(_)
+            | Request::Alarms
+            | Request::MemberList { linearizable: true } => self.wait_for_read_point(from, request),
             Request::Status => {
                 self.reply(from, Ok(self.status()));
                 None
@@ -493,6 +517,7 @@ impl Shard {
                 Request::Range(range) => {
                     self.outputs.push_back(Output::Reply { to, ready: Ready::Range(range) });
                 }
+                Request::RangeStream(range) => self.stream(to, &range),
                 Request::MemberList { .. } => self.reply(to, Ok(self.member_list())),
                 Request::Alarms => {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));

@@ -14,6 +14,7 @@ use crate::raft::Position;
 use crate::shard::Config;
 use crate::shard::Shard;
 use crate::shard::apply;
+use crate::shard::list::Lists;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
 use crate::types::LogIndex;
@@ -144,6 +145,7 @@ impl Recovery {
             applied_term: state.applied.term,
             proposals: Proposals::default(),
             reads: Reads::default(),
+            lists: Lists::default(),
             outputs: VecDeque::new(),
             now: self.now,
             unmarked: None,

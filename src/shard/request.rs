@@ -110,6 +110,8 @@ pub enum Request {
     Write(Bytes),
     /// A read of keys.
     Range(Range),
+    /// A read of keys that is answered by a message per slice.
+    RangeStream(Range),
     /// What this replica is and how far it has come.
     Status,
     /// Which alarms are raised, as of a read point.
@@ -127,7 +129,7 @@ impl Request {
     pub fn size(&self) -> usize {
         let held = match self {
             Self::Write(command) => command.len(),
-            Self::Range(range) => range.keys.len(),
+            Self::Range(range) | Self::RangeStream(range) => range.keys.len(),
             Self::Status | Self::Alarms | Self::MemberList { .. } => 0,
         };
         held + size_of::<Self>()

@@ -47,7 +47,7 @@ pub(crate) fn open(shard: &mut Shard, disk: &mut Disk) -> Result<(), String> {
             }
             Some(Output::Halt(why)) => return Err(format!("halted while opening: {why}")),
             Some(Output::Reply { .. }) => return Err("an answer nobody asked for".to_owned()),
-            Some(Output::Role(_)) => {}
+            Some(Output::Role(_) | Output::Rows { .. }) => {}
             None if shard.is_ready() => return Ok(()),
             None => return Err("it never leads".to_owned()),
         }

@@ -340,7 +340,7 @@ impl World {
                     self.postponed.push_back((to, range));
                 }
                 Output::Reply { to, ready } => self.reply(to, &ready),
-                Output::Role(_) => {}
+                Output::Role(_) | Output::Rows { .. } => {}
                 Output::Halt(why) => return Err(format!("it halted: {why}")),
             }
             self.crash_point()?;
