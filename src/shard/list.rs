@@ -13,13 +13,17 @@
 use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
 use crate::mvcc::Keyspace;
-use crate::mvcc::RangeQuery;
+use crate::mvcc::Refusal;
 use crate::mvcc::Row;
+use crate::mvcc::Slice;
 use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
+use crate::mvcc::Summary;
 use crate::shard::Output;
 use crate::shard::Ready;
 use crate::shard::Shard;
+use crate::shard::records::KNOWN;
+use crate::shard::records::Seen;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
 use crate::shard::request::Range;
@@ -41,6 +45,8 @@ use std::ops::ControlFlow;
 
 /// Rows that one step measures or gathers: half a millisecond or so.
 const STEP_ROWS: usize = 4096;
+/// Rows that a read answered at once may have.
+const ROWS_NOW_MAX: usize = 1024;
 /// Rows shown from memory before the owner's bounds are looked at again.
 const STRETCH_ROWS: usize = 256;
 /// Milliseconds after which a list may no longer hold up compaction.
@@ -85,6 +91,21 @@ pub struct ListHead {
     pub rows: u64,
     /// Bytes they take by the owner's own measure; 0 if the list was not measured.
     pub size: u64,
+    /// Whether each slice is a message of its own ([`Request::RangeStream`]); it is not measured.
+    ///
+    /// [`Request::RangeStream`]: crate::shard::request::Request::RangeStream
+    pub is_stream: bool,
+}
+
+/// Why a read can not be answered at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotNow {
+    /// It can not be answered at all.
+    Refused(Refusal),
+    /// It is longer than a turn, or not all of it is in memory: ask by [`Input::List`].
+    ///
+    /// [`Input::List`]: crate::shard::Input::List
+    Long,
 }
 
 /// What a pull brought.
@@ -121,6 +142,8 @@ struct List {
     cursor: Cursor,
     /// Rows still to be given, by the limit.
     left: u64,
+    /// The cursor is behind the last row.
+    is_over: bool,
     more: bool,
     rows: u64,
     size: u64,
@@ -147,12 +170,10 @@ enum Phase {
 /// Where a list goes on.
 #[derive(Debug)]
 enum Cursor {
-    /// Up from this key on.
-    Up(Vec<u8>),
-    /// Down; so many rows of the range, counted from its first key, are still ahead.
-    Down(u64),
+    /// With this key, in the order of keys; at the beginning if there is none.
+    Keys(Option<Vec<u8>>),
     /// Through these, from the nth on.
-    Sorted(Vec<(Box<[u8]>, Found)>, usize),
+    Sorted(Vec<Gathered>, usize),
 }
 
 /// A row gathered to be sorted.
@@ -189,6 +210,46 @@ impl Lists {
 }
 
 impl Shard {
+    /// Shows the rows of a [`Ready::Range`] if that can be done at once: row, lease, value.
+    ///
+    /// # Errors
+    /// [`NotNow`]. Rows that were shown before it are void.
+    pub fn read(
+        &self,
+        range: &Range,
+        size_max: usize,
+        mut visit: impl FnMut(Row<'_>, LeaseId, &[u8]),
+    ) -> Result<Summary, NotNow> {
+        let query = range.query();
+        if query.target == SortTarget::Value && !matches!(query.range, KeyRange::One(_)) {
+            return Err(NotNow::Long);
+        }
+        let (with_values, with_leases) = (query.shows_values(), query.shows_leases());
+        let mut size = 0;
+        let show = |row: Row<'_>| {
+            let lease = if with_leases {
+                self.store.lease(row.location).expect(KNOWN)
+            } else {
+                LeaseId(0)
+            };
+            if !with_values {
+                visit(row, lease, &[]);
+                return ControlFlow::Continue(());
+            }
+            let Lookup::Here(value) = self.store.value(row.location).expect(KNOWN) else {
+                return ControlFlow::Break(());
+            };
+            size += row.key.len() + value.as_slice().len();
+            if size > size_max {
+                return ControlFlow::Break(());
+            }
+            visit(row, lease, value.as_slice());
+            ControlFlow::Continue(())
+        };
+        let answered = self.keyspace.range_within(&query, &Seen::new(&self.store), ROWS_NOW_MAX, show);
+        answered.map_err(NotNow::Refused)?.ok_or(NotNow::Long)
+    }
+
     /// Opens the list of `range`: measured before its head leaves if `size_of` is given.
     pub(super) fn open_list(&mut self, to: RequestId, range: Range, size_of: Option<SizeOf>) {
         let at = match self.keyspace.check_revision(range.query().revision) {
@@ -224,7 +285,7 @@ impl Shard {
         mut visit: impl FnMut(Row<'_>, LeaseId, &[u8]),
     ) -> Rows {
         let Some(mut list) = self.lists.open.remove(&to) else {
-            return Rows::Lost(crate::mvcc::Refusal::Compacted.into());
+            return Rows::Lost(Refusal::Compacted.into());
         };
         let given = list.give(&self.keyspace, &self.store, (size_max, rows_max), &mut visit);
         match given {
@@ -271,6 +332,7 @@ impl Shard {
             more: list.more,
             rows: list.rows,
             size: list.size,
+            is_stream: list.size_of.is_none(),
         };
         self.outputs.push_back(Output::Reply { to, ready: Ready::List(head) });
     }
@@ -330,7 +392,13 @@ impl Shard {
     pub(super) fn list_fetched(&mut self, to: RequestId, fetched: &Fetched) {
         let Some(list) = self.lists.open.get_mut(&to) else { return };
         list.missing = list.missing.saturating_sub(1);
-        list.fill(fetched);
+        let again = list.fill(&self.store, fetched);
+        list.missing += again.len();
+        for block in again {
+            if self.wants.want(block, Waiter::List(to)) {
+                self.store.fetch(block);
+            }
+        }
         let is_here = list.ahead.front().is_none_or(|row| matches!(row.value, Value::Here(_)));
         if list.is_awaited && is_here {
             list.is_awaited = false;
@@ -349,23 +417,15 @@ impl List {
         opened: Tick,
     ) -> Self {
         let query = range.query();
-        let count = keyspace.count(query.range, at);
-        let limit = u64::try_from(query.limit).ok().filter(|limit| *limit > 0);
-        let limit = limit.unwrap_or(u64::MAX);
-        let start = || Cursor::Up(query.range.start().to_vec());
-        let (phase, cursor, left) = match (query.target, query.order) {
-            (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => {
-                (Phase::Measuring, start(), limit)
-            }
-            (SortTarget::Key, SortOrder::Descend) if !query.drops() => {
-                (Phase::Measuring, Cursor::Down(count), limit)
-            }
+        let count = keyspace.count_slice(&Slice::new(query.range, at)).0;
+        let limit = query.limit().unwrap_or(u64::MAX);
+        let gather = || Phase::Gathering(Vec::new());
+        let (phase, left) = match query.order {
+            _ if query.is_in_key_order() => (Phase::Measuring, limit),
             // Without an order, etcd fetches one more than asked for, in key order, and sorts
             // those alone.
-            (_, SortOrder::None) if !query.drops() => {
-                (Phase::Gathering(Vec::new()), start(), limit.saturating_add(1))
-            }
-            _ => (Phase::Gathering(Vec::new()), start(), u64::MAX),
+            SortOrder::None if !query.drops() => (gather(), limit.saturating_add(1)),
+            SortOrder::None | SortOrder::Ascend | SortOrder::Descend => (gather(), u64::MAX),
         };
         let more = !query.drops() && count > limit;
         Self {
@@ -375,7 +435,8 @@ impl List {
             size_of: None,
             store_pin,
             phase,
-            cursor,
+            cursor: Cursor::Keys(None),
+            is_over: count == 0,
             left: if query.count_only { 0 } else { left },
             more: more && !query.count_only,
             rows: 0,
@@ -388,130 +449,116 @@ impl List {
         }
     }
 
-    fn limit(&self) -> u64 {
-        u64::try_from(self.range.query().limit).ok().filter(|it| *it > 0).unwrap_or(u64::MAX)
+    fn is_gathering(&self) -> bool {
+        matches!(self.phase, Phase::Gathering(_))
     }
 
-    fn is_by_value(&self) -> bool {
-        self.range.query().target == SortTarget::Value
-    }
-
-    /// Whether rows show neither lease nor value.
-    fn is_bare(&self) -> bool {
-        !self.range.query().needs_record()
+    /// Whether the cursor has no more rows.
+    fn is_done(&self) -> bool {
+        self.is_over || self.left == 0
     }
 
     /// The next rows, up to `count`, without going on.
-    fn peek<'a>(&'a self, keyspace: &'a Keyspace, count: usize) -> Vec<(&'a [u8], Found)> {
+    fn peek<'a>(&'a self, keyspace: &'a Keyspace, count: usize) -> Peek<'a> {
         let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(count);
         let mut rows = Vec::new();
-        if count == 0 {
-            return rows;
-        }
         let query = self.range.query();
-        match &self.cursor {
+        let rest = match &self.cursor {
             Cursor::Sorted(sorted, next) => {
-                let rest = sorted[*next..].iter().take(count);
-                rows.extend(rest.map(|(key, found)| (&**key, *found)));
+                let rest = &sorted[*next..];
+                rows.extend(rest.iter().take(count).map(Gathered::row));
+                rest.get(count).map(|row| &*row.key)
             }
-            Cursor::Up(next) => {
-                let range = match query.range {
-                    KeyRange::One(key) if key == &next[..] => query.range,
-                    // The only key was given.
-                    KeyRange::One(_) => return rows,
-                    KeyRange::Span { end, .. } => KeyRange::Span { start: next, end },
-                    KeyRange::From(_) => KeyRange::From(next),
+            Cursor::Keys(resume) => {
+                let slice = Slice {
+                    resume: resume.as_deref(),
+                    down: query.is_downwards() && !self.is_gathering(),
+                    budget: count.max(STRETCH_ROWS),
+                    ..Slice::new(query.range, self.at)
                 };
-                keyspace.walk(range, self.at, 0, |key, found| {
-                    if query.takes(found) {
-                        rows.push((key, found));
+                keyspace.walk(&slice, |row| {
+                    if query.takes(found_of(&row)) {
+                        if rows.len() == count {
+                            return ControlFlow::Break(());
+                        }
+                        rows.push(row);
                     }
-                    if rows.len() < count {
-                        ControlFlow::Continue(())
-                    } else {
-                        ControlFlow::Break(())
-                    }
-                });
-            }
-            Cursor::Down(ahead) => {
-                let count = u64::try_from(count).expect("64 bits").min(*ahead);
-                let mut left = count;
-                keyspace.walk(query.range, self.at, ahead - count, |key, found| {
-                    if left == 0 {
-                        return ControlFlow::Break(());
-                    }
-                    left -= 1;
-                    rows.push((key, found));
                     ControlFlow::Continue(())
-                });
-                rows.reverse();
+                })
             }
-        }
-        rows
+        };
+        Peek { rows, rest }
     }
 
-    /// Goes on past `count` rows, the last of which has this key.
-    fn go_on(&mut self, count: usize, last: &[u8]) {
-        let rows = u64::try_from(count).expect("64 bits");
-        self.left = self.left.saturating_sub(rows);
+    /// Goes on past `count` rows, to the key that [`Peek::resume`] gave.
+    fn go_on(&mut self, count: usize, resume: Option<Vec<u8>>) {
+        self.left = self.left.saturating_sub(u64::try_from(count).expect("64 bits"));
+        self.is_over = resume.is_none();
         match &mut self.cursor {
             Cursor::Sorted(_, next) => *next += count,
-            Cursor::Up(next) => {
-                next.clear();
-                next.extend_from_slice(last);
-                next.push(0);
-            }
-            Cursor::Down(ahead) => *ahead -= rows,
+            Cursor::Keys(at) => *at = resume,
         }
     }
 
     fn lease(&self, store: &Store, location: Location) -> LeaseId {
-        if self.is_bare() {
+        if !self.range.query().shows_leases() {
             return LeaseId(0);
         }
-        store.lease(location).expect("every put that the index knows has a record")
+        store.lease(location).expect(KNOWN)
     }
 
     /// Measures a stretch; whether that was the last.
     fn measure(&mut self, keyspace: &Keyspace, store: &Store) -> bool {
-        let size_of = self.size_of.expect("what is measured has a measure");
-        let keys_only = self.range.query().keys_only;
-        let (mut rows, mut size) = (0, 0);
-        let (count, last) = {
-            let stretch = self.peek(keyspace, STEP_ROWS);
-            for (key, found) in &stretch {
-                let value_len = if keys_only {
-                    0
-                } else {
-                    store
-                        .value_size(found.location, key.len())
-                        .expect("every put that the index knows has a record")
-                };
-                let shape = RowShape {
-                    key_len: key.len(),
-                    create_revision: found.created,
-                    mod_revision: found.location.main,
-                    version: found.version,
-                    lease: self.lease(store, found.location),
-                    value_len,
-                };
-                rows += 1;
-                size += u64::try_from(size_of(&shape)).expect("64 bits");
-            }
-            (stretch.len(), stretch.last().map(|(key, _)| key.to_vec()))
-        };
-        self.rows += rows;
-        self.size += size;
-        if let Some(last) = last {
-            self.go_on(count, &last);
+        let query = self.range.query();
+        if self.is_over || query.count_only {
+            self.rewind();
+            return true;
         }
-        if count == STEP_ROWS && self.left > 0 {
+        if self.left == 0 && query.drops() {
+            return self.probe(keyspace);
+        }
+        let size_of = self.size_of.expect("what is measured has a measure");
+        let with_values = query.shows_values();
+        let mut size = 0;
+        let stretch = self.peek(keyspace, STEP_ROWS);
+        for row in &stretch.rows {
+            let value_len = if with_values {
+                store.value_size(row.location, row.key.len()).expect(KNOWN)
+            } else {
+                0
+            };
+            let shape = RowShape {
+                key_len: row.key.len(),
+                create_revision: row.create_revision,
+                mod_revision: row.location.main,
+                version: row.version,
+                lease: self.lease(store, row.location),
+                value_len,
+            };
+            size += u64::try_from(size_of(&shape)).expect("64 bits");
+        }
+        let (count, resume) = (stretch.rows.len(), stretch.resume(stretch.rows.len()));
+        self.rows += u64::try_from(count).expect("64 bits");
+        self.size += size;
+        self.go_on(count, resume);
+        let is_last = self.is_over || self.left == 0 && !self.range.query().drops();
+        if is_last {
+            self.rewind();
+        }
+        is_last
+    }
+
+    /// Looks for a row beyond the limit; whether the answer is known.
+    fn probe(&mut self, keyspace: &Keyspace) -> bool {
+        self.left = 1;
+        let beyond = self.peek(keyspace, 1);
+        let (is_there, resume) = (!beyond.rows.is_empty(), beyond.resume(0));
+        self.left = 0;
+        if !is_there && resume.is_some() {
+            self.go_on(0, resume);
             return false;
         }
-        if self.left == 0 && self.range.query().drops() && !self.range.query().count_only {
-            self.left = 1;
-            self.more = !self.peek(keyspace, 1).is_empty();
-        }
+        self.more = is_there;
         self.rewind();
         true
     }
@@ -519,12 +566,9 @@ impl List {
     /// Back to the first row, after measuring.
     fn rewind(&mut self) {
         self.left = self.rows;
+        self.is_over = self.rows == 0;
         match &mut self.cursor {
-            Cursor::Up(next) => {
-                next.clear();
-                next.extend_from_slice(self.range.query().range.start());
-            }
-            Cursor::Down(ahead) => *ahead = self.count,
+            Cursor::Keys(resume) => *resume = None,
             Cursor::Sorted(_, next) => *next = 0,
         }
     }
@@ -541,25 +585,26 @@ impl List {
         while size < size_max && rows < rows_max {
             if let Some(row) = self.ahead.front() {
                 let Value::Here(value) = &row.value else { return Rows::Wait };
-                visit(row_of(&row.key, row.found), row.lease, value);
+                visit(Row::new(&row.key, row.found), row.lease, value);
                 size += row.key.len() + value.len();
                 rows += 1;
                 self.ahead.pop_front();
                 continue;
             }
-            let mut shown = |key: &[u8], found, lease, value: &[u8]| {
-                visit(row_of(key, found), lease, value);
-                size += key.len() + value.len();
+            if self.is_done() {
+                break;
+            }
+            let mut shown = |row: Row<'_>, lease, value: &[u8]| {
+                visit(row, lease, value);
+                size += row.key.len() + value.len();
                 rows += 1;
                 size < size_max && rows < rows_max
             };
-            match self.give_from_memory(keyspace, store, &mut shown) {
-                Stretch::Stopped => {}
-                Stretch::Away => return Rows::Wait,
-                Stretch::Over => break,
+            if self.give_from_memory(keyspace, store, &mut shown) {
+                return Rows::Wait;
             }
         }
-        if self.left == 0 && self.ahead.is_empty() { Rows::Done } else { Rows::More }
+        if self.is_done() && self.ahead.is_empty() { Rows::Done } else { Rows::More }
     }
 
     /// Shows rows from where they lie until one is away, or `shown` has enough.
@@ -567,43 +612,32 @@ impl List {
         &mut self,
         keyspace: &Keyspace,
         store: &Store,
-        shown: &mut impl FnMut(&[u8], Found, LeaseId, &[u8]) -> bool,
-    ) -> Stretch {
-        let bare = self.is_bare();
-        let keys_only = self.range.query().keys_only;
-        let (mut taken, mut outcome) = (0, Stretch::Stopped);
-        let (count, last) = {
-            let stretch = self.peek(keyspace, STRETCH_ROWS);
-            for (key, found) in &stretch {
-                let lease = if bare { LeaseId(0) } else { self.lease(store, found.location) };
-                let takes_more = if keys_only {
-                    shown(key, *found, lease, &[])
-                } else {
-                    match store.value(found.location) {
-                        Some(Lookup::Here(value)) => shown(key, *found, lease, value.as_slice()),
-                        Some(Lookup::Away(_)) => {
-                            outcome = Stretch::Away;
-                            break;
-                        }
-                        None => unreachable!("every put that the index knows has a record"),
+        shown: &mut impl FnMut(Row<'_>, LeaseId, &[u8]) -> bool,
+    ) -> bool {
+        let with_values = self.range.query().shows_values();
+        let (mut taken, mut is_away) = (0, false);
+        let stretch = self.peek(keyspace, STRETCH_ROWS);
+        for row in &stretch.rows {
+            let lease = self.lease(store, row.location);
+            let takes_more = if with_values {
+                match store.value(row.location).expect(KNOWN) {
+                    Lookup::Here(value) => shown(*row, lease, value.as_slice()),
+                    Lookup::Away(_) => {
+                        is_away = true;
+                        break;
                     }
-                };
-                taken += 1;
-                if !takes_more {
-                    break;
                 }
+            } else {
+                shown(*row, lease, &[])
+            };
+            taken += 1;
+            if !takes_more {
+                break;
             }
-            (stretch.len(), taken.checked_sub(1).map(|last: usize| stretch[last].0.to_vec()))
-        };
-        if let Some(last) = last {
-            self.go_on(taken, &last);
         }
-        if count < STRETCH_ROWS && taken == count {
-            // The range ends here, whatever the limit.
-            self.left = 0;
-            outcome = Stretch::Over;
-        }
-        outcome
+        let resume = stretch.resume(taken);
+        self.go_on(taken, resume);
+        is_away
     }
 
     /// Whether so little is fetched ahead that more should be asked for.
@@ -614,40 +648,53 @@ impl List {
     /// Adds the next rows to those ahead: the blocks that are to be fetched for them.
     fn extend_ahead(&mut self, keyspace: &Keyspace, store: &Store) -> Vec<BlockId> {
         let mut size: usize = self.ahead.iter().map(Ahead::size).sum();
-        let mut added = Vec::new();
-        let mut wanted = Vec::new();
-        for (key, found) in self.peek(keyspace, AHEAD_ROWS_MAX.saturating_sub(self.ahead.len())) {
+        let (mut added, mut wanted) = (Vec::new(), Vec::new());
+        if self.is_done() {
+            return wanted;
+        }
+        let next = self.peek(keyspace, AHEAD_ROWS_MAX.saturating_sub(self.ahead.len()));
+        for row in &next.rows {
             if size > AHEAD_SIZE_MAX {
                 break;
             }
-            let value = match store.value(found.location) {
-                Some(Lookup::Here(value)) => Value::Here(value.to_bytes()),
-                Some(Lookup::Away(block)) => {
+            let value = match store.value(row.location).expect(KNOWN) {
+                Lookup::Here(value) => Value::Here(value.to_bytes()),
+                Lookup::Away(block) => {
                     wanted.push(block);
                     Value::Away(block)
                 }
-                None => unreachable!("every put that the index knows has a record"),
             };
-            let lease = self.lease(store, found.location);
-            size += key.len() + store.value_size(found.location, key.len()).unwrap_or(0);
-            added.push(Ahead { key: key.into(), found, lease, value });
+            let lease = self.lease(store, row.location);
+            size += row.key.len() + store.value_size(row.location, row.key.len()).unwrap_or(0);
+            added.push(Ahead { key: row.key.into(), found: found_of(row), lease, value });
         }
-        if let Some(last) = added.last() {
-            let last = last.key.clone();
-            self.go_on(added.len(), &last);
-        }
+        let resume = next.resume(added.len());
+        self.go_on(added.len(), resume);
         self.ahead.extend(added);
         wanted
     }
 
-    /// Takes what rows ahead wait for out of a block.
-    fn fill(&mut self, fetched: &Fetched) {
+    /// Takes what rows ahead wait for out of a block; the blocks that are to be fetched now, where
+    /// cleaning was quicker.
+    fn fill(&mut self, store: &Store, fetched: &Fetched) -> Vec<BlockId> {
+        let mut again = Vec::new();
         for row in &mut self.ahead {
-            if matches!(row.value, Value::Away(block) if block == fetched.id) {
-                let value = fetched.value_in(row.found.location);
-                row.value = Value::Here(value.expect("a block holds what its directory says"));
+            if !matches!(row.value, Value::Away(block) if block == fetched.id) {
+                continue;
             }
+            let location = row.found.location;
+            row.value = match store.value_in(fetched, location) {
+                Some(value) => Value::Here(value),
+                None => match store.value(location).expect(KNOWN) {
+                    Lookup::Here(value) => Value::Here(value.to_bytes()),
+                    Lookup::Away(block) => {
+                        again.push(block);
+                        Value::Away(block)
+                    }
+                },
+            };
         }
+        again
     }
 
     /// Gathers a stretch of rows to sort; whether the next is away.
@@ -655,20 +702,18 @@ impl List {
         let Phase::Gathering(mut rows) = std::mem::replace(&mut self.phase, Phase::Giving) else {
             unreachable!("only who gathers is asked to");
         };
-        let by_value = self.is_by_value();
-        while let Some(row) =
-            self.ahead.pop_front_if(|row| matches!(row.value, Value::Here(_)))
-        {
+        let by_value = self.range.query().target == SortTarget::Value;
+        while let Some(row) = self.ahead.pop_front_if(|row| matches!(row.value, Value::Here(_))) {
             let Value::Here(value) = row.value else { unreachable!("just looked") };
             rows.push(Gathered { key: row.key, found: row.found, value });
         }
         let mut is_away = !self.ahead.is_empty();
-        let (mut taken, mut count) = (0, STEP_ROWS);
-        if !is_away {
+        self.phase = Phase::Gathering(Vec::new());
+        if !is_away && !self.is_done() {
+            let mut taken = 0;
             let stretch = self.peek(keyspace, STEP_ROWS);
-            count = stretch.len();
-            for (key, found) in stretch {
-                let value = match store.value(found.location).filter(|_| by_value) {
+            for row in &stretch.rows {
+                let value = match store.value(row.location).filter(|_| by_value) {
                     Some(Lookup::Here(value)) => value.to_bytes(),
                     None => Bytes::new(),
                     Some(Lookup::Away(_)) => {
@@ -676,20 +721,18 @@ impl List {
                         break;
                     }
                 };
-                rows.push(Gathered { key: key.into(), found, value });
+                rows.push(Gathered { key: row.key.into(), found: found_of(row), value });
                 taken += 1;
             }
+            let resume = stretch.resume(taken);
+            self.go_on(taken, resume);
         }
-        if taken > 0 {
-            let last = rows.last().expect("just added").key.clone();
-            self.go_on(taken, &last);
-        }
-        if is_away || count == STEP_ROWS {
+        if !is_away && self.is_done() {
+            self.sort(rows);
+        } else {
             self.phase = Phase::Gathering(rows);
-            return is_away;
         }
-        self.sort(rows);
-        false
+        is_away
     }
 
     /// Puts gathered rows in order. Ties stay in the order of keys, either way; etcd promises
@@ -708,10 +751,11 @@ impl List {
             };
             if down { order.reverse() } else { order }
         });
-        let limit = self.limit();
+        let limit = query.limit().unwrap_or(u64::MAX);
         self.more = u64::try_from(rows.len()).expect("64 bits") > limit;
         self.left = limit;
-        let rows = rows.into_iter().map(|row| (row.key, row.found)).collect();
+        self.is_over = false;
+        rows.iter_mut().for_each(|row| row.value = Bytes::new());
         self.cursor = Cursor::Sorted(rows, 0);
         self.phase = Phase::Measuring;
     }
@@ -730,17 +774,27 @@ impl Ahead {
     }
 }
 
-/// How far a stretch of rows went.
-enum Stretch {
-    /// There is more, or the owner has enough.
-    Stopped,
-    /// The next row's value is not in memory.
-    Away,
-    /// There are no more rows.
-    Over,
+/// The next rows of a list.
+struct Peek<'a> {
+    rows: Vec<Row<'a>>,
+    /// The key after them, if there is one.
+    rest: Option<&'a [u8]>,
 }
 
-fn row_of(key: &[u8], found: Found) -> Row<'_> {
-    let Found { created, location, version } = found;
-    Row { key, create_revision: created, location, version }
+impl Peek<'_> {
+    /// The key to go on with after the first `taken`; none if that is the end.
+    fn resume(&self, taken: usize) -> Option<Vec<u8>> {
+        let next = self.rows.get(taken).map(|row| row.key).or(self.rest);
+        next.map(<[u8]>::to_vec)
+    }
+}
+
+impl Gathered {
+    fn row(&self) -> Row<'_> {
+        Row::new(&self.key, self.found)
+    }
+}
+
+fn found_of(row: &Row<'_>) -> Found {
+    Found { created: row.create_revision, location: row.location, version: row.version }
 }
