@@ -5,6 +5,7 @@
 //! just come. So what is read is bounded by what is not sealed, and no value is read at all.
 
 use crate::mvcc::Keyspace;
+use crate::mvcc::Restoring;
 use crate::raft;
 use crate::raft::Entry;
 use crate::raft::EntryKind;
@@ -73,7 +74,7 @@ pub struct Recovery {
 #[derive(Debug)]
 enum Phase {
     /// The store's. ─all are read→ `Log`.
-    Store { store: Box<store::Recovery>, keyspace: Keyspace },
+    Store { store: Box<store::Recovery>, restoring: Restoring },
     /// The log's. ─all are read→ `Over`.
     Log(Box<Opening>),
     /// The shard was handed over, or refused.
@@ -92,8 +93,6 @@ struct Opening {
     membership: Membership,
     /// Entries after `applied`, without a gap.
     rest: VecDeque<Entry>,
-    /// The last snapshot that the log names: what is before it may be gone from the log.
-    marked: LogIndex,
 }
 
 impl Recovery {
@@ -111,7 +110,7 @@ impl Recovery {
     ) -> Self {
         let wal = wal::Recovery::new(config.wal, config.id, log_id, wal_files);
         let store = store::Recovery::new(config.store, config.id, log_id, store_files);
-        let phase = Phase::Store { store: Box::new(store), keyspace: Keyspace::new() };
+        let phase = Phase::Store { store: Box::new(store), restoring: Restoring::new() };
         Self { config, wal, phase, seed, now }
     }
 
@@ -144,7 +143,7 @@ impl Recovery {
     }
 
     fn poll_store(&mut self) -> Result<Option<Step>, String> {
-        let Phase::Store { store, keyspace } = &mut self.phase else {
+        let Phase::Store { store, restoring } = &mut self.phase else {
             unreachable!("the store is read");
         };
         match store.poll() {
@@ -155,15 +154,17 @@ impl Recovery {
                 let mut dead = Vec::new();
                 for entry in store.entries() {
                     let (at, created, version) = (entry.location, entry.created, entry.version);
-                    keyspace.restore(entry.key, at, created, version, |it| dead.push(it));
+                    restoring
+                        .add(at, entry.key, created, version, |it| dead.push(it))
+                        .map_err(|misfit| refused(&misfit))?;
                 }
                 for location in dead {
                     store.forget(location);
                 }
             }
             store::Step::Done(recovered) => {
-                let keyspace = std::mem::take(keyspace);
-                self.phase = Phase::Log(Box::new(self.open_store(*recovered, keyspace)?));
+                let restoring = std::mem::take(restoring);
+                self.phase = Phase::Log(Box::new(self.open_store(*recovered, restoring)?));
             }
             store::Step::Refused(damage) => return Err(damage.to_string()),
         }
@@ -174,21 +175,18 @@ impl Recovery {
     fn open_store(
         &self,
         recovered: store::Recovered,
-        mut keyspace: Keyspace,
+        restoring: Restoring,
     ) -> Result<Opening, String> {
-        let refused = |why: String| {
-            format!(
-                "store manifest: {why}; start the version of ringd that wrote it, or restore this \
-                 member from a backup"
-            )
-        };
         let sealed = match &recovered.state {
-            Some(state) => Some(State::decode(state).map_err(refused)?),
+            Some(state) => Some(State::decode(state).map_err(|why| refused(&why))?),
             None => None,
         };
-        if let Some(state) = &sealed {
-            keyspace.restored(state.revision, state.floor).map_err(|why| refused(why.into()))?;
-        }
+        let keyspace = match &sealed {
+            Some(state) => restoring
+                .finish(state.revision, state.floor)
+                .map_err(|misfit| refused(&misfit))?,
+            None => Keyspace::new(),
+        };
         let (applied, membership) = match &sealed {
             Some(state) => (state.applied, state.membership.clone()),
             None => {
@@ -206,7 +204,6 @@ impl Recovery {
             applied,
             membership,
             rest: VecDeque::new(),
-            marked: LogIndex(0),
         })
     }
 
@@ -243,12 +240,15 @@ impl Recovery {
             ));
         }
         let applied = opening.applied;
-        if opening.marked > applied.index {
+        let marked = recovered.snapshot.as_ref().map_or(LogIndex(0), |mark| mark.index);
+        if marked > applied.index || recovered.last < applied.index {
             return Err(format!(
-                "the store ends at entry {} and the log may begin after entry {}: the store's \
-                 files are older than the log's; put back those that belong together, or restore \
-                 this member from a backup",
-                applied.index, opening.marked
+                "the store holds all up to entry {}, and the log goes from entry {} to {}: they \
+                 are not of one time; put back the files that belong together, or restore this \
+                 member from a backup",
+                applied.index,
+                marked.next(),
+                recovered.last
             ));
         }
         let last = opening.rest.back().map_or(applied.index, |entry| entry.index);
@@ -278,6 +278,14 @@ impl Recovery {
     }
 }
 
+/// What to say of a store whose checksums hold and whose content does not.
+fn refused(why: &dyn fmt::Display) -> String {
+    format!(
+        "the store does not hold together: {why}; start the version of ringd that wrote it, or \
+         restore this member from a backup"
+    )
+}
+
 impl Opening {
     /// Takes in one record of the log.
     ///
@@ -297,11 +305,7 @@ impl Opening {
                 self.rest.push_back(Entry { term, index, kind, data });
                 Ok(())
             }
-            Record::HardState(_) => Ok(()),
-            Record::Snapshot { index, reset: false, .. } => {
-                self.marked = self.marked.max(index);
-                Ok(())
-            }
+            Record::HardState(_) | Record::Snapshot { reset: false, .. } => Ok(()),
             Record::Snapshot { index, reset: true, .. } => {
                 Err(format!("a snapshot of a peer's at entry {index}, which this build never took"))
             }
