@@ -330,8 +330,16 @@ impl Shard {
                 self.outputs.push_back(Output::Reply { to: from, ready: Ready::Range(range) });
                 None
             }
-            Request::Range(_) | Request::Alarms | Request::MemberList { linearizable: true } => {
-                self.wait_for_read_point(from, request)
+            Request::ReadTxn { txn, serializable: true } => {
+                self.read_txn(from, &txn);
+                None
+            }
+            Request::Range(_)
+            | Request::ReadTxn { .. }
+            | Request::Alarms
+            | Request::MemberList { linearizable: true } => self.wait_for_read_point(from, request),
+            Request::RangeStream(_) | Request::HashKv { .. } | Request::Hash => {
+                Some(Unavailable::NotYet)
             }
             Request::Status => {
                 self.reply(from, Ok(self.status()));
@@ -497,7 +505,12 @@ impl Shard {
                 Request::Alarms => {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
-                Request::Write(_) | Request::Status => {
+                Request::ReadTxn { txn, .. } => self.read_txn(to, &txn),
+                Request::Write(_)
+                | Request::Status
+                | Request::RangeStream(_)
+                | Request::HashKv { .. }
+                | Request::Hash => {
                     unreachable!("only reads wait for a read point")
                 }
             }
