@@ -20,6 +20,7 @@
 //! [`mvcc`]: crate::mvcc
 
 mod apply;
+pub mod autocompact;
 pub mod command;
 pub mod recover;
 pub mod request;

@@ -156,7 +156,9 @@ mod tests {
                 assert!(*prev_kv && !*ignore_value && *ignore_lease);
                 assert_eq!(data.slice_ref(value), &b"value"[..]);
             }
-            ArchivedCommand::DeleteRange { .. } => panic!("a put came back as a delete"),
+            ArchivedCommand::DeleteRange { .. }
+            | ArchivedCommand::Txn(_)
+            | ArchivedCommand::Compact { .. } => panic!("a put came back as something else"),
         }
     }
 
