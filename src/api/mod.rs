@@ -13,6 +13,7 @@ mod plain;
 pub mod proto;
 mod session;
 pub mod status;
+mod txn;
 mod wire;
 
 pub use answer::answer;

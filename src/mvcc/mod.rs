@@ -25,6 +25,7 @@ mod range;
 pub mod records;
 mod refusal;
 pub mod tail;
+pub mod txn;
 
 pub use crate::types::Location;
 pub use history::Found;

@@ -24,6 +24,7 @@
 //! [`store`]: crate::store
 
 mod apply;
+pub mod autocompact;
 pub mod command;
 mod config;
 mod hash;
@@ -365,8 +366,15 @@ impl Shard {
                 self.open_list(from, range, None);
                 None
             }
+            Request::ReadTxn { txn, serializable: true } => {
+                self.read_txn(from, txn, Vec::new());
+                None
+            }
+            Request::HashKv { revision } => self.begin_hash(from, Some(revision)),
+            Request::Hash => self.begin_hash(from, None),
             Request::Range(_)
             | Request::RangeStream(_)
+            | Request::ReadTxn { .. }
             | Request::Alarms
             | Request::MemberList { linearizable: true } => self.wait_for_read_point(from, request),
             Request::Status => {
@@ -561,7 +569,11 @@ impl Shard {
                 Request::Alarms => {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
-                Request::Write(_) | Request::Status => {
+                Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Vec::new()),
+                Request::Write(_)
+                | Request::Status
+                | Request::HashKv { .. }
+                | Request::Hash => {
                     unreachable!("only reads wait for a read point")
                 }
             }

@@ -145,6 +145,7 @@ impl World {
         let swarm = Swarm::new(&mut dice);
         let settings = Settings {
             message_size_max: swarm.message_size_max,
+            txn_ops_max: 128,
             bench: false,
             limits: Limits::default(),
         };
