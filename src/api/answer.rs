@@ -68,9 +68,13 @@ pub fn answer(shard: &Shard, ready: &Ready, out: &mut Vec<u8>) -> Result<(), Sta
             let header = shard.header();
             kv::write_header(out, &header);
             shard
+<<<<<<< ours
                 .read(range, usize::MAX, |row, lease, value| {
                     kv::write_row(out, &row, lease, value);
                 })
+=======
+                .read(range, |row, lease, value| kv::write_row(out, &row, lease, value))
+>>>>>>> theirs
                 .map(|summary| kv::write_summary(out, &summary))
                 .map_err(|error| match error {
                     NotNow::Refused(refusal) => Status::from(&Failure::Refused(refusal)),

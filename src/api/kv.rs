@@ -326,7 +326,19 @@ pub(crate) fn key_value_len(pair: &KeyValue) -> usize {
 
 /// Appends a pair that an answer owns.
 pub(crate) fn write_key_value(out: &mut Vec<u8>, number: u32, pair: &KeyValue) {
+<<<<<<< ours
     Pair::of(pair).write(out, number);
+=======
+    let pair = Pair {
+        key: &pair.key,
+        create_revision: pair.create_revision.0.cast_unsigned(),
+        mod_revision: pair.location.main.0.cast_unsigned(),
+        version: pair.version.cast_unsigned(),
+        value: pair.value.as_deref().expect("an answer leaves once its values are here"),
+        lease: pair.lease.0.cast_unsigned(),
+    };
+    pair.write(out, number);
+>>>>>>> theirs
 }
 
 /// Appends one row of a `RangeResponse` from where it lies in the keyspace.
@@ -354,6 +366,7 @@ mod tests {
     use crate::api::proto::etcdserverpb as pb;
     use crate::shard::command::ArchivedCommand;
     use crate::types::ClusterId;
+    use crate::types::Location;
     use crate::types::NodeId;
     use crate::types::Revision;
     use crate::types::Term;
@@ -498,10 +511,14 @@ mod tests {
                 let pair = KeyValue {
                     key: key.clone(),
                     create_revision: Revision(created.into()),
-                    mod_revision: Revision(changed.into()),
+                    location: Location { main: Revision(changed.into()), sub: 0 },
                     version: version.into(),
                     lease: LeaseId(-i64::from(lease)),
+<<<<<<< ours
                     value: value.clone(),
+=======
+                    value: Some(value.clone()),
+>>>>>>> theirs
                 };
                 write_key_value(&mut out, 2, &pair);
                 kvs.push(crate::api::proto::mvccpb::KeyValue {

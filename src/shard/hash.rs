@@ -4,7 +4,10 @@
 //! up to the last compaction counts only if that compaction keeps it. Floor and revision are those
 //! of the beginning, and are pinned until the end.
 
-use crate::mvcc::HashKv;
+use crate::mvcc::KeyRange;
+use crate::mvcc::Slice;
+use crate::mvcc::hash::Hashed;
+use crate::mvcc::hash::KvHash;
 use crate::shard::Shard;
 use crate::shard::request::Body;
 use crate::shard::request::Header;
@@ -40,9 +43,8 @@ struct Hash {
     header: Header,
     /// Up to which revision; none for everything.
     asked: Option<Revision>,
-    at: Revision,
     floor: Option<Revision>,
-    hasher: HashKv,
+    hasher: KvHash,
     next: Location,
     /// What the index must keep meanwhile.
     kept: Revision,
@@ -70,15 +72,17 @@ impl Shard {
             }
         };
         let floor = self.keyspace.compacted();
-        let kept = floor.unwrap_or(Revision(0)).max(self.keyspace.swept());
+        let kept = floor.unwrap_or(Revision(1));
         self.keyspace.pin(kept);
+        let everything = Slice { budget: 1, ..Slice::new(KeyRange::From(&[0]), at) };
+        let (count, rest) = self.keyspace.count_slice(&everything);
+        let is_empty = count == 0 && rest.is_none();
         self.hashes.waiting.push_back(Hash {
             to,
             header: self.header(),
             asked: revision.map(|_| at),
-            at,
             floor,
-            hasher: HashKv::new(),
+            hasher: KvHash::new(floor, at, is_empty),
             next: Location { main: Revision(0), sub: 0 },
             kept,
             pin: self.store.pin(),
@@ -93,15 +97,19 @@ impl Shard {
         }
         let Some(hash) = self.hashes.waiting.front_mut() else { return false };
         let keyspace = &self.keyspace;
-        let (at, floor, hasher) = (hash.at, hash.floor, &mut hash.hasher);
+        let hasher = &mut hash.hasher;
         let mut is_past = false;
         let scan = self.store.scan(hash.next, STEP_CHANGES, &mut |change| {
-            is_past |= change.location.main > at;
-            let is_old = floor.is_some_and(|floor| change.location.main <= floor);
-            if is_past || is_old && !keyspace.keeps(change.key, change.location, floor_of(floor)) {
-                return;
-            }
-            hasher.feed(&change);
+            is_past |= change.location.main > hasher.revision();
+            let hashed = Hashed {
+                location: change.location,
+                key: change.key,
+                created: change.created,
+                version: change.version,
+                lease: change.lease,
+                value: change.value,
+            };
+            hasher.feed(&hashed, |at| keyspace.keeps(change.key, change.location, at));
         });
         match scan {
             _ if is_past => self.end_hash(),
@@ -135,8 +143,4 @@ impl Shard {
         };
         self.reply(hash.to, Ok(Response { header: hash.header, body }));
     }
-}
-
-fn floor_of(floor: Option<Revision>) -> Revision {
-    floor.unwrap_or(Revision(0))
 }
