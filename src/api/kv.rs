@@ -13,8 +13,8 @@ use crate::mvcc::Refusal;
 use crate::mvcc::Row;
 use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
-use crate::mvcc::Summary;
 use crate::shard::command::Command;
+use crate::shard::list::RowShape;
 use crate::shard::request::Header;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
@@ -130,6 +130,34 @@ pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
     Ok(Request::Range(Range::new(key, range_end, &query, serializable)))
 }
 
+/// A `RangeRequest` as a read that is answered by a message per slice.
+///
+/// # Errors
+/// As [`range`], and for what no stream gives.
+pub(crate) fn range_stream(message: &[u8]) -> Result<Request, Status> {
+    let request = range(message)?;
+    let Request::Range(range) = request else {
+        return Ok(request);
+    };
+    let query = range.query();
+    let is_sorted = query.target != SortTarget::Key || query.order == SortOrder::Descend;
+    if is_sorted {
+        let text = "RangeStream does not support custom sort orders";
+        return Err(Status::fixed(Code::Unimplemented, text));
+    }
+    let filters = [
+        query.min_mod_revision,
+        query.max_mod_revision,
+        query.min_create_revision,
+        query.max_create_revision,
+    ];
+    if filters != [0; 4] {
+        let text = "RangeStream does not support revision filters";
+        return Err(Status::fixed(Code::Unimplemented, text));
+    }
+    Ok(Request::RangeStream(range))
+}
+
 /// A `MemberListRequest`.
 ///
 /// # Errors
@@ -233,10 +261,26 @@ pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>, lease: LeaseId, value:
     pair.write(out, 2);
 }
 
+/// Bytes that a row takes in a `RangeResponse`.
+pub(crate) fn row_len(row: &RowShape) -> usize {
+    let len = wire::sized_field_len(1, row.key_len)
+        + wire::uint_field_len(2, row.create_revision.0.cast_unsigned())
+        + wire::uint_field_len(3, row.mod_revision.0.cast_unsigned())
+        + wire::uint_field_len(4, row.version.cast_unsigned())
+        + wire::sized_field_len(5, row.value_len)
+        + wire::uint_field_len(6, row.lease.0.cast_unsigned());
+    wire::message_field_len(2, len)
+}
+
 /// Appends what a `RangeResponse` says beside its header and rows.
-pub(crate) fn write_summary(out: &mut Vec<u8>, summary: &Summary) {
-    wire::put_uint_field(out, 3, u64::from(summary.more));
-    wire::put_uint_field(out, 4, summary.count.cast_unsigned());
+pub(crate) fn write_summary(out: &mut Vec<u8>, more: bool, count: i64) {
+    wire::put_uint_field(out, 3, u64::from(more));
+    wire::put_uint_field(out, 4, count.cast_unsigned());
+}
+
+/// Bytes that [`write_summary`] appends.
+pub(crate) fn summary_len(more: bool, count: i64) -> usize {
+    wire::uint_field_len(3, u64::from(more)) + wire::uint_field_len(4, count.cast_unsigned())
 }
 
 #[cfg(test)]
@@ -403,7 +447,9 @@ mod tests {
                 });
             }
             let count = i64::from(revision) + 1;
-            write_summary(&mut out, &Summary { count, more, revision: header.revision });
+            write_summary(&mut out, more, count);
+            let due_len = summary_len(more, count);
+            prop_assert!(out.len() >= due_len);
             let header = Some(pb::ResponseHeader {
                 cluster_id: u64::MAX,
                 member_id: 7,

@@ -9,6 +9,8 @@ use crate::api::status::Status;
 pub(crate) enum Method {
     /// `etcdserverpb.KV/Range`.
     Range,
+    /// `etcdserverpb.KV/RangeStream`.
+    RangeStream,
     /// `etcdserverpb.KV/Put`.
     Put,
     /// `etcdserverpb.KV/DeleteRange`.
@@ -30,6 +32,7 @@ pub(crate) enum Method {
 /// The calls this build answers beside the hot ones, by service and method.
 const BUILT: &[(&str, &str, Method)] = &[
     ("etcdserverpb.KV", "DeleteRange", Method::DeleteRange),
+    ("etcdserverpb.KV", "RangeStream", Method::RangeStream),
     ("etcdserverpb.Maintenance", "Status", Method::Status),
     ("etcdserverpb.Maintenance", "Alarm", Method::Alarm),
     ("etcdserverpb.Cluster", "MemberList", Method::MemberList),
