@@ -85,7 +85,7 @@ impl Swarm {
             impatience: dice.chance(40),
             stops: dice.chance(30),
             postpones: on(dice),
-            whole_size_max: dice.pick(&[0, 200, 3_000, 1 << 20]),
+            whole_size_max: 1 << 20,
             retunes: dice.chance(50),
             flips: dice.pick(&[0, 10, 30]),
             tick_max: dice.pick(&[20, 200, 1_500]),

@@ -147,7 +147,8 @@ impl Drop for World {
 impl World {
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(seed));
-        let swarm = Swarm::new(&mut dice);
+        let mut swarm = Swarm::new(&mut dice);
+        swarm.whole_size_max = Dice::new(seed).pick(&[0, 200, 3_000, 1 << 20]);
         let settings = Settings {
             message_size_max: swarm.message_size_max,
             whole_size_max: swarm.whole_size_max,

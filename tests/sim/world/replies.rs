@@ -27,7 +27,9 @@ impl World {
         let at = usize::try_from(to.connection).expect("64 bits");
         let link = self.links.get(at).filter(|link| link.generation == to.generation);
         let takes = link.and_then(|link| link.session.takes(to.stream));
-        let is_now = takes == Some(true) && !(self.swarm.postpones && self.dice.chance(30));
+        let is_read = matches!(ready, Ready::Range(_));
+        let postpones = is_read && self.swarm.postpones && self.dice.chance(30);
+        let is_now = takes == Some(true) && !postpones;
         let mut message = Vec::new();
         let piece = self.answers.reply(&mut self.shard, to, ready, is_now, &mut message);
         if let Some(piece) = piece.map(|piece| piece.map(<[u8]>::to_vec)) {
