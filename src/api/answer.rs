@@ -1,5 +1,6 @@
 //! Answers on their way out: rows and results to protobuf, and how a gRPC call ends in HTTP/2.
 
+use crate::api::answers::Piece;
 use crate::api::call::PREFIX_SIZE;
 use crate::api::call::set_prefix;
 use crate::api::kv;
@@ -12,9 +13,7 @@ use crate::api::wire;
 use crate::config::CLUSTER_VERSION;
 use crate::config::ETCD_VERSION;
 use crate::http2::hpack;
-use crate::shard::Ready;
 use crate::shard::Shard;
-use crate::shard::list::NotNow;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
@@ -51,60 +50,43 @@ fn trailers_into(block: &mut Vec<u8>, status: &Status) {
     hpack::encode_literal(block, b"grpc-message", &percent_encoded(&status.message));
 }
 
-/// Writes what is ready into `out` as one gRPC message, prefix included.
-///
-/// # Errors
-/// How the call ends if it has no message; `out` is then empty.
-pub fn answer(shard: &Shard, ready: &Ready, out: &mut Vec<u8>) -> Result<(), Status> {
-    out.clear();
-    out.extend_from_slice(&[0; PREFIX_SIZE]);
-    let result = match ready {
-        Ready::Result(Ok(response)) => {
-            respond(response, shard, out);
-            Ok(())
-        }
-        Ready::Result(Err(failure)) => Err(Status::from(failure)),
-        Ready::Range(range) => {
-            let header = shard.header();
-            kv::write_header(out, &header);
-            shard
-<<<<<<< ours
-                .read(range, usize::MAX, |row, lease, value| {
-                    kv::write_row(out, &row, lease, value);
-                })
-=======
-                .read(range, |row, lease, value| kv::write_row(out, &row, lease, value))
->>>>>>> theirs
-                .map(|summary| kv::write_summary(out, &summary))
-                .map_err(|error| match error {
-                    NotNow::Refused(refusal) => Status::from(&Failure::Refused(refusal)),
-                    NotNow::Long => Status::fixed(Code::ResourceExhausted, "too long"),
-                })
-        }
-        Ready::List(_) => Err(Status::fixed(Code::Unimplemented, "no lists yet")),
-    };
+/// Makes the answer of `result` in `out`: one gRPC message, prefix included, or how the call ends
+/// without.
+pub(crate) fn result<'a>(
+    shard: &Shard,
+    result: &Result<Response, Failure>,
+    out: &'a mut Vec<u8>,
+) -> Piece<&'a [u8]> {
     match result {
-        Ok(()) if u32::try_from(out.len()).is_ok_and(|len| len <= MESSAGE_SIZE_MAX) => {
-            set_prefix(out);
-            Ok(())
-        }
-        Ok(()) => {
-            let text = format!(
-                "grpc: trying to send message larger than max ({} vs. {MESSAGE_SIZE_MAX})",
-                out.len() - PREFIX_SIZE
-            );
+        Ok(response) => {
             out.clear();
-            Err(Status::made(Code::ResourceExhausted, text))
+            out.extend_from_slice(&[0; PREFIX_SIZE]);
+            respond(response, shard, out);
+            whole(out)
         }
-        Err(status) => {
-            out.clear();
-            Err(status)
-        }
+        Err(failure) => Piece::End(Status::from(failure)),
     }
 }
 
-/// Largest message sent, in bytes, prefix included: what every gRPC client can at most be told.
-const MESSAGE_SIZE_MAX: u32 = i32::MAX.cast_unsigned();
+/// A message that is whole but for its prefix, whose place is free.
+pub(crate) fn whole(out: &mut [u8]) -> Piece<&[u8]> {
+    let size = u64::try_from(out.len() - PREFIX_SIZE).expect("usize is 64 bits");
+    if size > MESSAGE_SIZE_MAX {
+        return Piece::End(too_large(size));
+    }
+    set_prefix(out);
+    Piece::Last(out)
+}
+
+/// The end of a call whose answer is a message of `size` bytes, above [`MESSAGE_SIZE_MAX`].
+pub(crate) fn too_large(size: u64) -> Status {
+    let text =
+        format!("grpc: trying to send message larger than max ({size} vs. {MESSAGE_SIZE_MAX})");
+    Status::made(Code::ResourceExhausted, text)
+}
+
+/// Largest message sent, in bytes without its prefix: what every gRPC client can at most be told.
+pub(crate) const MESSAGE_SIZE_MAX: u64 = (1 << 31) - 1;
 
 fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
     match &response.body {

@@ -13,8 +13,8 @@ use crate::mvcc::Refusal;
 use crate::mvcc::Row;
 use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
-use crate::mvcc::Summary;
 use crate::shard::command::Command;
+use crate::shard::list::RowShape;
 use crate::shard::request::Header;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
@@ -291,9 +291,9 @@ impl<'a> Pair<'a> {
         Self {
             key: &pair.key,
             create_revision: pair.create_revision.0.cast_unsigned(),
-            mod_revision: pair.mod_revision.0.cast_unsigned(),
+            mod_revision: pair.location.main.0.cast_unsigned(),
             version: pair.version.cast_unsigned(),
-            value: &pair.value,
+            value: pair.value.as_deref().expect("an answer leaves once its values are here"),
             lease: pair.lease.0.cast_unsigned(),
         }
     }
@@ -326,19 +326,7 @@ pub(crate) fn key_value_len(pair: &KeyValue) -> usize {
 
 /// Appends a pair that an answer owns.
 pub(crate) fn write_key_value(out: &mut Vec<u8>, number: u32, pair: &KeyValue) {
-<<<<<<< ours
     Pair::of(pair).write(out, number);
-=======
-    let pair = Pair {
-        key: &pair.key,
-        create_revision: pair.create_revision.0.cast_unsigned(),
-        mod_revision: pair.location.main.0.cast_unsigned(),
-        version: pair.version.cast_unsigned(),
-        value: pair.value.as_deref().expect("an answer leaves once its values are here"),
-        lease: pair.lease.0.cast_unsigned(),
-    };
-    pair.write(out, number);
->>>>>>> theirs
 }
 
 /// Appends one row of a `RangeResponse` from where it lies in the keyspace.
@@ -354,10 +342,26 @@ pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>, lease: LeaseId, value:
     pair.write(out, 2);
 }
 
+/// Bytes that a row takes in a `RangeResponse`.
+pub(crate) fn row_len(row: &RowShape) -> usize {
+    let len = wire::sized_field_len(1, row.key_len)
+        + wire::uint_field_len(2, row.create_revision.0.cast_unsigned())
+        + wire::uint_field_len(3, row.mod_revision.0.cast_unsigned())
+        + wire::uint_field_len(4, row.version.cast_unsigned())
+        + wire::sized_field_len(5, row.value_len)
+        + wire::uint_field_len(6, row.lease.0.cast_unsigned());
+    wire::message_field_len(2, len)
+}
+
 /// Appends what a `RangeResponse` says beside its header and rows.
-pub(crate) fn write_summary(out: &mut Vec<u8>, summary: &Summary) {
-    wire::put_uint_field(out, 3, u64::from(summary.more));
-    wire::put_uint_field(out, 4, summary.count.cast_unsigned());
+pub(crate) fn write_summary(out: &mut Vec<u8>, more: bool, count: i64) {
+    wire::put_uint_field(out, 3, u64::from(more));
+    wire::put_uint_field(out, 4, count.cast_unsigned());
+}
+
+/// Bytes that [`write_summary`] appends.
+pub(crate) fn summary_len(more: bool, count: i64) -> usize {
+    wire::uint_field_len(3, u64::from(more)) + wire::uint_field_len(4, count.cast_unsigned())
 }
 
 #[cfg(test)]
@@ -514,11 +518,7 @@ mod tests {
                     location: Location { main: Revision(changed.into()), sub: 0 },
                     version: version.into(),
                     lease: LeaseId(-i64::from(lease)),
-<<<<<<< ours
-                    value: value.clone(),
-=======
                     value: Some(value.clone()),
->>>>>>> theirs
                 };
                 write_key_value(&mut out, 2, &pair);
                 kvs.push(crate::api::proto::mvccpb::KeyValue {
@@ -531,7 +531,9 @@ mod tests {
                 });
             }
             let count = i64::from(revision) + 1;
-            write_summary(&mut out, &Summary { count, more, revision: header.revision });
+            write_summary(&mut out, more, count);
+            let due_len = summary_len(more, count);
+            prop_assert!(out.len() >= due_len);
             let header = Some(pb::ResponseHeader {
                 cluster_id: u64::MAX,
                 member_id: 7,

@@ -9,6 +9,8 @@ use crate::api::status::Status;
 pub(crate) enum Method {
     /// `etcdserverpb.KV/Range`.
     Range,
+    /// `etcdserverpb.KV/RangeStream`.
+    RangeStream,
     /// `etcdserverpb.KV/Put`.
     Put,
     /// `etcdserverpb.KV/DeleteRange`.
@@ -17,8 +19,6 @@ pub(crate) enum Method {
     Txn,
     /// `etcdserverpb.KV/Compact`.
     Compact,
-    /// `etcdserverpb.KV/RangeStream`.
-    RangeStream,
     /// `etcdserverpb.Maintenance/HashKV`.
     HashKv,
     /// `etcdserverpb.Maintenance/Hash`.

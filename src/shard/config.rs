@@ -88,6 +88,7 @@ impl Config {
             members: members.collect(),
             raft,
             wal,
+            store: store::Config::default(),
             request_size_max,
             waiting_max: to_usize(node.limits.requests_waiting_max.into()),
             waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),

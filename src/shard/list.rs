@@ -289,7 +289,7 @@ impl Shard {
         };
         let given = list.give(&self.keyspace, &self.store, (size_max, rows_max), &mut visit);
         match given {
-            Rows::Done | Rows::Lost(_) => self.close_list(&list),
+            Rows::Done | Rows::Lost(_) => self.close_list(list),
             Rows::More | Rows::Wait => {
                 if matches!(given, Rows::Wait) || list.wants_ahead() {
                     self.look_ahead(to, &mut list);
@@ -304,7 +304,7 @@ impl Shard {
     /// The owner of a list wants no more of it.
     pub(super) fn forget_list(&mut self, to: RequestId) {
         if let Some(list) = self.lists.open.remove(&to) {
-            self.close_list(&list);
+            self.close_list(list);
         }
     }
 
@@ -320,7 +320,7 @@ impl Shard {
         }
     }
 
-    fn close_list(&mut self, list: &List) {
+    fn close_list(&mut self, list: List) {
         self.keyspace.unpin(list.at);
         self.store.unpin(list.store_pin);
     }
@@ -369,7 +369,7 @@ impl Shard {
             self.reply_head(to, &list);
         }
         if let Some(refusal) = refused {
-            self.close_list(&list);
+            self.close_list(list);
             return self.reply(to, Err(refusal.into()));
         }
         self.lists.open.insert(to, list);

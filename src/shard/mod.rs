@@ -51,7 +51,6 @@ use crate::shard::park::Parked;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
-use crate::shard::request::Member;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;

@@ -24,40 +24,42 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::fmt;
 
-/// One file of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum File {
-    /// Of its log.
-    Wal(wal::FileId),
-    /// Of its store.
-    Store(store::FileId),
-}
-
-impl fmt::Display for File {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Wal(file) => file.fmt(f),
-            Self::Store(file) => file.fmt(f),
-        }
-    }
-}
-
 /// What recovery wants, or has come to.
 #[derive(Debug)]
 pub enum Step {
-    /// Read `size` bytes at `offset` of `file` and pass them to [`Recovery::handle`].
+    /// Read `size` bytes at `offset` of the log's `file` and pass them to [`Recovery::handle`].
     Read {
         /// The file.
-        file: File,
+        file: wal::FileId,
         /// Bytes from its start.
         offset: u64,
         /// Bytes.
         size: usize,
     },
-    /// The shard is open; how many entries were applied, and how many wait for a leader.
+    /// The same of the store's files.
+    ReadStore {
+        /// The file.
+        file: store::FileId,
+        /// Bytes from its start.
+        offset: u64,
+        /// Bytes; fewer are there only if the file ends.
+        size: usize,
+    },
+    /// The shard is open.
     Done(Box<Shard>),
-    /// The files can not be opened: which, where, why, and what to do. Nothing was changed.
+    /// The log's files can not be opened: which, where, why, and what to do. Nothing was changed.
     Refused(String),
+    /// The same of the store's files.
+    RefusedStore(String),
+}
+
+/// The files of a shard's two directories, by name and size.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The log's.
+    pub log: &'a [(String, u64)],
+    /// The store's.
+    pub store: &'a [(String, u64)],
 }
 
 /// A shard on its way from its files.
@@ -96,20 +98,13 @@ struct Opening {
 }
 
 impl Recovery {
-    /// Recovery from these files of the log's and the store's directory, by name and size.
+    /// Recovery from these files.
     ///
-    /// `log_id` is this node's, `seed` feeds every choice Raft makes by lot.
+    /// `log_id` is this node's, and its store's too; `seed` feeds every choice Raft makes by lot.
     #[must_use]
-    pub fn new(
-        config: Config,
-        log_id: u64,
-        wal_files: &[(String, u64)],
-        store_files: &[(String, u64)],
-        seed: u64,
-        now: Tick,
-    ) -> Self {
-        let wal = wal::Recovery::new(config.wal, config.id, log_id, wal_files);
-        let store = store::Recovery::new(config.store, config.id, log_id, store_files);
+    pub fn new(config: Config, log_id: u64, files: Files<'_>, seed: u64, now: Tick) -> Self {
+        let wal = wal::Recovery::new(config.wal, config.id, log_id, files.log);
+        let store = store::Recovery::new(config.store, config.id, log_id, files.store);
         let phase = Phase::Store { store: Box::new(store), restoring: Restoring::new() };
         Self { config, wal, phase, seed, now }
     }
@@ -127,16 +122,16 @@ impl Recovery {
     pub fn poll(&mut self) -> Step {
         loop {
             let step = match &mut self.phase {
-                Phase::Store { .. } => self.poll_store(),
-                Phase::Log(_) => self.poll_log(),
+                Phase::Store { .. } => self.poll_store().map_err(Step::RefusedStore),
+                Phase::Log(_) => self.poll_log().map_err(Step::Refused),
                 Phase::Over => unreachable!("recovery is over"),
             };
             match step {
                 Ok(Some(step)) => return step,
                 Ok(None) => {}
-                Err(why) => {
+                Err(refused) => {
                     self.phase = Phase::Over;
-                    return Step::Refused(why);
+                    return refused;
                 }
             }
         }
@@ -148,7 +143,7 @@ impl Recovery {
         };
         match store.poll() {
             store::Step::Read { file, offset, size } => {
-                return Ok(Some(Step::Read { file: File::Store(file), offset, size }));
+                return Ok(Some(Step::ReadStore { file, offset, size }));
             }
             store::Step::Entries => {
                 let mut dead = Vec::new();
@@ -181,12 +176,15 @@ impl Recovery {
             Some(state) => Some(State::decode(state).map_err(|why| refused(&why))?),
             None => None,
         };
+        let mut dead = Vec::new();
         let keyspace = match &sealed {
             Some(state) => restoring
-                .finish(state.revision, state.floor)
+                .finish(state.revision, state.floor, |it| dead.push(it))
                 .map_err(|misfit| refused(&misfit))?,
             None => Keyspace::new(),
         };
+        let mut store = Store::new(recovered);
+        dead.into_iter().for_each(|location| store.forget(location));
         let (applied, membership) = match &sealed {
             Some(state) => (state.applied, state.membership.clone()),
             None => {
@@ -199,7 +197,7 @@ impl Recovery {
         };
         Ok(Opening {
             keyspace,
-            store: Store::new(recovered),
+            store,
             sealed,
             applied,
             membership,
@@ -210,7 +208,7 @@ impl Recovery {
     fn poll_log(&mut self) -> Result<Option<Step>, String> {
         match self.wal.poll() {
             wal::Step::Read { file, offset, size } => {
-                Ok(Some(Step::Read { file: File::Wal(file), offset, size }))
+                Ok(Some(Step::Read { file, offset, size }))
             }
             wal::Step::Records => {
                 let Phase::Log(opening) = &mut self.phase else {
