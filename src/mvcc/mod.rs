@@ -18,6 +18,7 @@
 //! in a second tree on disk.
 
 mod digest;
+pub mod hash;
 mod history;
 pub mod index;
 mod keyspace;
