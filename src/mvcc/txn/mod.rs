@@ -12,6 +12,8 @@
 //! # Source
 //! etcd: `server/etcdserver/txn`, `server/etcdserver/api/v3rpc/key.go`.
 
+#[cfg(test)]
+pub(in crate::mvcc) mod sample;
 mod validate;
 
 use std::cmp::Ordering;

@@ -169,6 +169,8 @@ mod tests {
             let commands = [
                 put(&key, &value),
                 Command::DeleteRange { key: &key, range_end: &value, prev_kv: true },
+                Command::Compact { revision: 7, physical: true },
+                Command::Txn(txn::sample(&key, &value)),
             ];
             for command in commands {
                 let buffer = command.encode_into(command.buffer());
@@ -183,6 +185,14 @@ mod tests {
         data[0] = 2;
         assert_eq!(ArchivedCommand::open(&data).err(), Some(CommandError::Version { found: 2 }));
         assert_eq!(ArchivedCommand::open(&[]).err(), Some(CommandError::Empty));
+    }
+
+    #[test]
+    fn the_archive_of_a_put_is_as_it_was() {
+        // Logs of the first version are read: what came later may not move what was.
+        let data = put(b"key", b"value").encode();
+        assert_eq!(data.len(), 1 + 8 + size_of::<ArchivedCommand<'_>>());
+        assert_eq!(size_of::<ArchivedCommand<'_>>(), 28);
     }
 
     proptest! {

@@ -429,3 +429,133 @@ impl Script for ArchivedTxn<'_> {
 fn index(at: u32) -> usize {
     usize::try_from(at).expect("usize is 64 bits")
 }
+
+/// A transaction with one of everything, and one within it.
+#[cfg(test)]
+pub(super) fn sample<'a>(key: &'a [u8], value: &'a [u8]) -> Txn<'a> {
+    let compare = |operand| Compare { key, range_end: value, operator: 3, operand };
+    let options = RangeOptions { limit: 5, order: 2, target: 4, ..RangeOptions::default() };
+    let put =
+        Op::Put { key, value, lease: 7, prev_kv: true, ignore_value: false, ignore_lease: false };
+    let delete = Op::DeleteRange { key, range_end: value, prev_kv: true };
+    let range = Op::Range { key, range_end: value, options };
+    let heads = [
+        Head { compares: 2, success: 3, failure: 5 },
+        Head { compares: 3, success: 6, failure: 6 },
+        Head { compares: 3, success: 6, failure: 6 },
+    ];
+    let compares =
+        [compare(Operand::Value(value)), compare(Operand::Version(1)), compare(Operand::Unknown)];
+    let ops = [range, put, Op::Txn(1), delete, Op::Txn(2), put];
+    // A test's few: what they are made of would not live as long.
+    Txn {
+        heads: heads.to_vec().leak(),
+        compares: compares.to_vec().leak(),
+        ops: ops.to_vec().leak(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mvcc::txn::validate;
+    use crate::shard::command::ArchivedCommand;
+    use crate::shard::command::Command;
+    use crate::shard::command::CommandError;
+
+    fn open(heads: &[Head], compares: usize, ops: &[Op<'_>]) -> Result<(), CommandError> {
+        let compares = sample(b"k", b"").compares[1..2].repeat(compares);
+        let data = Command::Txn(Txn { heads, compares: &compares, ops }).encode();
+        ArchivedCommand::open(&data).map(|_| ())
+    }
+
+    #[test]
+    fn a_transaction_is_read_where_it_lies() {
+        let txn = sample(b"key", b"value");
+        let data = Command::Txn(txn).encode();
+        let Ok(ArchivedCommand::Txn(found)) = ArchivedCommand::open(&data) else {
+            panic!("no transaction")
+        };
+        assert_eq!(found.txns(), 3);
+        for at in 0..3 {
+            assert_eq!(found.head(at), txn.head(at));
+            assert_eq!(found.compare(at), txn.compare(at));
+        }
+        for at in 0..6 {
+            assert_eq!(format!("{:?}", found.op(at)), format!("{:?}", txn.op(at)));
+        }
+        let mvcc_op = found.op(1);
+        let txn::Op::Put(put) = mvcc_op else { panic!("{mvcc_op:?}") };
+        assert_eq!(data.slice_ref(put.value), &b"value"[..]);
+    }
+
+    #[test]
+    fn what_does_not_name_each_part_once_is_damaged() {
+        let head = |compares, success, failure| Head { compares, success, failure };
+        let delete = Op::DeleteRange { key: b"k", range_end: b"", prev_kv: false };
+        let all =
+            |parts: Result<(), CommandError>| matches!(parts, Err(CommandError::Damaged { .. }));
+        assert!(open(&[head(1, 1, 2)], 1, &[delete; 2]).is_ok());
+        assert!(all(open(&[], 0, &[])), "no transaction at all");
+        assert!(all(open(&[head(0, 1, 2)], 1, &[delete; 2])), "a compare that is nobody's");
+        assert!(all(open(&[head(1, 1, 1)], 1, &[delete; 2])), "an operation that is nobody's");
+        assert!(all(open(&[head(1, 1, 3)], 1, &[delete; 2])), "more operations than there are");
+        assert!(all(open(&[head(2, 1, 2)], 1, &[delete; 2])), "more compares than there are");
+        assert!(all(open(&[head(1, 2, 1)], 1, &[delete; 1])), "an end before its beginning");
+        let two = [head(0, 1, 1), head(0, 1, 1)];
+        assert!(open(&two, 0, &[Op::Txn(1)]).is_ok());
+        assert!(all(open(&two, 0, &[Op::Txn(0)])), "a transaction within itself");
+        assert!(all(open(&two, 0, &[Op::Txn(2)])), "a transaction that is not there");
+        assert!(all(open(&two[..1], 0, &[Op::Txn(1)])), "another that is not there");
+        assert!(all(open(&two, 0, &[delete])), "a transaction that is nowhere");
+        let twice = [head(0, 2, 2), head(0, 2, 2), head(0, 2, 2)];
+        assert!(open(&twice, 0, &[Op::Txn(1), Op::Txn(2)]).is_ok());
+        assert!(all(open(&twice, 0, &[Op::Txn(1), Op::Txn(1)])), "one in two places");
+        assert!(all(open(&twice, 0, &[Op::Txn(2), Op::Txn(1)])), "two out of order");
+        let late = [head(0, 0, 0), head(0, 1, 1)];
+        assert!(all(open(&late, 0, &[Op::Txn(1)])), "one that names itself");
+    }
+
+    #[test]
+    fn operations_that_no_request_can_be_are_damaged() {
+        let one = [Head { compares: 0, success: 1, failure: 1 }];
+        let options = RangeOptions { order: 3, ..RangeOptions::default() };
+        let unknown = Op::Range { key: b"k", range_end: b"", options };
+        let keyless = Op::DeleteRange { key: b"", range_end: b"", prev_kv: false };
+        for op in [unknown, keyless] {
+            assert!(open(&one, 0, &[op]).is_err(), "{op:?}");
+        }
+    }
+
+    #[test]
+    fn no_transaction_nests_deeper_than_the_stack_is_meant_for() {
+        let chain = |depth: u32| {
+            let heads = (1..depth).chain([depth - 1]);
+            let heads: Vec<_> =
+                heads.map(|end| Head { compares: 0, success: end, failure: end }).collect();
+            let ops: Vec<_> = (1..depth).map(Op::Txn).collect();
+            open(&heads, 0, &ops)
+        };
+        let deepest = u32::try_from(DEPTH_MAX).expect("a small number");
+        assert_eq!(chain(deepest), Ok(()));
+        assert!(chain(deepest + 1).is_err());
+    }
+
+    #[test]
+    fn every_bent_transaction_is_refused_or_read_within_its_bytes() {
+        let data = Command::Txn(sample(b"key", b"value")).encode();
+        for at in 0..data.len() {
+            for bit in 0..8 {
+                let mut bent = data.to_vec();
+                bent[at] ^= 1 << bit;
+                if let Ok(ArchivedCommand::Txn(txn)) = ArchivedCommand::open(&bent) {
+                    let _ = validate(txn, 128);
+                    for at in 0..txn.txns() {
+                        let head = txn.head(at);
+                        assert!(head.compares.map(|at| txn.compare(at)).count() <= data.len());
+                    }
+                }
+            }
+        }
+    }
+}
