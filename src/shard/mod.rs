@@ -45,6 +45,7 @@ use crate::shard::request::Status;
 use crate::shard::request::Unavailable;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
+use crate::store;
 use crate::types::ClusterId;
 use crate::types::LogIndex;
 use crate::types::NodeId;
@@ -158,6 +159,8 @@ pub enum Input {
     },
     /// The log's files: what the driver has done of what [`Output::Wal`] asked.
     Wal(wal::Event),
+    /// The store's files: what the driver has done of what [`Output::Store`] asked.
+    Store(store::Event),
     /// A [`Ready::Range`] that can not be answered at once is to be answered in slices;
     /// [`Ready::List`] follows, or how it failed.
     List {
@@ -184,6 +187,8 @@ pub enum Input {
 pub enum Output {
     /// The log's files; in the order given for one file.
     Wal(wal::Command),
+    /// The store's files.
+    Store(store::Command),
     /// An answer is ready: ask [`Shard`] for what it needs, now or later; later sees no less.
     Reply {
         /// Where it goes.
@@ -245,6 +250,8 @@ impl Shard {
         match input {
             Input::Request { from, request } => self.on_request(from, request),
             Input::Wal(event) => self.on_wal(event),
+            // Nothing is asked of the store's files yet.
+            Input::Store(_) => {}
             Input::List { to, range, shape } => self.list(to, &range, shape),
             Input::Forget { to } => self.forget(to),
             Input::Tick(now) => self.on_tick(now),
@@ -276,6 +283,14 @@ impl Shard {
     /// If no such write was asked for, or `buffer` is not of its size.
     pub fn fill(&mut self, id: u64, buffer: &mut [u8]) {
         self.wal.fill(id, buffer);
+    }
+
+    /// Writes what [`store::Command::Write`] asked for into the driver's buffer.
+    ///
+    /// # Panics
+    /// If no such write was asked for, or `buffer` is not of its size.
+    pub fn fill_store(&mut self, id: u64, _buffer: &mut [u8]) {
+        unreachable!("write {id} was not asked for");
     }
 
     /// Who answers, at the current revision.

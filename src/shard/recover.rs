@@ -17,6 +17,7 @@ use crate::shard::apply;
 use crate::shard::list::Lists;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
+use crate::store;
 use crate::types::LogIndex;
 use crate::types::Tick;
 use crate::wal;
@@ -37,10 +38,30 @@ pub enum Step {
         /// Bytes.
         size: usize,
     },
+    /// The same of the store's files.
+    ReadStore {
+        /// The file.
+        file: store::FileId,
+        /// Bytes from its start.
+        offset: u64,
+        /// Bytes; fewer are there only if the file ends.
+        size: usize,
+    },
     /// The shard is open; how many entries were applied, and how many wait for a leader.
     Done(Box<Shard>),
     /// The files can not be opened: which, where, why, and what to do. Nothing was changed.
     Refused(String),
+    /// The same of the store's files.
+    RefusedStore(String),
+}
+
+/// The files of a shard's two directories, by name and size.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The log's.
+    pub log: &'a [(String, u64)],
+    /// The store's.
+    pub store: &'a [(String, u64)],
 }
 
 /// A shard on its way from its files.
@@ -65,11 +86,11 @@ struct State {
 }
 
 impl Recovery {
-    /// Recovery from these files of the log's directory, by name and size.
+    /// Recovery from these files.
     ///
-    /// `log_id` is this node's, `seed` feeds every choice Raft makes by lot.
+    /// `log_id` is this node's, and its store's too; `seed` feeds every choice Raft makes by lot.
     #[must_use]
-    pub fn new(config: Config, log_id: u64, files: &[(String, u64)], seed: u64, now: Tick) -> Self {
+    pub fn new(config: Config, log_id: u64, files: Files<'_>, seed: u64, now: Tick) -> Self {
         let voters: Vec<_> = config.members.iter().filter(|m| !m.learner).map(|m| m.id).collect();
         let learners: Vec<_> = config.members.iter().filter(|m| m.learner).map(|m| m.id).collect();
         let state = State {
@@ -78,7 +99,7 @@ impl Recovery {
             membership: Membership::new(&voters, &learners),
             rest: VecDeque::new(),
         };
-        let wal = wal::Recovery::new(config.wal, config.id, log_id, files);
+        let wal = wal::Recovery::new(config.wal, config.id, log_id, files.log);
         Self { config, wal, state, seed, now }
     }
 

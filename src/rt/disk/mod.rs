@@ -1,10 +1,15 @@
-//! One log's directory: turns the log's commands into direct, durable writes.
+//! Directories of files that are written directly: what the log's and the store's have in common.
 //!
-//! A file is opened with O_DIRECT and O_DSYNC, so that one write is one durable write. Where the
-//! file system has no direct I/O the page cache is used, and a sync follows each write.
+//! A file is opened with O_DIRECT. Where the file system has no direct I/O the page cache is used.
+//! Whatever may block for long (renames, removals, syncs of a directory) happens on a thread of its
+//! own, so that a core goes on with other work.
 
-use crate::wal::Command;
-use crate::wal::FileId;
+mod log;
+mod store;
+
+pub(crate) use self::log::LogDisk;
+pub(crate) use self::store::StoreDisk;
+
 use glommio::GlommioError;
 use glommio::io::BufferedFile;
 use glommio::io::DmaBuffer;
@@ -13,24 +18,30 @@ use glommio::io::OpenOptions;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// Bytes of zeros written at a time into a new segment.
-const ZERO_SIZE: usize = 1 << 20;
-/// Alignment of what is written directly, in bytes.
+/// Alignment of what is read and written directly, in bytes.
 const ALIGNMENT: u64 = 4096;
 
-/// A failed operation on a file: what, which, why.
+/// A failed operation on a file: what, which, where, why.
 #[derive(Debug, thiserror::Error)]
-#[error("{operation} {}: {cause}{}", path.display(), advice(cause))]
+#[error("{operation} {}{}: {cause}{}", path.display(), place(*offset), advice(cause))]
 pub(crate) struct DiskError {
     operation: &'static str,
     path: PathBuf,
+    /// Bytes from the file's start, where there is one place.
+    offset: Option<u64>,
     cause: io::Error,
+}
+
+/// An offset in words.
+fn place(offset: Option<u64>) -> String {
+    offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default()
 }
 
 /// What to do about an error of the data directory, to follow what it is.
@@ -41,54 +52,80 @@ pub(crate) fn advice(cause: &io::Error) -> &'static str {
         }
         Some(libc::EACCES | libc::EPERM) => " (the server's user must own the data directory)",
         Some(libc::EROFS) => " (the data directory must be writable)",
+        Some(libc::EIO) => {
+            " (the disk fails: replace it, then restore this member from a backup, or remove it and \
+             add it anew)"
+        }
         _ => "",
     }
 }
 
-/// A file of the log, open for writing.
+/// An open file.
 #[derive(Debug, Clone)]
 enum File {
     Direct(Rc<DmaFile>),
     Cached(Rc<BufferedFile>),
 }
 
-/// One log's directory.
+impl File {
+    /// Makes what it holds durable.
+    async fn sync(&self) -> Result<(), GlommioError<()>> {
+        match self {
+            Self::Direct(direct) => direct.fdatasync().await,
+            Self::Cached(cached) => cached.fdatasync().await,
+        }
+    }
+}
+
+/// One directory and its open files, named by `F`.
 #[derive(Debug)]
-pub(crate) struct Disk {
-    dir: PathBuf,
-    files: RefCell<BTreeMap<FileId, File>>,
+struct Dir<F> {
+    path: PathBuf,
+    /// Open files, and when each was used last.
+    files: RefCell<BTreeMap<F, (File, u64)>>,
+    uses: Cell<u64>,
+    /// Files that are kept open; beyond it the one used longest ago is closed.
+    files_max: usize,
+    /// The system's flags that files are opened with.
+    flags: i32,
     cached: Cell<bool>,
 }
 
-impl Disk {
-    /// The log's directory, made if need be.
-    pub(crate) fn open(dir: &Path) -> Result<Self, DiskError> {
+impl<F: Copy + Ord + fmt::Display> Dir<F> {
+    /// The directory, made if need be, durable with its name.
+    fn open(path: &Path, files_max: usize, flags: i32) -> Result<Self, DiskError> {
         let fail = |operation| {
-            let path = dir.to_owned();
-            move |cause| DiskError { operation, path, cause }
+            let path = path.to_owned();
+            move |cause| DiskError { operation, path, offset: None, cause }
         };
-        fs::create_dir_all(dir).map_err(fail("make directory"))?;
-        // What was made may be two levels: --wal-dir and the shard's, or the shard's and its log's.
-        for parent in dir.ancestors().skip(1).take(2) {
+        fs::create_dir_all(path).map_err(fail("make directory"))?;
+        // What was made may be two levels: --wal-dir and the shard's, or the shard's and its own.
+        for parent in path.ancestors().skip(1).take(2) {
             sync_parent(parent).map_err(fail("sync the parent of"))?;
         }
         // A process that ended between a rename and its sync has left a name that can be seen and
         // that a loss of power takes back, with all that is written under it.
-        sync_dir(dir).map_err(fail("sync"))?;
-        let (files, cached) = (RefCell::default(), Cell::new(false));
-        Ok(Self { dir: dir.to_owned(), files, cached })
+        sync_dir(path).map_err(fail("sync"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            files: RefCell::default(),
+            uses: Cell::new(0),
+            files_max,
+            flags,
+            cached: Cell::new(false),
+        })
     }
 
-    /// Finds out what the file system can do, before any file of the log is touched.
+    /// Finds out what the file system can do, before any file of ours is touched.
     ///
     /// glommio asks a device once whether it completes I/O by polling, by reading the first file it
     /// opens there. A file that is empty answers yes whatever the device can do, and from then on
     /// the executor would spin through every write. So the first file it opens is one with bytes.
-    pub(crate) async fn probe(&self) -> Result<(), DiskError> {
-        let path = self.dir.join("probe");
+    async fn probe(&self) -> Result<(), DiskError> {
+        let path = self.path.join("probe");
         let fail = |operation| {
             let path = path.clone();
-            move |cause| DiskError { operation, path, cause }
+            move |cause| DiskError { operation, path, offset: None, cause }
         };
         let write = || -> io::Result<()> {
             let mut file = fs::File::create(&path)?;
@@ -110,10 +147,10 @@ impl Disk {
     }
 
     /// Names and sizes of all files in it.
-    pub(crate) fn list(&self) -> Result<Vec<(String, u64)>, DiskError> {
+    fn list(&self) -> Result<Vec<(String, u64)>, DiskError> {
         let read = || -> io::Result<Vec<(String, u64)>> {
             let mut out = Vec::new();
-            for entry in fs::read_dir(&self.dir)? {
+            for entry in fs::read_dir(&self.path)? {
                 let entry = entry?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 out.push((name, entry.metadata()?.len()));
@@ -121,192 +158,160 @@ impl Disk {
             out.sort();
             Ok(out)
         };
-        read().map_err(|cause| DiskError { operation: "list", path: self.dir.clone(), cause })
-    }
-
-    /// Removes every file of the log's; others stay, and recovery will name them.
-    pub(crate) async fn clear(&self) -> Result<(), DiskError> {
-        for (name, _) in self.list()? {
-            if let Some(file) = FileId::parse(&name) {
-                self.remove(file).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether writes go through the page cache, the file system having no direct I/O.
-    pub(crate) fn is_cached(&self) -> bool {
-        self.cached.get()
+        read().map_err(|cause| DiskError {
+            operation: "list",
+            path: self.path.clone(),
+            offset: None,
+            cause,
+        })
     }
 
     /// Whether the file system is one that the machine's end takes with it.
-    pub(crate) fn is_in_memory(&self) -> bool {
-        rustix::fs::statfs(&self.dir)
+    fn is_in_memory(&self) -> bool {
+        rustix::fs::statfs(&self.path)
             .is_ok_and(|found| u64::try_from(found.f_type).is_ok_and(|it| IN_MEMORY.contains(&it)))
     }
 
-    fn path(&self, file: FileId) -> PathBuf {
-        self.dir.join(file.to_string())
+    fn path(&self, file: F) -> PathBuf {
+        self.path.join(file.to_string())
     }
 
-    fn fail(
+    fn fail<E>(&self, operation: &'static str, file: F) -> impl FnOnce(E) -> DiskError
+    where
+        Cause: From<E>,
+    {
+        let path = self.path(file);
+        move |error| DiskError { operation, path, offset: None, cause: Cause::from(error).0 }
+    }
+
+    fn fail_at<E>(
         &self,
         operation: &'static str,
-        file: FileId,
-    ) -> impl FnOnce(GlommioError<()>) -> DiskError {
-        let path = self.path(file);
-        move |error| DiskError { operation, path, cause: into_io(error) }
-    }
-
-    fn fail_io(
-        &self,
-        operation: &'static str,
-        file: FileId,
-    ) -> impl FnOnce(io::Error) -> DiskError {
-        let path = self.path(file);
-        move |cause| DiskError { operation, path, cause }
-    }
-
-    /// Reads up to `size` bytes; fewer at the file's end.
-    pub(crate) async fn read(
-        &self,
-        file: FileId,
+        file: F,
         offset: u64,
-        size: usize,
-    ) -> Result<Vec<u8>, DiskError> {
-        let fail = || self.fail("read", file);
+    ) -> impl FnOnce(E) -> DiskError
+    where
+        Cause: From<E>,
+    {
+        let fail = self.fail(operation, file);
+        move |error| DiskError { offset: Some(offset), ..fail(error) }
+    }
+
+    /// Reads up to `size` bytes from any place; fewer at the file's end.
+    async fn read(&self, file: F, offset: u64, size: usize) -> Result<Vec<u8>, DiskError> {
+        let fail = || self.fail_at("read", file, offset);
         match self.file(file).await? {
             File::Direct(direct) => {
-                let bytes = direct.read_at_aligned(offset, size).await.map_err(fail())?;
-                Ok(bytes.to_vec())
+                let start = offset - offset % ALIGNMENT;
+                let before = usize::try_from(offset - start).expect("less than a block");
+                let block = usize::try_from(ALIGNMENT).expect("usize is 64 bits");
+                let whole = (before + size).next_multiple_of(block);
+                let read = direct.read_at_aligned(start, whole).await.map_err(fail())?;
+                let read = read.get(before..).unwrap_or_default();
+                Ok(read[..size.min(read.len())].to_vec())
             }
             File::Cached(cached) => {
-                let bytes = cached.read_at(offset, size).await.map_err(fail())?;
-                Ok(bytes.to_vec())
+                let read = cached.read_at(offset, size).await.map_err(fail())?;
+                Ok(read.to_vec())
             }
         }
     }
 
-    /// Writes a buffer; durable when it returns.
-    pub(crate) async fn write(
+    /// Writes a buffer, durably if `is_durable` or if files are opened so.
+    async fn write(
         &self,
-        file: FileId,
+        file: F,
         offset: u64,
         buffer: DmaBuffer,
+        is_durable: bool,
     ) -> Result<(), DiskError> {
         let size = buffer.len();
+        let fail = || self.fail_at::<GlommioError<()>>("write", file, offset);
         let written = match self.file(file).await? {
-            File::Direct(direct) => {
-                direct.write_at(buffer, offset).await.map_err(self.fail("write", file))?
-            }
+            File::Direct(direct) => direct.write_at(buffer, offset).await.map_err(fail())?,
             File::Cached(cached) => {
                 let bytes = buffer.as_bytes().to_vec();
-                let n = cached.write_at(bytes, offset).await.map_err(self.fail("write", file))?;
-                cached.fdatasync().await.map_err(self.fail("sync", file))?;
+                let n = cached.write_at(bytes, offset).await.map_err(fail())?;
+                if is_durable {
+                    cached.fdatasync().await.map_err(self.fail("sync", file))?;
+                }
                 n
             }
         };
         if written == size {
             return Ok(());
         }
-        let cause = io::Error::new(io::ErrorKind::WriteZero, format!("{written} of {size} bytes"));
-        Err(self.fail_io("write", file)(cause))
-    }
-
-    /// Does what is not a write of a frame; durable when it returns.
-    pub(crate) async fn perform(&self, command: Command) -> Result<(), DiskError> {
-        match command {
-            Command::Write { file, offset, size, .. } => {
-                self.write(file, offset, glommio::allocate_dma_buffer(size)).await
-            }
-            Command::Create { file, size } => self.create(file, size).await,
-            Command::Activate { from, to, header } => {
-                let mut buffer = glommio::allocate_dma_buffer(header.len());
-                buffer.as_bytes_mut().copy_from_slice(&header);
-                self.write(from, 0, buffer).await?;
-                self.rename(from, to).await
-            }
-            Command::Recycle { from, to } => self.rename(from, to).await,
-            Command::Remove { file } => self.remove(file).await,
-            Command::Sync { file } => self.sync_file(file).await,
-        }
-    }
-
-    /// Makes a file of zeros, durable with its name.
-    async fn create(&self, file: FileId, size: u64) -> Result<(), DiskError> {
-        let path = self.path(file);
-        drop(fs::File::create(&path).map_err(self.fail_io("create", file))?);
-        let open = self.open_file(file, 0).await?;
-        let mut offset = 0;
-        while offset < size {
-            let left = usize::try_from(size - offset).unwrap_or(ZERO_SIZE).min(ZERO_SIZE);
-            let written = match &open {
-                File::Direct(direct) => {
-                    let mut zeros = direct.alloc_dma_buffer(left);
-                    zeros.as_bytes_mut().fill(0);
-                    direct.write_at(zeros, offset).await
-                }
-                File::Cached(cached) => cached.write_at(vec![0; left], offset).await,
-            };
-            let written = written.map_err(self.fail("fill", file))?;
-            if written == 0 {
-                return Err(self.fail_io("fill", file)(io::ErrorKind::WriteZero.into()));
-            }
-            offset += u64::try_from(written).expect("usize is 64 bits");
-        }
-        match &open {
-            File::Direct(direct) => direct.fdatasync().await,
-            File::Cached(cached) => cached.fdatasync().await,
-        }
-        .map_err(self.fail("sync", file))?;
-        self.sync().await
-    }
-
-    /// Gives `from` the name `to`; durable when it returns.
-    pub(crate) async fn rename(&self, from: FileId, to: FileId) -> Result<(), DiskError> {
-        fs::rename(self.path(from), self.path(to)).map_err(self.fail_io("rename", from))?;
-        let file = self.files.borrow_mut().remove(&from);
-        if let Some(file) = file {
-            self.files.borrow_mut().insert(to, file);
-        }
-        self.sync().await
-    }
-
-    /// Removes a file; durable when it returns.
-    pub(crate) async fn remove(&self, file: FileId) -> Result<(), DiskError> {
-        self.files.borrow_mut().remove(&file);
-        fs::remove_file(self.path(file)).map_err(self.fail_io("remove", file))?;
-        self.sync().await
+        let text = format!("{written} of {size} bytes");
+        let cause = io::Error::new(io::ErrorKind::WriteZero, text);
+        Err(self.fail_at("write", file, offset)(cause))
     }
 
     /// Makes what a file holds durable, whoever wrote it.
-    pub(crate) async fn sync_file(&self, file: FileId) -> Result<(), DiskError> {
-        match self.file(file).await? {
-            File::Direct(direct) => direct.fdatasync().await,
-            File::Cached(cached) => cached.fdatasync().await,
+    async fn sync_file(&self, file: F) -> Result<(), DiskError> {
+        self.file(file).await?.sync().await.map_err(self.fail("sync", file))
+    }
+
+    /// Gives `from` the name `to`; durable when it returns.
+    async fn rename(&self, from: F, to: F) -> Result<(), DiskError> {
+        let (old, new, dir) = (self.path(from), self.path(to), self.path.clone());
+        let rename = move || fs::rename(old, new).and_then(|()| sync_dir(&dir));
+        off_the_core(rename).await.map_err(self.fail("rename", from))?;
+        let mut files = self.files.borrow_mut();
+        if let Some(file) = files.remove(&from) {
+            files.insert(to, file);
         }
-        .map_err(self.fail("sync", file))
+        Ok(())
+    }
+
+    /// Removes a file; durable when it returns.
+    async fn remove(&self, file: F) -> Result<(), DiskError> {
+        self.close(file);
+        let (path, dir) = (self.path(file), self.path.clone());
+        let remove = move || fs::remove_file(path).and_then(|()| sync_dir(&dir));
+        off_the_core(remove).await.map_err(self.fail("remove", file))
     }
 
     /// Makes the directory's names durable.
     async fn sync(&self) -> Result<(), DiskError> {
-        let dir = self.dir.clone();
-        let result = glommio::executor().spawn_blocking(move || sync_dir(&dir)).await;
-        let path = self.dir.clone();
-        result.map_err(|cause| DiskError { operation: "sync directory", path, cause })
+        let dir = self.path.clone();
+        let result = off_the_core(move || sync_dir(&dir)).await;
+        let (operation, path) = ("sync directory", self.path.clone());
+        result.map_err(|cause| DiskError { operation, path, offset: None, cause })
     }
 
-    /// The file, opened once: each direct write of it is durable by itself.
-    async fn file(&self, file: FileId) -> Result<File, DiskError> {
-        if let Some(open) = self.files.borrow().get(&file) {
-            return Ok(open.clone());
+    /// Keeps a file open no longer.
+    fn close(&self, file: F) {
+        self.files.borrow_mut().remove(&file);
+    }
+
+    /// The file, opened once for as long as it is used.
+    async fn file(&self, file: F) -> Result<File, DiskError> {
+        if let Some(open) = self.open_already(file) {
+            return Ok(open);
         }
-        let open = self.open_file(file, libc::O_DSYNC).await?;
-        self.files.borrow_mut().insert(file, open.clone());
-        Ok(open)
+        let opened = self.open_file(file, self.flags).await?;
+        if let Some(open) = self.open_already(file) {
+            // Somebody else was quicker.
+            return Ok(open);
+        }
+        let mut files = self.files.borrow_mut();
+        if files.len() >= self.files_max {
+            let oldest = files.iter().min_by_key(|(_, (_, used))| *used).map(|(file, _)| *file);
+            oldest.and_then(|oldest| files.remove(&oldest));
+        }
+        files.insert(file, (opened.clone(), self.uses.get()));
+        Ok(opened)
     }
 
-    async fn open_file(&self, file: FileId, flags: i32) -> Result<File, DiskError> {
+    fn open_already(&self, file: F) -> Option<File> {
+        let mut files = self.files.borrow_mut();
+        let (open, used) = files.get_mut(&file)?;
+        self.uses.set(self.uses.get() + 1);
+        *used = self.uses.get();
+        Some(open.clone())
+    }
+
+    async fn open_file(&self, file: F, flags: i32) -> Result<File, DiskError> {
         let path = self.path(file);
         let mut options = OpenOptions::new();
         options.read(true).write(true).custom_flags(flags);
@@ -320,7 +325,12 @@ impl Disk {
     }
 }
 
-const _: () = assert!(ZERO_SIZE.is_multiple_of(4096), "zeros are written in whole blocks");
+/// Does what may block for long on a thread of its own.
+async fn off_the_core<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    glommio::executor().spawn_blocking(work).await
+}
 
 /// Makes a directory's names durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -334,6 +344,21 @@ pub(crate) fn sync_parent(dir: &Path) -> io::Result<()> {
     match sync_dir(dir) {
         Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         result => result,
+    }
+}
+
+/// The system's own error.
+struct Cause(io::Error);
+
+impl From<io::Error> for Cause {
+    fn from(error: io::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl From<GlommioError<()>> for Cause {
+    fn from(error: GlommioError<()>) -> Self {
+        Self(into_io(error))
     }
 }
 
