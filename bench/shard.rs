@@ -18,6 +18,7 @@ use ringd::shard::Output;
 use ringd::shard::Ready;
 use ringd::shard::Shard;
 use ringd::shard::command::Command;
+use ringd::shard::recover::Files;
 use ringd::shard::recover::Recovery;
 use ringd::shard::recover::Step;
 use ringd::shard::request::Range;
@@ -83,7 +84,7 @@ impl Node {
         let (cluster, member) = (bootstrap.cluster, bootstrap.node);
         let config = shard::Config::new(&node, ShardId(0), cluster, member, &bootstrap)
             .expect("the defaults fit together");
-        let mut recovery = Recovery::new(config, 1, &[], 1, Tick(0));
+        let mut recovery = Recovery::new(config, 1, Files { log: &[], store: &[] }, 1, Tick(0));
         let Step::Done(shard) = recovery.poll() else {
             unreachable!("a new log has nothing to read");
         };
@@ -131,6 +132,7 @@ impl Node {
                     Output::Wal(_) => self.events.push(wal::Event::Done),
                     Output::Reply { ready, .. } => self.take(&ready),
                     Output::Role(_) | Output::Rows { .. } => {}
+                    Output::Store(command) => panic!("no store yet: {command:?}"),
                     Output::Halt(why) => panic!("{why}"),
                 }
             }

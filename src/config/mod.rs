@@ -275,6 +275,12 @@ impl Config {
         }
     }
 
+    /// The directory of one shard's revision store.
+    #[must_use]
+    pub fn shard_store_dir(&self, shard: ShardId) -> PathBuf {
+        self.shard_dir(shard).join("store")
+    }
+
     /// Each shard with its addresses.
     pub fn shards(&self) -> impl Iterator<Item = (ShardId, &ShardConfig)> {
         (0..).map(ShardId).zip(&self.shards)

@@ -11,6 +11,7 @@ mod log;
 mod machine;
 mod mesh;
 mod placement;
+mod recover;
 mod server;
 mod signals;
 

@@ -348,6 +348,7 @@ impl World {
         while let Some(output) = self.shard.poll() {
             match output {
                 Output::Wal(command) => self.begin(command),
+                Output::Store(command) => return Err(format!("no store yet: {command:?}")),
                 Output::Reply { to, ready } => self.reply(to, ready),
                 Output::Rows { to } => self.answers.go_on(to),
                 Output::Role(_) => {}

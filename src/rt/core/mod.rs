@@ -17,8 +17,9 @@ use crate::api::Settings;
 use crate::api::Sink;
 use crate::api::status::Status;
 use crate::rt::clock::Clock;
-use crate::rt::disk::Disk;
 use crate::rt::disk::DiskError;
+use crate::rt::disk::LogDisk;
+use crate::rt::disk::StoreDisk;
 use crate::rt::event::Event;
 use crate::rt::mesh::Mesh;
 use crate::rt::mesh::Message;
@@ -31,10 +32,10 @@ use crate::shard::Shard;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
 use crate::shard::request::Unavailable;
+use crate::store;
 use crate::types::ShardId;
 use crate::types::Tick;
 use crate::wal;
-use crate::wal::FileId;
 use bytes::Bytes;
 use glommio::io::DmaBuffer;
 use std::cell::Cell;
@@ -53,7 +54,7 @@ const SERVE_SIZE: usize = 4 << 10;
 struct Host {
     id: ShardId,
     shard: Shard,
-    disk: Rc<Disk>,
+    disks: Rc<Disks>,
     ready: bool,
     /// Answers that are not made at once.
     answers: Answers,
@@ -67,21 +68,75 @@ impl Host {
     }
 }
 
-/// What the log's files need, its bytes already made.
+/// What a shard's files need, its bytes already made.
 enum Work {
-    Write { id: u64, file: FileId, offset: u64, buffer: DmaBuffer },
-    Other(wal::Command),
+    Log { id: u64, file: wal::FileId, offset: u64, buffer: DmaBuffer },
+    LogOther(wal::Command),
+    Store { id: u64, file: store::FileId, offset: u64, buffer: DmaBuffer },
+    StoreRead { id: u64, file: store::FileId, offset: u64, size: usize },
+    StoreOther(store::Command),
 }
 
 impl Work {
-    fn new(host: &mut Host, command: wal::Command) -> Self {
+    fn of_log(shard: &mut Shard, command: wal::Command) -> Self {
         let wal::Command::Write { id, file, offset, size } = command else {
-            return Self::Other(command);
+            return Self::LogOther(command);
         };
         let mut buffer = glommio::allocate_dma_buffer(size);
-        host.shard.fill(id, buffer.as_bytes_mut());
-        Self::Write { id, file, offset, buffer }
+        shard.fill(id, buffer.as_bytes_mut());
+        Self::Log { id, file, offset, buffer }
     }
+
+    fn of_store(shard: &mut Shard, command: store::Command) -> Self {
+        match command {
+            store::Command::Write { id, file, offset, size } => {
+                let mut buffer = glommio::allocate_dma_buffer(size);
+                shard.fill_store(id, buffer.as_bytes_mut());
+                Self::Store { id, file, offset, buffer }
+            }
+            store::Command::Read { id, file, offset, size } => {
+                Self::StoreRead { id, file, offset, size }
+            }
+            store::Command::Create { .. }
+            | store::Command::Finish { .. }
+            | store::Command::Replace { .. }
+            | store::Command::Remove { .. } => Self::StoreOther(command),
+        }
+    }
+
+    /// Does it; what the shard is to be told.
+    async fn perform(self, disks: &Disks) -> Result<Input, DiskError> {
+        let (log, store) = (&disks.log, &disks.store);
+        Ok(match self {
+            Self::Log { id, file, offset, buffer } => {
+                log.write(file, offset, buffer).await?;
+                Input::Wal(wal::Event::Written { id })
+            }
+            Self::LogOther(command) => {
+                log.perform(command).await?;
+                Input::Wal(wal::Event::Done)
+            }
+            Self::Store { id, file, offset, buffer } => {
+                store.write(file, offset, buffer).await?;
+                Input::Store(store::Event::Written { id })
+            }
+            Self::StoreRead { id, file, offset, size } => {
+                let bytes = store.read_exact(file, offset, size).await?;
+                Input::Store(store::Event::Read { id, bytes })
+            }
+            Self::StoreOther(command) => {
+                store.perform(command).await?;
+                Input::Store(store::Event::Done)
+            }
+        })
+    }
+}
+
+/// A shard's directories.
+#[derive(Debug)]
+pub(crate) struct Disks {
+    pub(crate) log: LogDisk,
+    pub(crate) store: StoreDisk,
 }
 
 /// One pinned CPU with its executor.
@@ -147,9 +202,9 @@ impl Core {
     }
 
     /// A recovered shard lives here from now on.
-    pub(crate) fn host(&self, id: ShardId, shard: Shard, disk: Rc<Disk>) {
+    pub(crate) fn host(&self, id: ShardId, shard: Shard, disks: Rc<Disks>) {
         let answers = Answers::new(&self.settings);
-        let host = Host { id, shard, disk, ready: false, answers };
+        let host = Host { id, shard, disks, ready: false, answers };
         self.hosts.borrow_mut().insert(id, host);
         self.turn.set();
     }
@@ -337,7 +392,8 @@ impl Core {
         let mut made = 0;
         while let Some(output) = host.shard.poll() {
             match output {
-                Output::Wal(command) => work.push(Work::new(host, command)),
+                Output::Wal(command) => work.push(Work::of_log(&mut host.shard, command)),
+                Output::Store(command) => work.push(Work::of_store(&mut host.shard, command)),
                 Output::Reply { to, ready } => made += self.reply(host, to, ready, made),
                 Output::Rows { to } => host.answers.go_on(to),
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
@@ -348,11 +404,11 @@ impl Core {
             host.ready = true;
             let _ = self.mesh.reports.send(Report::Ready);
         }
-        let disk = host.disk.clone();
+        let disks = host.disks.clone();
         // A spawned task runs at once up to its first wait, and may borrow what is borrowed here.
         drop(hosts);
         for work in work {
-            glommio::spawn_local(self.clone().perform(id, disk.clone(), work)).detach();
+            glommio::spawn_local(self.clone().perform(id, disks.clone(), work)).detach();
         }
     }
 
@@ -433,22 +489,12 @@ impl Core {
         (is_wanted, later.0)
     }
 
-    /// Does what the log's files need; its end comes back as an input.
-    async fn perform(self: Rc<Self>, id: ShardId, disk: Rc<Disk>, work: Work) {
-        let result = match work {
-            Work::Write { id, file, offset, buffer } => {
-                disk.write(file, offset, buffer).await.map(|()| wal::Event::Written { id })
-            }
-            Work::Other(command) => disk.perform(command).await.map(|()| wal::Event::Done),
-        };
-        self.done(id, result);
-    }
-
-    fn done(&self, id: ShardId, result: Result<wal::Event, DiskError>) {
-        match result {
-            Ok(event) => {
+    /// Does what a shard's files need; its end comes back as an input.
+    async fn perform(self: Rc<Self>, id: ShardId, disks: Rc<Disks>, work: Work) {
+        match work.perform(&disks).await {
+            Ok(input) => {
                 if let Some(host) = self.hosts.borrow_mut().get_mut(&id) {
-                    host.shard.handle(Input::Wal(event));
+                    host.shard.handle(input);
                 }
                 self.turn.set();
             }
