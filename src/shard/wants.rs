@@ -35,8 +35,4 @@ impl Wants {
     pub(super) fn arrived(&mut self, block: BlockId) -> Vec<Waiter> {
         self.by_block.remove(&block).unwrap_or_default()
     }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.by_block.is_empty()
-    }
 }
