@@ -16,7 +16,9 @@ use crate::generate::{Generator, Op};
 use crate::pair::Pair;
 use crate::support::{block_on, number, say};
 use ringd::api::proto::etcdserverpb::compare::CompareResult;
+use ringd::api::proto::etcdserverpb::compare::TargetUnion;
 use ringd::api::proto::etcdserverpb::request_op::Request;
+use ringd::api::proto::etcdserverpb::{RequestOp, TxnRequest};
 
 /// Requests of one random run, by default.
 const OPS: u64 = 6000;
@@ -64,8 +66,7 @@ const BUGS: [(&str, Bug); 4] = [
     ("less is less or equal", |op| match op {
         Op::Txn(mut txn) => {
             for compare in &mut txn.compare {
-                if let Some(ringd::api::proto::etcdserverpb::compare::TargetUnion::Version(version)) =
-                    &mut compare.target_union
+                if let Some(TargetUnion::Version(version)) = &mut compare.target_union
                     && compare.result == CompareResult::Less as i32
                 {
                     *version = version.saturating_add(1);
@@ -110,10 +111,11 @@ fn random(generator: fn(u64) -> Generator) {
     say(format_args!("{told}; shortening …"));
     let short = shorten(ops.clone(), bug);
     panic!(
-        "{told}: {:?}\n{difference}\n{} requests of {} are enough:\n{short:#?}",
-        ops[number],
+        "{told}\n{}{difference}\n{} requests of {} are enough:\n{}",
+        listed(&ops[number..]),
         short.len(),
         ops.len(),
+        listed(&short),
     );
 }
 
@@ -138,12 +140,18 @@ fn run(mut generator: Generator, count: u64, bug: Bug) -> (Vec<Op>, Option<(usiz
     (ops, failure)
 }
 
-/// Leaves out what the difference in the last request does not need: halves, then quarters, …, then
-/// parts of the last itself.
-fn shorten(mut ops: Vec<Op>, bug: Bug) -> Vec<Op> {
+/// Leaves out what the difference in the last request does not need: requests before it, then parts
+/// of it, then requests again.
+fn shorten(ops: Vec<Op>, bug: Bug) -> Vec<Op> {
+    let ops = with_fewer_parts(with_fewer_requests(ops, bug), bug);
+    with_fewer_requests(ops, bug)
+}
+
+/// Leaves out all requests before the last, halves of them, quarters, ….
+fn with_fewer_requests(mut ops: Vec<Op>, bug: Bug) -> Vec<Op> {
     let mut replays = 0;
-    let mut size = ops.len() / 2;
-    while size > 0 && replays < REPLAYS_MAX {
+    let mut size = ops.len() - 1;
+    while size > 0 {
         let mut end = ops.len() - 1;
         while end > 0 && replays < REPLAYS_MAX {
             replays += 1;
@@ -156,31 +164,89 @@ fn shorten(mut ops: Vec<Op>, bug: Bug) -> Vec<Op> {
         }
         size /= 2;
     }
-    let mut part = 0;
-    while let Some(Op::Txn(txn)) = ops.last()
-        && replays < 2 * REPLAYS_MAX
-    {
-        let mut txn = txn.clone();
-        let (a, b) = (txn.compare.len(), txn.success.len());
-        if part < a {
-            txn.compare.remove(part);
-        } else if part < a + b {
-            txn.success.remove(part - a);
-        } else if part < a + b + txn.failure.len() {
-            txn.failure.remove(part - a - b);
-        } else {
-            break;
-        }
-        replays += 1;
+    ops
+}
+
+/// Leaves out parts of the last request, if it is a transaction.
+fn with_fewer_parts(mut ops: Vec<Op>, bug: Bug) -> Vec<Op> {
+    let mut replays = 0;
+    while let Some(Op::Txn(txn)) = ops.last() {
         let last = ops.len() - 1;
-        let fewer = [&ops[..last], &[Op::Txn(txn)]].concat();
-        if differs(&fewer, bug) == Some(last) {
-            ops = fewer;
-        } else {
-            part += 1;
+        let smaller = fewer_parts(txn).into_iter().find_map(|txn| {
+            replays += 1;
+            let fewer = [&ops[..last], &[Op::Txn(txn)]].concat();
+            let differs = replays < REPLAYS_MAX && differs(&fewer, bug) == Some(last);
+            differs.then_some(fewer)
+        });
+        match smaller {
+            Some(fewer) => ops = fewer,
+            None => break,
         }
     }
     ops
+}
+
+/// A transaction without each of its parts in turn, and of the parts of its parts.
+fn fewer_parts(txn: &TxnRequest) -> Vec<TxnRequest> {
+    let mut all = Vec::new();
+    for at in 0..txn.compare.len() {
+        let mut fewer = txn.clone();
+        fewer.compare.remove(at);
+        all.push(fewer);
+    }
+    let lists: [fn(&mut TxnRequest) -> &mut Vec<RequestOp>; 2] =
+        [|txn| &mut txn.success, |txn| &mut txn.failure];
+    for list in lists {
+        for at in 0..list(&mut txn.clone()).len() {
+            let mut fewer = txn.clone();
+            let op = list(&mut fewer).remove(at);
+            all.push(fewer);
+            let Some(Request::RequestTxn(nested)) = op.request else { continue };
+            all.extend(fewer_parts(&nested).into_iter().map(|nested| {
+                let mut fewer = txn.clone();
+                list(&mut fewer)[at].request = Some(Request::RequestTxn(nested));
+                fewer
+            }));
+        }
+    }
+    all
+}
+
+/// Requests in few words, one in a line.
+fn listed(ops: &[Op]) -> String {
+    let mut text = String::new();
+    for op in ops {
+        text += &format!("  {op:?}\n");
+    }
+    for field in [
+        "value",
+        "lease",
+        "prev_kv",
+        "ignore_value",
+        "ignore_lease",
+        "range_end",
+        "limit",
+        "revision",
+        "sort_order",
+        "sort_target",
+        "serializable",
+        "keys_only",
+        "count_only",
+        "min_mod_revision",
+        "max_mod_revision",
+        "min_create_revision",
+        "max_create_revision",
+        "physical",
+        "compare",
+        "success",
+        "failure",
+    ] {
+        for zero in ["0", "false", "b\"\"", "None", "Key", "[]"] {
+            text = text.replace(&format!(" {field}: {zero},"), "");
+            text = text.replace(&format!(", {field}: {zero} }}"), " }");
+        }
+    }
+    text
 }
 
 /// The first of `ops` that fresh servers answer differently.
