@@ -131,7 +131,12 @@ pub(crate) fn level<M: Headed>(message: &mut M) -> Result<i64, String> {
     }
 }
 
-fn messages<M: Headed>(
+/// Compares the one message of a unary call, or the refusal.
+///
+/// # Errors
+///
+/// What differs, and both.
+pub(crate) fn messages<M: Headed>(
     ours: &Answer,
     theirs: &Answer,
     equal: impl Fn(&M, &M) -> bool,

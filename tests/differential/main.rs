@@ -4,8 +4,12 @@
 //! be had, the tests fail saying how to get it.
 
 mod batches;
+mod commands;
 mod compare;
+mod edges;
 mod generate;
+mod lists;
+mod nonsense;
 mod pair;
 mod raw;
 #[path = "../support/mod.rs"]

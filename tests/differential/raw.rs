@@ -60,7 +60,7 @@ const WORDED_BY_GO: [&str; 2] = ["malformed grpc-timeout: ", "grpc: error unmars
 
 /// An answer without what no client can depend on: the rest of [`WORDED_BY_GO`], and the echo of
 /// what the client wrote behind `application/grpc`.
-fn worded(mut answer: Answer) -> Answer {
+pub(crate) fn worded(mut answer: Answer) -> Answer {
     for (name, value) in &mut answer.headers {
         let known = WORDED_BY_GO.iter().find(|start| value.starts_with(*start));
         if name == "grpc-message"

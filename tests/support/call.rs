@@ -14,6 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The flow-control windows that this client grants: larger than any answer in the tests.
 const WINDOW_SIZE: u32 = 64 << 20;
 
+/// The windows of a client that a server has to wait for: HTTP/2's own.
+const NARROW_WINDOW_SIZE: u32 = 65_535;
+
 /// One connection; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -52,13 +55,26 @@ impl Client {
     ///
     /// If nobody listens or the handshake fails.
     pub(crate) async fn connect(port: u16) -> Result<Self, String> {
+        Self::connect_with(port, WINDOW_SIZE).await
+    }
+
+    /// As [`Self::connect`], so that no more than 64 KiB are ever on their way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_narrowly(port: u16) -> Result<Self, String> {
+        Self::connect_with(port, NARROW_WINDOW_SIZE).await
+    }
+
+    async fn connect_with(port: u16, window_size: u32) -> Result<Self, String> {
         let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .map_err(|error| error.to_string())?;
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
         let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(WINDOW_SIZE)
-            .initial_connection_window_size(WINDOW_SIZE)
+            .initial_window_size(window_size)
+            .initial_connection_window_size(window_size)
             .handshake(socket)
             .await
             .map_err(|error| error.to_string())?;
