@@ -253,13 +253,7 @@ fn the_edge_of_a_compaction_is_alike() {
     let dead = |key| Op::Txn(txn(vec![delete(key)]));
     let mut ops = vec![hash(0), hash(1), hash(2), hash(-1), at(1), at(2), Op::Hash];
     // Of the empty store.
-    ops.extend([
-        compact(-2),
-        compact(-1),
-        compact(2),
-        compact(1),
-        compact(1),
-    ]);
+    ops.extend([compact(-2), compact(-1), compact(2), compact(1), compact(1)]);
     ops.extend([hash(0), at(1), at(0), at(-1), stream(1), stream(0), stream(-1)]);
     ops.extend([Op::Put(put_request("k")), Op::Put(put_request("k")), dead("k")]);
     ops.extend([Op::Put(put_request("k")), dead("k"), Op::Put(put_request("l"))]);
