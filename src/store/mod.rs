@@ -24,13 +24,14 @@
 //!
 //! # Durability
 //!
-//! A [`Command::Write`] need not be durable when [`Event::Written`] is reported; [`Command::Finish`]
-//! makes it so, with the file's name. A [`Command::Replace`] leaves either manifest behind, whole,
-//! whenever the power goes.
+//! A [`Command::Write`] need not be durable when [`Event::Written`] is reported;
+//! [`Command::Finish`] makes it so, with the file's name. A [`Command::Replace`] leaves either
+//! manifest behind, whole, whenever the power goes.
 
 pub mod builder;
 pub mod format;
 pub mod manifest;
+pub mod record;
 pub mod recover;
 pub mod segment;
 
