@@ -227,6 +227,8 @@ impl History {
         match self {
             Self::Solo { .. } => NEVER,
             Self::Long(changes) => match changes.list() {
+                // Both may be of one revision.
+                [first, second, ..] if first.main == second.main => first.main,
                 [first, ..] if first.is_tombstone() => Revision(first.main.0.saturating_add(1)),
                 [_, second, ..] => second.main,
                 _ => NEVER,

@@ -603,12 +603,12 @@ impl Leaf {
 
     fn compact(&mut self, floor: Revision, budget: &mut usize, told: &mut impl FnMut(Location)) {
         let before = self.entries.len();
-        *budget = budget.saturating_sub(1);
         self.entries.retain_mut(|Entry { history, .. }| {
             let count = history.forgettable(floor).min(history.slice(*budget));
             *budget = budget.saturating_sub(count);
             !history.forget(count, told)
         });
+        *budget = budget.saturating_sub(1);
         if self.entries.len() < before {
             self.entries.shrink_to(self.entries.len() + LEAF_GROW);
         }
