@@ -150,7 +150,7 @@ impl Node {
             Ready::Result(Err(failure)) => panic!("{failure:?}"),
             Ready::Range(range) => {
                 let mut size = 0;
-                let read = self.shard.read(range, |row| size += row.value.len());
+                let read = self.shard.read(range, |_, _, value| size += value.len());
                 read.expect("the key is there");
                 assert_eq!(size, VALUE_SIZE);
                 1

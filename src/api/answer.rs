@@ -66,7 +66,7 @@ pub fn answer(shard: &Shard, ready: &Ready, out: &mut Vec<u8>) -> Result<(), Sta
             let header = shard.header();
             kv::write_header(out, &header);
             shard
-                .read(range, |row| kv::write_row(out, &row))
+                .read(range, |row, lease, value| kv::write_row(out, &row, lease, value))
                 .map(|summary| kv::write_summary(out, &summary))
                 .map_err(|refusal| Status::from(&Failure::Refused(refusal)))
         }

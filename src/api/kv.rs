@@ -18,6 +18,7 @@ use crate::shard::command::Command;
 use crate::shard::request::Header;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
+use crate::types::LeaseId;
 
 /// Why a request's bytes did not become a [`Request`].
 fn malformed(_: Malformed) -> Status {
@@ -211,23 +212,23 @@ pub(crate) fn write_key_value(out: &mut Vec<u8>, number: u32, pair: &KeyValue) {
     let pair = Pair {
         key: &pair.key,
         create_revision: pair.create_revision.0.cast_unsigned(),
-        mod_revision: pair.mod_revision.0.cast_unsigned(),
+        mod_revision: pair.location.main.0.cast_unsigned(),
         version: pair.version.cast_unsigned(),
-        value: &pair.value,
+        value: pair.value.as_deref().expect("an answer leaves once its values are here"),
         lease: pair.lease.0.cast_unsigned(),
     };
     pair.write(out, number);
 }
 
 /// Appends one row of a `RangeResponse` from where it lies in the keyspace.
-pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>) {
+pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>, lease: LeaseId, value: &[u8]) {
     let pair = Pair {
         key: row.key,
         create_revision: row.create_revision.0.cast_unsigned(),
         mod_revision: row.location.main.0.cast_unsigned(),
         version: row.version.cast_unsigned(),
-        value: row.value,
-        lease: row.lease.0.cast_unsigned(),
+        value,
+        lease: lease.0.cast_unsigned(),
     };
     pair.write(out, 2);
 }
@@ -244,6 +245,7 @@ mod tests {
     use crate::api::proto::etcdserverpb as pb;
     use crate::shard::command::ArchivedCommand;
     use crate::types::ClusterId;
+    use crate::types::Location;
     use crate::types::NodeId;
     use crate::types::Revision;
     use crate::types::Term;
@@ -386,10 +388,10 @@ mod tests {
                 let pair = KeyValue {
                     key: key.clone(),
                     create_revision: Revision(created.into()),
-                    mod_revision: Revision(changed.into()),
+                    location: Location { main: Revision(changed.into()), sub: 0 },
                     version: version.into(),
-                    lease: crate::types::LeaseId(-i64::from(lease)),
-                    value: value.clone(),
+                    lease: LeaseId(-i64::from(lease)),
+                    value: Some(value.clone()),
                 };
                 write_key_value(&mut out, 2, &pair);
                 kvs.push(crate::api::proto::mvccpb::KeyValue {

@@ -21,17 +21,20 @@
 
 mod apply;
 pub mod command;
+pub mod memory;
 pub mod recover;
 pub mod request;
 mod wait;
 
 use crate::config;
 use crate::mvcc::Keyspace;
+use crate::mvcc::Records;
 use crate::mvcc::Refusal;
 use crate::mvcc::Row;
 use crate::mvcc::Summary;
 use crate::raft;
 use crate::raft::Rejected;
+use crate::shard::memory::Memory;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
@@ -45,6 +48,7 @@ use crate::shard::request::Unavailable;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
 use crate::types::ClusterId;
+use crate::types::LeaseId;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Revision;
@@ -200,6 +204,7 @@ pub struct Shard {
     raft: raft::Node,
     wal: wal::Writer,
     keyspace: Keyspace,
+    records: Memory,
     applied: LogIndex,
     /// The term of the last entry applied.
     applied_term: Term,
@@ -250,16 +255,24 @@ impl Shard {
         self.wal.fill(id, buffer);
     }
 
-    /// Gives the rows of a [`Ready::Range`] to `visit`, from where they lie.
+    /// Gives the rows of a [`Ready::Range`] to `visit`, from where they lie, with their leases and
+    /// values.
     ///
     /// # Errors
     /// A revision that is compacted or yet to come; `visit` has not been called then.
     pub fn read<'s>(
         &'s self,
         range: &Range,
-        visit: impl FnMut(Row<'s>),
+        mut visit: impl FnMut(Row<'s>, LeaseId, &[u8]),
     ) -> Result<Summary, Refusal> {
-        self.keyspace.range_with(&range.query(), visit)
+        let query = range.query();
+        self.keyspace.range_with(&query, &self.records, |row| {
+            let Some(change) = self.records.get(row.location) else {
+                unreachable!("every change that the keyspace knows is here")
+            };
+            let lease = if query.shows_leases() { change.lease } else { LeaseId(0) };
+            visit(row, lease, if query.shows_values() { &change.value } else { &[] });
+        })
     }
 
     /// Who answers, at the current revision.
@@ -287,6 +300,12 @@ impl Shard {
     #[must_use]
     pub fn keyspace(&self) -> &Keyspace {
         &self.keyspace
+    }
+
+    /// What the keyspace's changes hold, for whoever checks it.
+    #[must_use]
+    pub fn records(&self) -> &impl Records {
+        &self.records
     }
 
     /// The last entry applied.

@@ -14,6 +14,7 @@ use crate::raft::Position;
 use crate::shard::Config;
 use crate::shard::Shard;
 use crate::shard::apply;
+use crate::shard::memory::Memory;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
 use crate::types::LogIndex;
@@ -56,6 +57,7 @@ pub struct Recovery {
 #[derive(Debug)]
 struct State {
     keyspace: Keyspace,
+    records: Memory,
     /// The last entry applied.
     applied: Position,
     membership: Membership,
@@ -73,6 +75,7 @@ impl Recovery {
         let learners: Vec<_> = config.members.iter().filter(|m| m.learner).map(|m| m.id).collect();
         let state = State {
             keyspace: Keyspace::new(),
+            records: Memory::default(),
             applied: Position::default(),
             membership: Membership::new(&voters, &learners),
             rest: VecDeque::new(),
@@ -140,6 +143,7 @@ impl Recovery {
             raft,
             wal: recovered.writer,
             keyspace: state.keyspace,
+            records: state.records,
             applied: state.applied.index,
             applied_term: state.applied.term,
             proposals: Proposals::default(),
@@ -157,6 +161,7 @@ impl State {
     fn empty() -> Self {
         Self {
             keyspace: Keyspace::new(),
+            records: Memory::default(),
             applied: Position::default(),
             membership: Membership::new(&[], &[]),
             rest: VecDeque::new(),
@@ -200,7 +205,7 @@ impl State {
                     self.membership = data.membership;
                 }
                 EntryKind::Normal => {
-                    let result = apply::apply(&mut self.keyspace, &entry.data);
+                    let result = apply::apply(&mut self.keyspace, &mut self.records, &entry.data);
                     result.map(drop).map_err(|error| {
                         format!("entry {} can not be applied: {error}", entry.index)
                     })?;
