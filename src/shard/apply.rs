@@ -188,8 +188,3 @@ fn apply(
 fn pair(key: &[u8], found: Found, records: &impl Records) -> KeyValue {
     Row::new(key, found).to_key_value(records.lease(found.location), None)
 }
-
-fn pair(key: &[u8], found: Found, records: &impl Records) -> KeyValue {
-    let location = found.location;
-    Row::new(key, found).to_key_value(records.lease(location), Some(records.value(location)))
-}

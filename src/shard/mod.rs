@@ -316,12 +316,6 @@ impl Shard {
         &self.keyspace
     }
 
-    /// What the keyspace's changes hold, for whoever checks it.
-    #[must_use]
-    pub fn records(&self) -> &impl Records {
-        &self.records
-    }
-
     /// The last entry applied.
     #[must_use]
     pub fn applied(&self) -> LogIndex {
