@@ -8,6 +8,7 @@ use crate::api::proto::etcdserverpb;
 use crate::api::status::Code;
 use crate::api::status::Status;
 use crate::api::status::percent_encoded;
+use crate::api::txn;
 use crate::api::wire;
 use crate::config::CLUSTER_VERSION;
 use crate::config::ETCD_VERSION;
@@ -102,6 +103,21 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
                 kv::write_key_value(out, 3, prev);
             }
         }
+        Body::Txn(outcome) => {
+            kv::write_header(out, &response.header);
+            txn::write_outcome(out, outcome);
+        }
+        Body::HashKv { hash, compacted, revision } => {
+            kv::write_header(out, &response.header);
+            wire::put_uint_field(out, 2, u64::from(*hash));
+            let compacted = compacted.map_or(-1, |revision| revision.0);
+            wire::put_uint_field(out, 3, compacted.cast_unsigned());
+            wire::put_uint_field(out, 4, revision.0.cast_unsigned());
+        }
+        Body::Hash { hash } => {
+            kv::write_header(out, &response.header);
+            wire::put_uint_field(out, 2, u64::from(*hash));
+        }
         Body::Status(status) => {
             let message = etcdserverpb::StatusResponse {
                 header: Some(header(&response.header)),
@@ -124,7 +140,7 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
             message.encode(out).expect("a vector takes every message");
         }
         // Nothing raises an alarm yet, so there is none to name.
-        Body::Alarms => kv::write_header(out, &response.header),
+        Body::Compact | Body::Alarms => kv::write_header(out, &response.header),
         Body::MemberList(members) => {
             let message = etcdserverpb::MemberListResponse {
                 header: Some(header(&response.header)),

@@ -9,6 +9,7 @@ use crate::api::plain::Plain;
 use crate::api::status;
 use crate::api::status::Code;
 use crate::api::status::Status;
+use crate::api::txn;
 use crate::config::Config;
 use crate::config::REQUEST_OVERHEAD_BYTES;
 use crate::http2::Calls;
@@ -42,6 +43,8 @@ pub struct Settings {
     pub message_size_max: usize,
     /// Bytes of keys and values of an answer that is made in one go.
     pub whole_size_max: usize,
+    /// Operations of one transaction (`--max-txn-ops`).
+    pub txn_ops_max: usize,
     /// Whether the empty handler answers.
     pub bench: bool,
     /// What one HTTP/2 connection may do.
@@ -64,6 +67,7 @@ impl Settings {
         Self {
             message_size_max: usize::try_from(size).expect("usize is 64 bits"),
             whole_size_max: WHOLE_SIZE_MAX,
+            txn_ops_max: usize::try_from(config.limits.txn_ops_max).expect("usize is 64 bits"),
             bench: config.connections.bench_method,
             limits,
         }
@@ -237,8 +241,12 @@ impl<S: Sink> Dispatch<'_, S> {
         let request = match method {
             Method::Put => kv::put(message),
             Method::Range => kv::range(message),
-            Method::RangeStream => kv::range_stream(message),
             Method::DeleteRange => kv::delete_range(message),
+            Method::Txn => txn::txn(message, self.settings.txn_ops_max),
+            Method::Compact => kv::compact(message),
+            Method::RangeStream => kv::range_stream(message),
+            Method::HashKv => kv::hash_kv(message),
+            Method::Hash => Ok(Request::Hash),
             Method::Status => Ok(Request::Status),
             Method::MemberList => kv::member_list(message),
             Method::Alarm => kv::alarm(message),

@@ -21,7 +21,7 @@ use crate::shard::request::Request;
 use crate::types::LeaseId;
 
 /// Why a request's bytes did not become a [`Request`].
-fn malformed(_: Malformed) -> Status {
+pub(crate) fn malformed(_: Malformed) -> Status {
     status::MALFORMED
 }
 
@@ -30,39 +30,54 @@ fn malformed(_: Malformed) -> Status {
 /// # Errors
 /// etcd's, in etcd's order (`server/etcdserver/api/v3rpc/key.go`, `checkPutRequest`).
 pub(crate) fn put(message: &[u8]) -> Result<Request, Status> {
-    let (command, key, value, lease, keeps) = put_fields(message).map_err(malformed)?;
-    if key.is_empty() {
-        return Err(Status::from(&Refusal::EmptyKey));
-    }
-    if keeps.0 && !value.is_empty() {
-        return Err(Status::from(&Refusal::ValueProvided));
-    }
-    if keeps.1 && lease != 0 {
-        return Err(Status::from(&Refusal::LeaseProvided));
-    }
+    let fields = PutFields::read(message).map_err(malformed)?;
+    fields.check().map_err(|refusal| Status::from(&refusal))?;
+    let PutFields { key, value, lease, prev_kv, ignore_value, ignore_lease } = fields;
+    let command = Command::Put { key, value, lease, prev_kv, ignore_value, ignore_lease };
     Ok(Request::Write(command.encode()))
 }
 
-/// A put's command beside the fields that are checked: key, value, lease, and which are kept.
-type PutFields<'a> = (Command<'a>, &'a [u8], &'a [u8], i64, (bool, bool));
+/// A `PutRequest` where it lies.
+#[derive(Default)]
+pub(crate) struct PutFields<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) lease: i64,
+    pub(crate) prev_kv: bool,
+    pub(crate) ignore_value: bool,
+    pub(crate) ignore_lease: bool,
+}
 
-fn put_fields(message: &[u8]) -> Result<PutFields<'_>, Malformed> {
-    let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
-    let (mut lease, mut prev_kv, mut ignore_value, mut ignore_lease) = (0, false, false, false);
-    let mut fields = Fields::new(message);
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => key = field.bytes()?,
-            2 => value = field.bytes()?,
-            3 => lease = field.int64()?,
-            4 => prev_kv = field.bool()?,
-            5 => ignore_value = field.bool()?,
-            6 => ignore_lease = field.bool()?,
-            _ => {}
+impl<'a> PutFields<'a> {
+    pub(crate) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut put = Self::default();
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => put.key = field.bytes()?,
+                2 => put.value = field.bytes()?,
+                3 => put.lease = field.int64()?,
+                4 => put.prev_kv = field.bool()?,
+                5 => put.ignore_value = field.bool()?,
+                6 => put.ignore_lease = field.bool()?,
+                _ => {}
+            }
         }
+        Ok(put)
     }
-    let command = Command::Put { key, value, lease, prev_kv, ignore_value, ignore_lease };
-    Ok((command, key, value, lease, (ignore_value, ignore_lease)))
+
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        if self.key.is_empty() {
+            return Err(Refusal::EmptyKey);
+        }
+        if self.ignore_value && !self.value.is_empty() {
+            return Err(Refusal::ValueProvided);
+        }
+        if self.ignore_lease && self.lease != 0 {
+            return Err(Refusal::LeaseProvided);
+        }
+        Ok(())
+    }
 }
 
 /// A `DeleteRangeRequest` as a change.
@@ -70,25 +85,36 @@ fn put_fields(message: &[u8]) -> Result<PutFields<'_>, Malformed> {
 /// # Errors
 /// Without a key, and for bytes that are no message.
 pub(crate) fn delete_range(message: &[u8]) -> Result<Request, Status> {
-    let read = || -> Result<_, Malformed> {
-        let (mut key, mut range_end): (&[u8], &[u8]) = (&[], &[]);
-        let mut prev_kv = false;
-        let mut fields = Fields::new(message);
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => key = field.bytes()?,
-                2 => range_end = field.bytes()?,
-                3 => prev_kv = field.bool()?,
-                _ => {}
-            }
-        }
-        Ok((key, range_end, prev_kv))
-    };
-    let (key, range_end, prev_kv) = read().map_err(malformed)?;
+    let DeleteFields { key, range_end, prev_kv } =
+        DeleteFields::read(message).map_err(malformed)?;
     if key.is_empty() {
         return Err(Status::from(&Refusal::EmptyKey));
     }
     Ok(Request::Write(Command::DeleteRange { key, range_end, prev_kv }.encode()))
+}
+
+/// A `DeleteRangeRequest` where it lies.
+#[derive(Default)]
+pub(crate) struct DeleteFields<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) range_end: &'a [u8],
+    pub(crate) prev_kv: bool,
+}
+
+impl<'a> DeleteFields<'a> {
+    pub(crate) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut delete = Self::default();
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => delete.key = field.bytes()?,
+                2 => delete.range_end = field.bytes()?,
+                3 => delete.prev_kv = field.bool()?,
+                _ => {}
+            }
+        }
+        Ok(delete)
+    }
 }
 
 /// A `RangeRequest` as a read.
@@ -96,7 +122,44 @@ pub(crate) fn delete_range(message: &[u8]) -> Result<Request, Status> {
 /// # Errors
 /// Without a key, for a sort order or target that is none, and for bytes that are no message.
 pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
-    let read = || -> Result<_, Malformed> {
+    Ok(Request::Range(checked_range(message)?))
+}
+
+/// A `RangeRequest` as a read that is told in pieces.
+///
+/// # Errors
+/// As [`range`], and `Unimplemented` for what etcd does not stream.
+pub(crate) fn range_stream(message: &[u8]) -> Result<Request, Status> {
+    let range = checked_range(message)?;
+    let query = range.query();
+    let text = if (query.order, query.target) != (SortOrder::None, SortTarget::Key) {
+        "RangeStream does not support custom sort orders"
+    } else if query.drops() {
+        "RangeStream does not support revision filters"
+    } else {
+        return Ok(Request::RangeStream(range));
+    };
+    Err(Status::fixed(Code::Unimplemented, text))
+}
+
+fn checked_range(message: &[u8]) -> Result<Range, Status> {
+    let mut fields = RangeFields::read(message).map_err(malformed)?;
+    fields.check().map_err(|refusal| Status::from(&refusal))?;
+    Ok(Range::new(fields.key, fields.range_end, &fields.query, fields.serializable))
+}
+
+/// A `RangeRequest` where it lies; the query's own range is not set.
+pub(crate) struct RangeFields<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) range_end: &'a [u8],
+    pub(crate) order: i32,
+    pub(crate) target: i32,
+    pub(crate) serializable: bool,
+    pub(crate) query: RangeQuery<'a>,
+}
+
+impl<'a> RangeFields<'a> {
+    pub(crate) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let (mut key, mut range_end): (&[u8], &[u8]) = (&[], &[]);
         let (mut order, mut target, mut serializable) = (0, 0, false);
         let mut query = RangeQuery::new(KeyRange::One(&[]));
@@ -119,43 +182,50 @@ pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
                 _ => {}
             }
         }
-        Ok((key, range_end, order, target, serializable, query))
-    };
-    let (key, range_end, order, target, serializable, mut query) = read().map_err(malformed)?;
-    if key.is_empty() {
-        return Err(Status::from(&Refusal::EmptyKey));
+        Ok(Self { key, range_end, order, target, serializable, query })
     }
-    query.order = SortOrder::try_from(order).map_err(|refusal| Status::from(&refusal))?;
-    query.target = SortTarget::try_from(target).map_err(|refusal| Status::from(&refusal))?;
-    Ok(Request::Range(Range::new(key, range_end, &query, serializable)))
+
+    /// Checks key and sorting, and sets the query's.
+    pub(crate) fn check(&mut self) -> Result<(), Refusal> {
+        if self.key.is_empty() {
+            return Err(Refusal::EmptyKey);
+        }
+        self.query.order = self.order.try_into()?;
+        self.query.target = self.target.try_into()?;
+        Ok(())
+    }
 }
 
-/// A `RangeRequest` as a read that is answered by a message per slice.
+/// A `CompactionRequest`.
 ///
 /// # Errors
-/// As [`range`], and for what no stream gives.
-pub(crate) fn range_stream(message: &[u8]) -> Result<Request, Status> {
-    let request = range(message)?;
-    let Request::Range(range) = request else {
-        return Ok(request);
-    };
-    let query = range.query();
-    let is_sorted = query.target != SortTarget::Key || query.order == SortOrder::Descend;
-    if is_sorted {
-        let text = "RangeStream does not support custom sort orders";
-        return Err(Status::fixed(Code::Unimplemented, text));
+/// For bytes that are no message.
+pub(crate) fn compact(message: &[u8]) -> Result<Request, Status> {
+    let (mut revision, mut physical) = (0, false);
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next().map_err(malformed)? {
+        match number {
+            1 => revision = field.int64().map_err(malformed)?,
+            2 => physical = field.bool().map_err(malformed)?,
+            _ => {}
+        }
     }
-    let filters = [
-        query.min_mod_revision,
-        query.max_mod_revision,
-        query.min_create_revision,
-        query.max_create_revision,
-    ];
-    if filters != [0; 4] {
-        let text = "RangeStream does not support revision filters";
-        return Err(Status::fixed(Code::Unimplemented, text));
+    Ok(Request::Write(Command::Compact { revision, physical }.encode()))
+}
+
+/// A `HashKVRequest`.
+///
+/// # Errors
+/// For bytes that are no message.
+pub(crate) fn hash_kv(message: &[u8]) -> Result<Request, Status> {
+    let mut revision = 0;
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next().map_err(malformed)? {
+        if number == 1 {
+            revision = field.int64().map_err(malformed)?;
+        }
     }
-    Ok(Request::RangeStream(range))
+    Ok(Request::HashKv { revision })
 }
 
 /// A `MemberListRequest`.
@@ -216,16 +286,30 @@ struct Pair<'a> {
     lease: u64,
 }
 
-impl Pair<'_> {
-    /// Appends it as a message field.
-    fn write(&self, out: &mut Vec<u8>, number: u32) {
-        let len = wire::bytes_field_len(1, self.key)
+impl<'a> Pair<'a> {
+    fn of(pair: &'a KeyValue) -> Self {
+        Self {
+            key: &pair.key,
+            create_revision: pair.create_revision.0.cast_unsigned(),
+            mod_revision: pair.mod_revision.0.cast_unsigned(),
+            version: pair.version.cast_unsigned(),
+            value: &pair.value,
+            lease: pair.lease.0.cast_unsigned(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        wire::bytes_field_len(1, self.key)
             + wire::uint_field_len(2, self.create_revision)
             + wire::uint_field_len(3, self.mod_revision)
             + wire::uint_field_len(4, self.version)
             + wire::bytes_field_len(5, self.value)
-            + wire::uint_field_len(6, self.lease);
-        wire::put_message_head(out, number, len);
+            + wire::uint_field_len(6, self.lease)
+    }
+
+    /// Appends it as a message field.
+    fn write(&self, out: &mut Vec<u8>, number: u32) {
+        wire::put_message_head(out, number, self.len());
         wire::put_bytes_field(out, 1, self.key);
         wire::put_uint_field(out, 2, self.create_revision);
         wire::put_uint_field(out, 3, self.mod_revision);
@@ -235,17 +319,14 @@ impl Pair<'_> {
     }
 }
 
+/// Bytes of the message of a pair that an answer owns.
+pub(crate) fn key_value_len(pair: &KeyValue) -> usize {
+    Pair::of(pair).len()
+}
+
 /// Appends a pair that an answer owns.
 pub(crate) fn write_key_value(out: &mut Vec<u8>, number: u32, pair: &KeyValue) {
-    let pair = Pair {
-        key: &pair.key,
-        create_revision: pair.create_revision.0.cast_unsigned(),
-        mod_revision: pair.mod_revision.0.cast_unsigned(),
-        version: pair.version.cast_unsigned(),
-        value: &pair.value,
-        lease: pair.lease.0.cast_unsigned(),
-    };
-    pair.write(out, number);
+    Pair::of(pair).write(out, number);
 }
 
 /// Appends one row of a `RangeResponse` from where it lies in the keyspace.
@@ -407,7 +488,9 @@ mod tests {
 
         #[test]
         fn no_bytes_make_a_reader_panic(message in vec(any::<u8>(), 0..120)) {
-            for read in [put, range, delete_range, member_list, alarm] {
+            for read in [
+                put, range, range_stream, delete_range, compact, hash_kv, member_list, alarm,
+            ] {
                 let _ = read(&message);
             }
         }

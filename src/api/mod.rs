@@ -16,6 +16,7 @@ mod pulls;
 mod session;
 pub mod status;
 mod stream;
+mod txn;
 mod wire;
 
 pub use answers::Answers;

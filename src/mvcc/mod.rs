@@ -18,6 +18,7 @@
 //! in a second tree on disk.
 
 mod digest;
+pub mod hash;
 mod history;
 pub mod index;
 mod keyspace;
@@ -25,6 +26,7 @@ mod range;
 pub mod records;
 mod refusal;
 pub mod tail;
+pub mod txn;
 
 pub use crate::types::Location;
 pub use history::Found;

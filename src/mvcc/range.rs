@@ -178,7 +178,8 @@ impl<'a> RangeQuery<'a> {
     }
 
     /// Whether any bound may drop a row.
-    pub(super) fn drops(&self) -> bool {
+    #[must_use]
+    pub fn drops(&self) -> bool {
         [
             self.min_mod_revision,
             self.max_mod_revision,

@@ -13,6 +13,7 @@ use crate::shard::Shard;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::command::CommandError;
 use crate::shard::request::Body;
+use crate::shard::request::RequestId;
 use crate::shard::request::Response;
 use crate::types::LeaseId;
 use crate::types::Revision;
@@ -52,6 +53,18 @@ impl Shard {
     }
 }
 
+impl Shard {
+    /// Answers a transaction of reads from what is applied.
+    pub(super) fn read_txn(&mut self, to: RequestId, txn: &[u8]) {
+        let result = match ArchivedCommand::open(txn) {
+            Ok(ArchivedCommand::Txn(txn)) => self.keyspace.read_txn(txn),
+            Ok(_) | Err(_) => unreachable!("the request was made here, of a transaction"),
+        };
+        let response = result.map(|out| Response { header: self.header(), body: Body::Txn(out) });
+        self.reply(to, response.map_err(Into::into));
+    }
+}
+
 /// What applying a command gives: the revision of its answer, and the answer.
 type Applied = Result<(Revision, Body), Refusal>;
 
@@ -60,9 +73,7 @@ type Applied = Result<(Revision, Body), Refusal>;
 /// # Errors
 /// [`CommandError`] if the data is no command of this format: the replica must not go on.
 pub(super) fn apply(keyspace: &mut Keyspace, data: &Bytes) -> Result<Applied, CommandError> {
-    let command = ArchivedCommand::open(data)?;
-    let mut write = keyspace.write();
-    let body = match command {
+    let body = match ArchivedCommand::open(data)? {
         ArchivedCommand::Put { key, value, lease, prev_kv, ignore_value, ignore_lease } => {
             let put = Put {
                 key,
@@ -73,14 +84,17 @@ pub(super) fn apply(keyspace: &mut Keyspace, data: &Bytes) -> Result<Applied, Co
                 ignore_lease: *ignore_lease,
             };
             // Leases come with their own issue; until then none exists.
-            write.put(&put, |_| false).map(|prev| Body::Put { prev })
+            keyspace.write().put(&put, |_| false).map(|prev| Body::Put { prev })
         }
         ArchivedCommand::DeleteRange { key, range_end, prev_kv } => {
-            let deleted = write.delete_range(KeyRange::new(key, range_end), *prev_kv);
+            let deleted = keyspace.write().delete_range(KeyRange::new(key, range_end), *prev_kv);
             Ok(Body::DeleteRange { deleted: deleted.count, prevs: deleted.rows })
         }
+        ArchivedCommand::Txn(txn) => keyspace.txn(txn, data, |_| false).map(Body::Txn),
+        ArchivedCommand::Compact { revision, .. } => {
+            keyspace.compact(Revision(revision.to_native())).map(|()| Body::Compact)
+        }
     };
-    let revision = write.finish();
-    let revision = revision.unwrap_or_else(|| keyspace.revision());
+    let revision = keyspace.revision();
     Ok(body.map(|body| (revision, body)))
 }

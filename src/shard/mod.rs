@@ -20,6 +20,7 @@
 //! [`mvcc`]: crate::mvcc
 
 mod apply;
+pub mod autocompact;
 pub mod command;
 pub mod list;
 pub mod recover;
@@ -368,10 +369,16 @@ impl Shard {
                 self.stream(from, &range);
                 None
             }
+            Request::ReadTxn { txn, serializable: true } => {
+                self.read_txn(from, &txn);
+                None
+            }
             Request::Range(_)
             | Request::RangeStream(_)
+            | Request::ReadTxn { .. }
             | Request::Alarms
             | Request::MemberList { linearizable: true } => self.wait_for_read_point(from, request),
+            Request::HashKv { .. } | Request::Hash => Some(Unavailable::NotYet),
             Request::Status => {
                 self.reply(from, Ok(self.status()));
                 None
@@ -537,7 +544,8 @@ impl Shard {
                 Request::Alarms => {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
-                Request::Write(_) | Request::Status => {
+                Request::ReadTxn { txn, .. } => self.read_txn(to, &txn),
+                Request::Write(_) | Request::Status | Request::HashKv { .. } | Request::Hash => {
                     unreachable!("only reads wait for a read point")
                 }
             }

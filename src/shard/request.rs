@@ -6,6 +6,7 @@ use crate::mvcc::RangeQuery;
 use crate::mvcc::Refusal;
 use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
+use crate::mvcc::txn::Outcome;
 use crate::types::ClusterId;
 use crate::types::LogIndex;
 use crate::types::NodeId;
@@ -110,8 +111,22 @@ pub enum Request {
     Write(Bytes),
     /// A read of keys.
     Range(Range),
-    /// A read of keys that is answered by a message per slice.
+    /// A read of keys, told in pieces.
     RangeStream(Range),
+    /// A transaction of reads only.
+    ReadTxn {
+        /// The transaction: one [`Command`](crate::shard::command::Command), as if for an entry.
+        txn: Bytes,
+        /// Whether the answer may come from this replica as it is, without asking the others.
+        serializable: bool,
+    },
+    /// etcd's hash of all that can be read up to a revision.
+    HashKv {
+        /// The revision; 0 is the present one, and so is one below.
+        revision: i64,
+    },
+    /// A hash of everything.
+    Hash,
     /// What this replica is and how far it has come.
     Status,
     /// Which alarms are raised, as of a read point.
@@ -130,6 +145,8 @@ impl Request {
         let held = match self {
             Self::Write(command) => command.len(),
             Self::Range(range) | Self::RangeStream(range) => range.keys.len(),
+            Self::ReadTxn { txn, .. } => txn.len(),
+            Self::HashKv { .. } | Self::Hash => 0,
             Self::Status | Self::Alarms | Self::MemberList { .. } => 0,
         };
         held + size_of::<Self>()
@@ -205,6 +222,24 @@ pub enum Body {
         /// The pairs before it in key order, if asked for.
         prevs: Vec<KeyValue>,
     },
+    /// A transaction took place.
+    Txn(Outcome),
+    /// A compaction took place.
+    Compact,
+    /// A hash, and of what.
+    HashKv {
+        /// The hash.
+        hash: u32,
+        /// The revision last compacted; none before the first.
+        compacted: Option<Revision>,
+        /// The revision up to which it was taken.
+        revision: Revision,
+    },
+    /// A hash of everything.
+    Hash {
+        /// The hash.
+        hash: u32,
+    },
     /// The replica's status.
     Status(Status),
     /// The alarms: none, as nothing raises one yet.
@@ -233,6 +268,9 @@ pub enum Unavailable {
     /// The replica is stopping.
     #[error("etcdserver: server stopped")]
     Stopped,
+    /// The call is read and checked; nothing answers it yet.
+    #[error("ringd: this call is not served yet")]
+    NotYet,
 }
 
 /// Why a request failed.

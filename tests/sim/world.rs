@@ -152,6 +152,7 @@ impl World {
         let settings = Settings {
             message_size_max: swarm.message_size_max,
             whole_size_max: swarm.whole_size_max,
+            txn_ops_max: 128,
             bench: false,
             limits: Limits::default(),
         };

@@ -1,6 +1,7 @@
 //! The keyspace: etcd's rules over an index and its records.
 
 mod read;
+mod txn;
 mod write;
 
 use bytes::Bytes;
