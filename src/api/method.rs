@@ -9,8 +9,6 @@ use crate::api::status::Status;
 pub(crate) enum Method {
     /// `etcdserverpb.KV/Range`.
     Range,
-    /// `etcdserverpb.KV/RangeStream`.
-    RangeStream,
     /// `etcdserverpb.KV/Put`.
     Put,
     /// `etcdserverpb.KV/DeleteRange`.

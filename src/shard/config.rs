@@ -82,13 +82,19 @@ impl Config {
                 wal.segment_size
             ));
         }
+        let shards = u64::try_from(node.shards.len()).expect("usize is 64 bits");
+        let segment_size = to_usize(node.store.segment_bytes);
+        let seal_size = store::Config::default().seal_size.min(segment_size);
+        let cache_size = to_usize(node.store.cache_bytes / shards);
+        let store =
+            store::Config { seal_size, segment_size, cache_size, ..store::Config::default() };
         Ok(Self {
             id,
             cluster,
             members: members.collect(),
             raft,
             wal,
-            store: store::Config::default(),
+            store,
             request_size_max,
             waiting_max: to_usize(node.limits.requests_waiting_max.into()),
             waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),

@@ -209,6 +209,7 @@ fn config(dice: &mut Dice) -> shard::Config {
         }],
         raft,
         wal,
+        store: ringd::store::Config::default(),
         request_size_max: dice.pick(&[whole, whole, 5_000]).min(whole),
         waiting_max: dice.pick(&[4, 5_000, 5_000]),
         waiting_size_max: dice.pick(&[2_000, 1 << 20, 1 << 20]),
