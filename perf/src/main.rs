@@ -9,6 +9,7 @@ mod empty;
 mod failure;
 mod h2;
 mod load;
+mod message;
 mod profile;
 mod server;
 mod versus;

@@ -270,17 +270,8 @@ fn probe(address: SocketAddr) -> Plan {
         rate: None,
         end: End::Count(1),
         warm_up: Duration::ZERO,
-        shape: Shape {
-            workload: Workload::Get,
-            keys: 1,
-            key_size: 1,
-            value_size: 0,
-            sequential: true,
-            serializable: false,
-            reads_percent: 0,
-            limit: 1,
-            seed: 0,
-        },
+        shape: Shape { workload: Workload::Get, keys: 1, key_size: 1, ..Shape::default() },
+        samples: false,
     }
 }
 
