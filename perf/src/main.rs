@@ -3,10 +3,12 @@
 //! `load` asks a running server, `versus` starts ringd and etcd in turn and compares them,
 //! `profile` shows where ringd's time goes, `empty` measures its front end alone.
 
+mod client;
 mod clock;
 mod disk;
 mod empty;
 mod failure;
+mod gauge;
 mod h2;
 mod load;
 mod message;
