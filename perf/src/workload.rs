@@ -61,7 +61,8 @@ pub(crate) enum Workload {
 pub(crate) const SOAK: [(Kind, u64); 5] =
     [(Kind::Put, 50), (Kind::Get, 30), (Kind::List, 5), (Kind::Txn, 10), (Kind::Delete, 5)];
 
-/// What keys of updates begin with, so that no other workload has put them before.
+/// What keys of updates begin with, before a letter that follows from the seed: no other workload
+/// has put them before.
 const REGISTRY: &[u8] = b"/registry/";
 
 /// One kind of request.
@@ -384,8 +385,10 @@ impl Source {
         message::varint(self.shape.key_size as u64, out);
         let start = out.len();
         write_key(key, self.shape.key_size, out);
-        if self.shape.workload == Workload::Update && self.shape.key_size >= 2 * REGISTRY.len() {
+        if self.shape.workload == Workload::Update && self.shape.key_size > 2 * REGISTRY.len() {
             out[start..start + REGISTRY.len()].copy_from_slice(REGISTRY);
+            let letter = u8::try_from(self.shape.seed % 26).expect("a letter");
+            out[start + REGISTRY.len()] = b'a' + letter;
         }
     }
 

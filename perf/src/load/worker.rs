@@ -502,8 +502,14 @@ impl<'a> Worker<'a> {
             let kind = self.record.kinds.entry(slot.kind).or_insert_with(histogram);
             kind.saturating_record(now.since(slot.since));
         }
-        let full_size = self.plan.shape.value_size + self.plan.shape.key_size;
-        if slot.kind == Kind::Get && answer.message_size < full_size as u64 {
+        let shape = &self.plan.shape;
+        let full_size = (shape.value_size + shape.key_size) as u64;
+        let wanted = match slot.kind {
+            Kind::Get => full_size,
+            Kind::TxnGet => full_size * shape.operations,
+            Kind::Put | Kind::List | Kind::Delete | Kind::Txn | Kind::Update | Kind::Empty => 0,
+        };
+        if answer.message_size < wanted {
             self.record.empty_reads += 1;
             if self.source.pairs() {
                 let name = "a get missed the put before it".to_owned();

@@ -345,7 +345,7 @@ fn progress_bar(total: u64) -> ProgressBar {
 }
 
 /// Fails when `program` is a path and nothing is there.
-fn require(program: &Path, name: &str) -> Result<(), Failure> {
+pub(crate) fn require(program: &Path, name: &str) -> Result<(), Failure> {
     if program.components().count() > 1 && !program.exists() {
         return Err(Failure::Usage(format!(
             "{name} is not at {}: give its path with --{name}",
