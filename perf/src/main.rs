@@ -1,7 +1,8 @@
 //! Load and comparison, across processes: how fast the server is, and against whom.
 //!
 //! `load` asks a running server, `versus` starts ringd and etcd in turn and compares them,
-//! `scenario` does so over longer courses of events, `profile` shows where ringd's time goes, `empty` measures its front end alone.
+//! `scenario` does so over longer courses of events, `profile` shows where ringd's time goes,
+//! `empty` measures its front end alone.
 
 mod client;
 mod clock;

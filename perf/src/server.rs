@@ -236,15 +236,28 @@ impl Subject {
     pub(crate) fn usage(&self) -> Usage {
         let read = |name: &str| fs::read_to_string(self.path(name)).unwrap_or_default();
         let ticks = cpu_ticks(&read("stat")).unwrap_or(0);
+        let per_second = rustix::param::clock_ticks_per_second();
+        let whole_ticks = Duration::from_nanos(ticks * 1_000_000_000 / per_second);
         let status = read("status");
         let kib = |name| field_kib(&status, name).unwrap_or(0);
-        let per_second = rustix::param::clock_ticks_per_second();
         Usage {
-            cpu: Duration::from_nanos(ticks * 1_000_000_000 / per_second),
+            // The one is exact to a tick, the other to a nanosecond but without the threads that
+            // have ended; neither says too much.
+            cpu: whole_ticks.max(self.threads_cpu()),
             rss_kib: kib("VmRSS:"),
             anonymous_kib: kib("RssAnon:"),
             peak_kib: kib("VmHWM:"),
         }
+    }
+
+    /// CPU time of the threads that there are.
+    fn threads_cpu(&self) -> Duration {
+        let Ok(threads) = fs::read_dir(self.path("task")) else { return Duration::ZERO };
+        let nanos = threads.flatten().filter_map(|thread| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
     }
 
     /// Makes the peak of resident memory start anew.
@@ -483,6 +496,7 @@ mod tests {
         let subject = Subject { id: std::process::id(), dir: dir.clone() };
         let usage = subject.usage();
         assert!(usage.rss_kib > 100 && usage.peak_kib >= usage.rss_kib);
+        assert!(usage.cpu > Duration::ZERO);
         assert!(usage.anonymous_kib > 0 && usage.anonymous_kib < usage.rss_kib);
         assert!(subject.descriptors() >= 3);
         assert!((100_000..200_000).contains(&subject.disk_use()), "{}", subject.disk_use());

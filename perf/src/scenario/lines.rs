@@ -91,7 +91,8 @@ pub(crate) fn draw(title: &str, lines: &[Line<'_>]) -> String {
     while seconds <= end {
         rule(&mut svg, (x(seconds), BOTTOM), (x(seconds), BOTTOM + 5.0));
         let place = "text-anchor=\"middle\"";
-        text(&mut svg, x(seconds), BOTTOM + 18.0, place, &format!("{seconds} s"));
+        let label = if seconds == 0.0 { "0 s".to_owned() } else { number(seconds) + " s" };
+        text(&mut svg, x(seconds), BOTTOM + 18.0, place, &label);
         seconds += step;
     }
     for (index, name) in ["ringd", "etcd"].into_iter().enumerate() {

@@ -412,9 +412,11 @@ impl Stage<'_> {
                 Moment::Progress => {}
             }
             let now = clock.now();
-            let rate = (done - last.1) * 1_000_000_000 / now.since(last.0).max(1);
             if now.since(last.0) > 500_000_000 {
-                self.say(&format!("{what}, {done} done, {rate}/s"));
+                let rate = (done - last.1) * 1_000_000_000 / now.since(last.0);
+                let from = begin.as_ref().map_or(now, |begin| begin.0);
+                let part = part(plan.end, now.since(from), done);
+                self.say(&format!("{what}{part}, {done} done, {rate}/s"));
                 last = (now, done);
             }
         });
@@ -488,6 +490,16 @@ impl Stage<'_> {
     }
 }
 
+/// How far a load has come, where its end is known.
+fn part(end: End, nanos: u64, done: u64) -> String {
+    let (now, all) = match end {
+        End::After(LOAD_TIME_MAX) => return String::new(),
+        End::After(duration) => (nanos, clock::nanos(duration)),
+        End::Count(count) => (done, count),
+    };
+    format!(" {:.0} %", (now as f64 / all.max(1) as f64 * 100.0).min(100.0))
+}
+
 /// What is never over.
 static NEVER: AtomicBool = AtomicBool::new(false);
 
@@ -529,6 +541,13 @@ mod tests {
         for wrong in ["7GB", "MiB", "-1", "1.5GiB", "99999999999GiB"] {
             assert!(bytes(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn a_load_says_how_far_it_is_where_its_end_is_known() {
+        assert_eq!(part(End::Count(200), 7, 50), " 25 %");
+        assert_eq!(part(End::After(Duration::from_secs(4)), 3_000_000_000, 50), " 75 %");
+        assert_eq!(part(End::After(LOAD_TIME_MAX), 3_000_000_000, 50), "");
     }
 
     #[test]

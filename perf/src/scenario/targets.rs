@@ -38,7 +38,7 @@ const fn target(
 ///
 /// "Near the disk's" is taken as twice, "level" as a rise of at most a tenth (a half for p99.9,
 /// which has few samples) from the first quarter of a run to its end, "flat" as 16 MiB.
-pub(crate) const TARGETS: [Target; 18] = [
+pub(crate) const TARGETS: [Target; 17] = [
     target("compaction", "puts", "p99, during/quiet", Aspect::Own, 1.3),
     target("restart", "warm", "ready s", Aspect::Own, 1.0),
     target("restart", "warm", "RSS MiB", Aspect::Ratio, 0.6),
@@ -47,7 +47,6 @@ pub(crate) const TARGETS: [Target; 18] = [
     target("list", "stream", "RSS growth MiB", Aspect::Own, 16.0),
     target("paging", "pages", "CPU us/page", Aspect::Ratio, 0.25),
     target("large", "gets 1", "p99, server/disk", Aspect::Own, 2.0),
-    target("large", "gets 32", "p99, server/disk", Aspect::Own, 2.0),
     target("large", "whole", "RSS drift %", Aspect::Own, 10.0),
     target("churn", "puts", "disk/alive, late", Aspect::Own, 3.0),
     target("churn", "puts", "disk drift %", Aspect::Own, 10.0),
