@@ -395,7 +395,8 @@ impl Stage<'_> {
     /// Runs `plan` to its end, or until there is `enough`.
     ///
     /// # Errors
-    /// When it fails as a whole. Single operations that did not end well are written down.
+    /// When it fails as a whole, or no operation ended well. Single ones that did not are written
+    /// down.
     fn load(
         &mut self,
         server: &Server,
@@ -425,7 +426,11 @@ impl Stage<'_> {
         if measured.error_count() > 0 {
             let text = measured.last_message.clone().unwrap_or_default();
             let (errors, unanswered) = (&measured.errors, measured.unanswered);
-            self.complain(format!("{what}: {errors:?}, {unanswered} unanswered {text}"));
+            let complaint = format!("{what}: {errors:?}, {unanswered} unanswered {text}");
+            if measured.operations == 0 {
+                return Err(Failure::Server(complaint));
+            }
+            self.complain(complaint);
         }
         let cpu = end.1.cpu.saturating_sub(begin.1.cpu);
         let cpu_us = cpu.as_secs_f64() * 1e6 / (end.2 - begin.2).max(1) as f64;

@@ -30,7 +30,15 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), Failure> {
         // Each with its own numbers: an update's keys are those of its seed.
         let shape = Shape { workload, operations, seed: index, ..shape.clone() };
         let plan = Plan { connections, in_flight, ..stage.plan(&server, &shape) };
-        let load = stage.load(&server, &plan, case, &AtomicBool::new(false))?;
+        let load = match stage.load(&server, &plan, case, &AtomicBool::new(false)) {
+            Ok(load) => load,
+            Err(Failure::Interrupted) => return Err(Failure::Interrupted),
+            // The other kinds may fare better.
+            Err(failure) => {
+                stage.complain(failure.to_string());
+                continue;
+            }
+        };
         let measured = &load.measured;
         stage.figure(case, "rate /s", measured.rate);
         stage.figure(case, "keys /s", measured.rate * operations as f64);
