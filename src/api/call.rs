@@ -241,6 +241,7 @@ impl<S: Sink> Dispatch<'_, S> {
         let request = match method {
             Method::Put => kv::put(message),
             Method::Range => kv::range(message),
+            Method::RangeStream => kv::range_stream(message),
             Method::DeleteRange => kv::delete_range(message),
             Method::Txn => txn::txn(message, self.settings.txn_ops_max),
             Method::Compact => kv::compact(message),

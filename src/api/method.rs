@@ -17,6 +17,8 @@ pub(crate) enum Method {
     Txn,
     /// `etcdserverpb.KV/Compact`.
     Compact,
+    /// `etcdserverpb.KV/RangeStream`.
+    RangeStream,
     /// `etcdserverpb.Maintenance/HashKV`.
     HashKv,
     /// `etcdserverpb.Maintenance/Hash`.

@@ -37,6 +37,8 @@ pub struct Config {
     pub request_timeout: u64,
     /// Milliseconds of rest after which the log marks its last frame as durable.
     pub mark_after: u64,
+    /// When history is compacted without being asked.
+    pub auto_compaction: config::AutoCompaction,
     /// What `Status` names as the quota, in bytes.
     pub quota_bytes: i64,
 }
@@ -100,6 +102,7 @@ impl Config {
             waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),
             request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
             mark_after: 100,
+            auto_compaction: node.auto_compaction,
             quota_bytes: node
                 .limits
                 .quota_bytes
