@@ -17,8 +17,8 @@
 //!
 //! # Rates
 //!
-//! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what is
-//! alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's.
+//! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what
+//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's.
 
 use std::collections::VecDeque;
 use std::ops::Range;
