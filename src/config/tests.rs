@@ -199,10 +199,20 @@ fn what_cannot_have_an_effect_is_accepted_and_said() {
 
 #[test]
 fn what_has_no_effect_yet_is_taken_in_and_said() {
-    let start = start(&["--max-txn-ops=7", "--snapshot-count=10000"], &[]);
-    assert_eq!(start.config.limits.txn_ops_max, 7);
-    let expected = Notice::NotHeeded { flag: "max-txn-ops", value: "7".to_owned() };
+    let start = start(&["--strict-reconfig-check=false", "--snapshot-count=10000"], &[]);
+    assert!(!start.config.raft.strict_reconfig_check);
+    let expected = Notice::NotHeeded { flag: "strict-reconfig-check", value: "false".to_owned() };
     assert_eq!(start.notices, [expected], "a default is not worth a line");
+}
+
+#[test]
+fn what_is_forgotten_by_itself_is_said_by_two_flags() {
+    let flags = ["--auto-compaction-mode=revision", "--auto-compaction-retention=5"];
+    let start = start(&flags, &[("ETCD_MAX_TXN_OPS", "7")]);
+    assert_eq!(start.config.auto_compaction, AutoCompaction::Revision(5));
+    assert_eq!(start.config.limits.txn_ops_max, 7);
+    let message = "error parsing CompactionRetention: time: invalid duration \"x\"";
+    assert_eq!(refusal(&["--auto-compaction-retention=x"]), (message.to_owned(), 1));
 }
 
 #[test]
@@ -286,6 +296,11 @@ fn sizes_have_bounds() {
     let cases = [
         ("--spin-us=1000001", "--spin-us must be from 0 to 1000000 (got 1000001)"),
         ("--shards=0", "--shards must be from 1 to 256 (got 0)"),
+        (
+            "--store-segment-bytes=1000",
+            "--store-segment-bytes must be from 1048576 to 1073741824 (got 1000)",
+        ),
+        ("--cache-bytes=0", "--cache-bytes must be from 1048576 to 70368744177664 (got 0)"),
         ("--wal-writes-in-flight=17", "--wal-writes-in-flight must be from 1 to 16 (got 17)"),
         (
             "--wal-segment-bytes=67108865",
@@ -299,6 +314,19 @@ fn sizes_have_bounds() {
     for (argument, message) in cases {
         assert_eq!(refusal(&[argument]), (message.to_owned(), 1));
     }
+}
+
+#[test]
+fn the_store_has_a_size_in_memory_and_one_of_its_files() {
+    let given = config(&["--cache-bytes=0x20000000", "--store-segment-bytes=1048576"]);
+    assert_eq!(given.store, Store { cache_bytes: 512 << 20, segment_bytes: 1 << 20 });
+    let told_nothing = config(&[]);
+    assert_eq!(told_nothing.store, Store { cache_bytes: 256 << 20, segment_bytes: 64 << 20 });
+    let quota = start(&["--quota-backend-bytes=5", "--cache-bytes=4194304"], &[]);
+    assert_eq!(quota.notices, [], "all of it is heeded");
+    let message = "--cache-bytes must be from 4194304 to 70368744177664 (got 4194303)";
+    let refused = refusal(&["--shards=4", "--cache-bytes=4194303"]);
+    assert_eq!(refused, (message.to_owned(), 1), "each shard has a share");
 }
 
 #[test]
