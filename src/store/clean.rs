@@ -27,7 +27,6 @@ use bytes::Bytes;
 
 use super::Command;
 use super::Damage;
-use super::format::ChangeRef;
 use super::machine::Store;
 use super::output::Context;
 use super::output::Maker;
@@ -35,6 +34,7 @@ use super::plan::Plan;
 use super::plan::View;
 use super::plan::plan;
 use super::read::Purpose;
+use super::record::ChangeRef;
 use super::segment::Count;
 use super::shelf::Shelf;
 use crate::types::Location;

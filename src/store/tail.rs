@@ -202,7 +202,8 @@ mod tests {
         Location { main: Revision(main), sub }
     }
 
-    fn a_gap() -> impl Strategy<Value = i64> {
+    /// Revisions between two changes: mostly one, at times none or many.
+    fn gap() -> impl Strategy<Value = i64> {
         prop_oneof![4 => Just(1), 2 => 0..3_i64, 1 => 0..9999_i64]
     }
 
@@ -211,7 +212,7 @@ mod tests {
 
         #[test]
         fn the_tail_agrees_with_a_map(
-            gaps in prop::collection::vec((a_gap(), 0..3_u32), 1..2000),
+            gaps in prop::collection::vec((gap(), 0..3_u32), 1..2000),
             asked in prop::collection::vec((0..3000_i64, 0..3_u32), 0..500),
         ) {
             let (mut tail, mut model) = (Tail::new(), BTreeMap::new());
