@@ -41,10 +41,10 @@ pub trait Sink {
 pub struct Settings {
     /// Largest message taken in, in bytes: `--max-request-bytes` and half a MiB around it.
     pub message_size_max: usize,
-    /// Bytes of keys and values of an answer that is made in one go.
-    pub whole_size_max: usize,
     /// Operations of one transaction (`--max-txn-ops`).
     pub txn_ops_max: usize,
+    /// Bytes of keys and values of an answer that is made in one go.
+    pub whole_size_max: usize,
     /// Whether the empty handler answers.
     pub bench: bool,
     /// What one HTTP/2 connection may do.
@@ -66,8 +66,8 @@ impl Settings {
         };
         Self {
             message_size_max: usize::try_from(size).expect("usize is 64 bits"),
-            whole_size_max: WHOLE_SIZE_MAX,
             txn_ops_max: usize::try_from(config.limits.txn_ops_max).expect("usize is 64 bits"),
+            whole_size_max: WHOLE_SIZE_MAX,
             bench: config.connections.bench_method,
             limits,
         }
@@ -241,10 +241,10 @@ impl<S: Sink> Dispatch<'_, S> {
         let request = match method {
             Method::Put => kv::put(message),
             Method::Range => kv::range(message),
+            Method::RangeStream => kv::range_stream(message),
             Method::DeleteRange => kv::delete_range(message),
             Method::Txn => txn::txn(message, self.settings.txn_ops_max),
             Method::Compact => kv::compact(message),
-            Method::RangeStream => kv::range_stream(message),
             Method::HashKv => kv::hash_kv(message),
             Method::Hash => Ok(Request::Hash),
             Method::Status => Ok(Request::Status),

@@ -118,7 +118,7 @@ impl From<&Unavailable> for Status {
             Unavailable::Timeout | Unavailable::LeaderChanged | Unavailable::Stopped => {
                 Code::Unavailable
             }
-            Unavailable::NotYet => Code::Unimplemented,
+            Unavailable::SortTooLarge => Code::ResourceExhausted,
         };
         Self::made(code, unavailable.to_string())
     }

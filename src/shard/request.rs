@@ -248,6 +248,25 @@ pub enum Body {
     MemberList(Vec<Member>),
 }
 
+impl Body {
+    /// Shows every pair in it to `visit`, in the order of the answer.
+    ///
+    /// Those whose values are on disk are made whole so, before the answer leaves.
+    pub fn each_pair(&mut self, visit: &mut impl FnMut(&mut KeyValue)) {
+        match self {
+            Self::Put { prev } => prev.iter_mut().for_each(&mut *visit),
+            Self::DeleteRange { prevs, .. } => prevs.iter_mut().for_each(&mut *visit),
+            Self::Txn(outcome) => outcome.each_pair(visit),
+            Self::Compact
+            | Self::HashKv { .. }
+            | Self::Hash { .. }
+            | Self::Status(_)
+            | Self::Alarms
+            | Self::MemberList(_) => {}
+        }
+    }
+}
+
 /// Why a request has no answer that a state machine gave.
 ///
 /// Never arises in applying: it is about this replica now, and the client may try again.
@@ -268,9 +287,9 @@ pub enum Unavailable {
     /// The replica is stopping.
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// The call is read and checked; nothing answers it yet.
-    #[error("ringd: this call is not served yet")]
-    NotYet,
+    /// A sort by value that would hold more in memory than it may.
+    #[error("ringd: sorting by value holds too many bytes; ask for fewer keys, or sort them there")]
+    SortTooLarge,
 }
 
 /// Why a request failed.

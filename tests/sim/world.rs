@@ -151,8 +151,8 @@ impl World {
         swarm.whole_size_max = Dice::new(seed).pick(&[0, 200, 3_000, 1 << 20]);
         let settings = Settings {
             message_size_max: swarm.message_size_max,
-            whole_size_max: swarm.whole_size_max,
             txn_ops_max: 128,
+            whole_size_max: swarm.whole_size_max,
             bench: false,
             limits: Limits::default(),
         };

@@ -14,6 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The flow-control windows that this client grants: larger than any answer in the tests.
 const WINDOW_SIZE: u32 = 64 << 20;
 
+/// The windows of a client that a server has to wait for: HTTP/2's own.
+const NARROW_WINDOW_SIZE: u32 = 65_535;
+
 /// One connection; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -53,6 +56,15 @@ impl Client {
     /// If nobody listens or the handshake fails.
     pub(crate) async fn connect(port: u16) -> Result<Self, String> {
         Self::connect_with(port, WINDOW_SIZE).await
+    }
+
+    /// As [`Self::connect`], so that no more than 64 KiB are ever on their way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_narrowly(port: u16) -> Result<Self, String> {
+        Self::connect_with(port, NARROW_WINDOW_SIZE).await
     }
 
     /// Connects with a flow-control window of so many bytes for each stream, and of ten times as
@@ -258,27 +270,59 @@ impl Answer {
     ///
     /// The status that the server gave; code -1 if it gave none or broke the protocol.
     pub(crate) fn message<A: Message + Default>(&self) -> Result<A, Status> {
-        let broken = |what: &str| Status { code: -1, message: format!("{what}: {self:?}") };
+        self.status()?;
+        let mut messages = self.messages()?;
+        let message = messages.pop().ok_or_else(|| self.broken("no message"))?;
+        if messages.is_empty() { Ok(message) } else { Err(self.broken("many messages")) }
+    }
+
+    /// That the call went well.
+    ///
+    /// # Errors
+    ///
+    /// The status that the server gave; code -1 if it gave none.
+    pub(crate) fn status(&self) -> Result<(), Status> {
         if self.failure.is_some() || self.http != 200 {
-            return Err(broken("no gRPC answer"));
+            return Err(self.broken("no gRPC answer"));
         }
         let find = |name| {
             let both = self.trailers.iter().chain(&self.headers);
             both.into_iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
         };
         let code = find("grpc-status").and_then(|code| code.parse().ok());
-        let code: i32 = code.ok_or_else(|| broken("no grpc-status"))?;
-        if code != 0 {
-            let message = unescaped(find("grpc-message").unwrap_or_default());
-            return Err(Status { code, message });
+        match code.ok_or_else(|| self.broken("no grpc-status"))? {
+            0 => Ok(()),
+            code => {
+                let message = unescaped(find("grpc-message").unwrap_or_default());
+                Err(Status { code, message })
+            }
         }
-        let (prefix, message) =
-            self.body.split_at_checked(5).ok_or_else(|| broken("no message"))?;
-        let length = u32::from_be_bytes(prefix[1..].try_into().expect("four bytes"));
-        if prefix[0] != 0 || u32::try_from(message.len()) != Ok(length) {
-            return Err(broken("not one plain message"));
+    }
+
+    /// All messages that came, whatever the status.
+    ///
+    /// # Errors
+    ///
+    /// Code -1 if they are not whole.
+    pub(crate) fn messages<A: Message + Default>(&self) -> Result<Vec<A>, Status> {
+        let mut rest = self.body.as_ref();
+        let mut messages = Vec::new();
+        while !rest.is_empty() {
+            let part = rest.split_at_checked(5).and_then(|(prefix, after)| {
+                let length = u32::from_be_bytes(prefix[1..].try_into().expect("four bytes"));
+                let length = usize::try_from(length).expect("32 bits fit");
+                if prefix[0] == 0 { after.split_at_checked(length) } else { None }
+            });
+            let (message, after) = part.ok_or_else(|| self.broken("no whole plain message"))?;
+            let message = A::decode(message).map_err(|error| self.broken(&error.to_string()))?;
+            messages.push(message);
+            rest = after;
         }
-        A::decode(message).map_err(|error| broken(&error.to_string()))
+        Ok(messages)
+    }
+
+    fn broken(&self, what: &str) -> Status {
+        Status { code: -1, message: format!("{what}: {self:?}") }
     }
 }
 

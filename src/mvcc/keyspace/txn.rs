@@ -7,11 +7,15 @@ use bytes::Bytes;
 
 use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
+use crate::mvcc::KeyValue;
 use crate::mvcc::Keyspace;
 use crate::mvcc::Location;
 use crate::mvcc::Put;
 use crate::mvcc::RangeQuery;
+use crate::mvcc::Records;
 use crate::mvcc::Refusal;
+use crate::mvcc::Row;
+use crate::mvcc::Slice;
 use crate::mvcc::SortTarget;
 use crate::mvcc::Write;
 use crate::mvcc::txn::Compare;
@@ -87,9 +91,10 @@ impl Keyspace {
         &mut self,
         script: &impl Script,
         data: &Bytes,
+        records: &mut impl Records,
         lease_exists: impl Fn(LeaseId) -> bool,
     ) -> Result<Outcome, Refusal> {
-        let path = self.path(script);
+        let path = self.path(script, records);
         Checks {
             keyspace: self,
             script,
@@ -98,7 +103,7 @@ impl Keyspace {
             lease_exists: &lease_exists,
         }
         .check(0)?;
-        let mut run = Run { write: self.write(), script, path: &path, data };
+        let mut run = Run { write: self.write(), records, script, path: &path, data };
         let outcome = run.txn(0);
         let _ = run.write.finish();
         Ok(outcome)
@@ -111,8 +116,12 @@ impl Keyspace {
     ///
     /// # Panics
     /// If there is anything but reads in it.
-    pub fn read_txn(&self, script: &impl Script) -> Result<Outcome, Refusal> {
-        let path = self.path(script);
+    pub fn read_txn(
+        &self,
+        script: &impl Script,
+        records: &impl Records,
+    ) -> Result<Outcome, Refusal> {
+        let path = self.path(script, records);
         Checks {
             keyspace: self,
             script,
@@ -123,7 +132,7 @@ impl Keyspace {
         .check(0)?;
         let succeeded = path[0].expect("the outermost is on every way");
         let result = |at| match script.op(at) {
-            Op::Range(query) => self.txn_range(&query),
+            Op::Range(query) => self.txn_range(&query, records),
             Op::Put(_) | Op::DeleteRange { .. } | Op::Txn(_) | Op::Refused(_) => {
                 panic!("only reads are done without a place in the log")
             }
@@ -133,7 +142,7 @@ impl Keyspace {
     }
 
     /// Which branches are taken: every compare sees the keyspace as it was before.
-    fn path(&self, script: &impl Script) -> Path {
+    fn path(&self, script: &impl Script, records: &impl Records) -> Path {
         let mut path = vec![None; script.txns()];
         path[0] = Some(false);
         // A transaction stands after the one it is in.
@@ -142,7 +151,8 @@ impl Keyspace {
                 continue;
             }
             let head = script.head(txn);
-            let succeeded = head.compares.clone().all(|at| self.holds(&script.compare(at)));
+            let succeeded =
+                head.compares.clone().all(|at| self.holds(&script.compare(at), records));
             path[txn] = Some(succeeded);
             for at in head.branch(succeeded) {
                 if let Op::Txn(inner) = script.op(at) {
@@ -155,11 +165,11 @@ impl Keyspace {
 
     /// Whether `compare` holds for every key in its range; a range without keys is as a key that is
     /// not there.
-    fn holds(&self, compare: &Compare<'_>) -> bool {
+    fn holds(&self, compare: &Compare<'_>, records: &impl Records) -> bool {
         let (mut any, mut all) = (false, true);
         self.each_key(compare.range, self.revision, |_, found| {
             any = true;
-            all = compare.operator.holds(self.order(found, &compare.operand));
+            all = compare.operator.holds(order(found, &compare.operand, records));
             if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         if any {
@@ -175,18 +185,6 @@ impl Keyspace {
         }
     }
 
-    /// How what is there compares to the operand.
-    fn order(&self, found: Found, operand: &Operand<'_>) -> Ordering {
-        match operand {
-            Operand::Version(version) => found.version.cmp(version),
-            Operand::Create(revision) => found.created.0.cmp(revision),
-            Operand::Mod(revision) => found.location.main.0.cmp(revision),
-            Operand::Value(value) => self.record(found.location).value[..].cmp(value),
-            Operand::Lease(lease) => self.record(found.location).lease.0.cmp(lease),
-            Operand::Unknown => Ordering::Equal,
-        }
-    }
-
     /// Shows every key of `range` at `revision`, in order, until told to stop.
     fn each_key(
         &self,
@@ -194,15 +192,39 @@ impl Keyspace {
         revision: Revision,
         visit: impl FnMut(&[u8], Found) -> ControlFlow<()>,
     ) {
-        self.index.walk(range, revision, 0, visit);
+        self.index.walk(&Slice::new(range, revision), visit);
     }
 
-    /// A read within a transaction, as of what has been written so far.
-    fn txn_range(&self, query: &RangeQuery<'_>) -> OpResult {
-        let page = self.range(query).expect("the read's revision was checked");
-        let (rows, more, count) = (page.rows, page.more, page.count);
-        OpResult::Range { revision: page.revision, rows, more, count }
+    /// A read within a transaction, as of what has been written so far; values come later.
+    fn txn_range(&self, query: &RangeQuery<'_>, records: &impl Records) -> OpResult {
+        let mut rows = Vec::new();
+        let summary = self
+            .range_with(query, records, |row| rows.push(row.resolve_later(query, records)))
+            .expect("the read's revision was checked");
+        OpResult::Range {
+            revision: summary.revision,
+            rows,
+            more: summary.more,
+            count: summary.count,
+        }
     }
+}
+
+/// How what is there compares to the operand.
+fn order(found: Found, operand: &Operand<'_>, records: &impl Records) -> Ordering {
+    match operand {
+        Operand::Version(version) => found.version.cmp(version),
+        Operand::Create(revision) => found.created.0.cmp(revision),
+        Operand::Mod(revision) => found.location.main.0.cmp(revision),
+        Operand::Value(value) => records.value(found.location)[..].cmp(value),
+        Operand::Lease(lease) => records.lease(found.location).0.cmp(lease),
+        Operand::Unknown => Ordering::Equal,
+    }
+}
+
+/// A pair that a change replaced; its value comes later.
+fn pair(key: &[u8], found: Found, records: &impl Records) -> KeyValue {
+    Row::new(key, found).to_key_value(records.lease(found.location), None)
 }
 
 /// The second check: what is on the way taken, against the keyspace as it was before.
@@ -267,27 +289,24 @@ impl Keyspace {
 }
 
 /// A transaction whose way is known and checked.
-struct Run<'t, S> {
+struct Run<'t, S, R> {
     write: Write<'t>,
+    records: &'t mut R,
     script: &'t S,
     path: &'t Path,
     data: &'t Bytes,
 }
 
-impl<S: Script> Run<'_, S> {
+impl<S: Script, R: Records> Run<'_, S, R> {
     fn txn(&mut self, txn: usize) -> Outcome {
         let succeeded = self.path[txn].expect("it is on the way taken");
         let ops = self.script.head(txn).branch(succeeded);
         let mut results = Vec::with_capacity(ops.len());
         for at in ops {
             results.push(match self.script.op(at) {
-                Op::Range(query) => self.write.keyspace().txn_range(&query),
+                Op::Range(query) => self.write.keyspace().txn_range(&query, &*self.records),
                 Op::Put(put) => self.put(&put),
-                Op::DeleteRange { range, prev_kv } => {
-                    let deleted = self.write.delete_range(range, prev_kv);
-                    let revision = self.write.keyspace().revision();
-                    OpResult::DeleteRange { revision, deleted: deleted.count, prevs: deleted.rows }
-                }
+                Op::DeleteRange { range, prev_kv } => self.delete_range(range, prev_kv),
                 Op::Txn(inner) => OpResult::Txn(self.txn(inner)),
                 Op::Refused(_) => panic!("a refused operation has no effect"),
             });
@@ -297,15 +316,29 @@ impl<S: Script> Run<'_, S> {
 
     fn put(&mut self, op: &PutOp<'_>) -> OpResult {
         let put = Put {
-            key: op.key,
+            key: self.data.slice_ref(op.key),
             value: self.data.slice_ref(op.value),
             lease: op.lease,
-            prev_kv: op.prev_kv,
             ignore_value: op.ignore_value,
             ignore_lease: op.ignore_lease,
         };
-        let prev = self.write.put(&put, |_| true).expect("the put was checked");
-        OpResult::Put { revision: self.write.keyspace().revision(), prev }
+        let prior = self.write.put(put, self.records, |_| true).expect("the put was checked");
+        let prior = prior.filter(|_| op.prev_kv);
+        OpResult::Put {
+            revision: self.write.keyspace().revision(),
+            prev: prior.map(|found| pair(op.key, found, &*self.records)),
+        }
+    }
+
+    fn delete_range(&mut self, range: KeyRange<'_>, prev_kv: bool) -> OpResult {
+        let mut found = Vec::new();
+        let deleted = self.write.delete_range(range, self.records, |key, prior| {
+            if prev_kv {
+                found.push((Bytes::copy_from_slice(key), prior));
+            }
+        });
+        let prevs = found.iter().map(|(key, prior)| pair(key, *prior, &*self.records)).collect();
+        OpResult::DeleteRange { revision: self.write.keyspace().revision(), deleted, prevs }
     }
 }
 

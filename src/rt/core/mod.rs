@@ -368,8 +368,19 @@ impl Core {
         for at in dirty {
             self.send(at);
         }
+        for id in &shards {
+            is_more |= self.work(*id);
+        }
         self.mesh.send(&mut self.posts.borrow_mut());
-        is_more || !self.pullers.borrow().is_empty()
+        is_more || !self.pullers.borrow().is_empty() || !self.dirty.borrow().is_empty()
+    }
+
+    /// A slice of what a shard has to do without hurry, once answers are on their way; whether
+    /// there is more.
+    fn work(self: &Rc<Self>, id: ShardId) -> bool {
+        let is_more = self.hosts.borrow_mut().get_mut(&id).is_some_and(|host| host.shard.work());
+        self.drain(id);
+        is_more
     }
 
     /// Answers what found its way to another core full.
