@@ -4,8 +4,6 @@
 //! up to the last compaction counts only if that compaction keeps it. Floor and revision are those
 //! of the beginning, and are pinned until the end.
 
-use crate::mvcc::KeyRange;
-use crate::mvcc::Slice;
 use crate::mvcc::hash::Hashed;
 use crate::mvcc::hash::KvHash;
 use crate::shard::Shard;
@@ -78,15 +76,12 @@ impl Shard {
         let floor = self.keyspace.compacted();
         let kept = floor.unwrap_or(Revision(1));
         self.keyspace.pin(kept);
-        let everything = Slice { budget: 1, ..Slice::new(KeyRange::From(&[0]), at) };
-        let (count, rest) = self.keyspace.count_slice(&everything);
-        let is_empty = count == 0 && rest.is_none();
         self.hashes.waiting.push_back(Hash {
             to,
             header: self.header(),
             asked: revision.map(|_| at),
             floor,
-            hasher: KvHash::new(floor, at, is_empty),
+            hasher: KvHash::new(floor, at),
             next: Location { main: Revision(0), sub: 0 },
             kept,
             pin: self.store.pin(),
