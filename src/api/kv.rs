@@ -133,7 +133,10 @@ pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
 pub(crate) fn range_stream(message: &[u8]) -> Result<Request, Status> {
     let range = checked_range(message)?;
     let query = range.query();
-    let text = if (query.order, query.target) != (SortOrder::None, SortTarget::Key) {
+    // Without an order etcd streams by any target, and sorts each message alone.
+    let text = if query.order == SortOrder::Descend
+        || (query.order == SortOrder::Ascend && query.target != SortTarget::Key)
+    {
         "RangeStream does not support custom sort orders"
     } else if query.drops() {
         "RangeStream does not support revision filters"

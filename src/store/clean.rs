@@ -17,8 +17,8 @@
 //!
 //! # Rates
 //!
-//! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what is
-//! alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's.
+//! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what
+//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -27,7 +27,6 @@ use bytes::Bytes;
 
 use super::Command;
 use super::Damage;
-use super::format::ChangeRef;
 use super::machine::Store;
 use super::output::Context;
 use super::output::Maker;
@@ -35,6 +34,7 @@ use super::plan::Plan;
 use super::plan::View;
 use super::plan::plan;
 use super::read::Purpose;
+use super::record::ChangeRef;
 use super::segment::Count;
 use super::shelf::Shelf;
 use crate::types::Location;

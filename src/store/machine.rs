@@ -74,8 +74,8 @@ struct Listed {
 /// A shard's changes: the latest in memory, the others in sealed segments.
 ///
 /// # Shape
-/// All locations in `tail` are above those in `frozen`, and these above those on the shelf. `frozen`
-/// is empty unless it is being sealed.
+/// All locations in `tail` are above those in `frozen`, and these above those on the shelf.
+/// `frozen` is empty unless it is being sealed.
 #[derive(Debug)]
 pub struct Store {
     pub(super) config: Config,

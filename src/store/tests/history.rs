@@ -134,3 +134,41 @@ fn the_same_seed_is_the_same_history() {
     assert_eq!(one.disk.files, two.disk.files);
     assert_eq!((one.commands, one.fetches), (two.commands, two.fetches));
 }
+
+#[test]
+fn a_tombstone_outlasts_a_put_that_was_copied_before_both_died() {
+    let config = Config { block_size: 64, clean_rate: 1 << 20, ..Config::default() };
+    let mut world = World::new(1, config);
+    world.put("key", vec![1; 10]);
+    for _ in 0..20 {
+        world.put("garbage", vec![2; 50]);
+    }
+    let before = world.revision;
+    world.delete("key");
+    world.put("last", vec![3; 10]);
+    let seal = |world: &mut World, floor: Revision| {
+        world.compact(floor);
+        world.seal();
+        while world.store.is_sealing() || world.durable.floor < floor {
+            world.poll();
+            assert!(world.complete(), "a seal goes on");
+        }
+        world.forget(usize::MAX);
+    };
+    seal(&mut world, before);
+    // Until the put has been copied, and no more.
+    while world.store.cleaner.maker().is_none_or(|maker| maker.is_between()) {
+        world.tick(1);
+        world.store.work(1);
+        world.poll();
+        world.complete();
+    }
+    world.put("other", vec![]);
+    let floor = world.revision;
+    seal(&mut world, floor);
+    assert!(world.index.last(b"key").is_none(), "both are dead");
+    world.settle();
+    assert!(world.cleanings > 0, "the segment was written anew");
+    world.restart();
+    assert_eq!((world.index.locations().len(), world.records()), (3, 5));
+}

@@ -503,6 +503,12 @@ impl World {
         }
     }
 
+    /// How many records the segments have.
+    pub(super) fn records(&self) -> usize {
+        let count = |sealed: &crate::store::Sealed| usize::try_from(sealed.record_count()).unwrap();
+        self.store.shelf.iter().map(|shelved| count(&shelved.sealed)).sum()
+    }
+
     fn tail_size(&self) -> u64 {
         let unsealed = self.all.range(self.durable.last..);
         unsealed.map(|(_, change)| crate::store::tail::Tail::size_of(change) as u64).sum()
