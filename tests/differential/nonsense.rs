@@ -216,7 +216,12 @@ impl Compared {
 
     fn end(self) {
         let wrong = self.wrong;
-        assert!(wrong.is_empty(), "{} answers differ:\n{}", wrong.len(), wrong.join("\n"));
+        assert!(
+            wrong.is_empty(),
+            "{} answers differ:\n{}",
+            wrong.len(),
+            wrong[..wrong.len().min(8)].join("\n")
+        );
     }
 }
 
