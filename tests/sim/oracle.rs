@@ -10,7 +10,7 @@ use crate::model::{Effect, Kept, Keys, Model, Op, Question, Row};
 use prost::Message;
 use ringd::api::proto::etcdserverpb as pb;
 use ringd::api::proto::mvccpb;
-use ringd::mvcc::{KeyRange, RangeQuery};
+use ringd::mvcc::{KeyRange, RangeQuery, Records};
 use ringd::shard::Shard;
 
 /// Texts of answers to requests of which nothing was done.
@@ -275,11 +275,12 @@ impl Oracle {
         query.revision = revision;
         let rows = self.model.rows(&Keys::all(), revision);
         let (mut due, mut same) = (rows.iter(), true);
-        let summary = shard.keyspace().range_with(&query, |row| {
+        let summary = shard.keyspace().range_with(&query, shard.records(), |row| {
+            let value = shard.records().value(row.location);
             same &= due.next().is_some_and(|due| {
                 *due == Row {
                     key: row.key,
-                    value: row.value,
+                    value: &value,
                     created: row.create_revision.0,
                     modified: row.location.main.0,
                     version: row.version,

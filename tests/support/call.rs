@@ -67,19 +67,47 @@ impl Client {
         Self::connect_with(port, NARROW_WINDOW_SIZE).await
     }
 
-    async fn connect_with(port: u16, window_size: u32) -> Result<Self, String> {
+    /// Connects with a flow-control window of so many bytes for each stream, and of ten times as
+    /// many for all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_with(port: u16, window: u32) -> Result<Self, String> {
         let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .map_err(|error| error.to_string())?;
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
         let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(window_size)
-            .initial_connection_window_size(window_size)
+            .initial_window_size(window)
+            .initial_connection_window_size(window.saturating_mul(10).clamp(65_535, WINDOW_SIZE))
             .handshake(socket)
             .await
             .map_err(|error| error.to_string())?;
         tokio::spawn(connection);
         Ok(Self { sender, authority: format!("127.0.0.1:{port}") })
+    }
+
+    /// Begins a call; its answer's body is taken when and as far as the caller wants.
+    ///
+    /// # Errors
+    ///
+    /// How the stream or the connection ended.
+    pub(crate) async fn begin(
+        &self,
+        path: &str,
+        request: &impl Message,
+    ) -> Result<h2::RecvStream, String> {
+        let attempt = async {
+            let mut sender = self.sender.clone().ready().await?;
+            let (response, mut stream) = sender.send_request(self.head(path), false)?;
+            stream.send_data(framed(0, &request.encode_to_vec()), true)?;
+            Ok(response.await?.into_body())
+        };
+        match tokio::time::timeout(PATIENCE, attempt).await {
+            Ok(outcome) => outcome.map_err(|error: h2::Error| named(&error)),
+            Err(_) => Err(format!("no answer after {PATIENCE:?}")),
+        }
     }
 
     /// The head of a gRPC request to `path`, as every client sends it.
@@ -192,6 +220,47 @@ impl Client {
     ) -> Result<A, Status> {
         self.call(path, request).await.message()
     }
+}
+
+/// The rest of an answer's body, and its `grpc-status`.
+///
+/// # Errors
+///
+/// How the stream or the connection ended, if not in order.
+pub(crate) async fn rest_of(body: &mut h2::RecvStream) -> Result<(Bytes, String), String> {
+    let attempt = async {
+        let mut all = BytesMut::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk?;
+            body.flow_control().release_capacity(chunk.len())?;
+            all.put(chunk);
+        }
+        let trailers = body.trailers().await?.unwrap_or_default();
+        let status = trailers.get("grpc-status").map(|it| it.as_bytes()).unwrap_or_default();
+        Ok((all.freeze(), String::from_utf8_lossy(status).into_owned()))
+    };
+    match tokio::time::timeout(PATIENCE, attempt).await {
+        Ok(outcome) => outcome.map_err(|error: h2::Error| named(&error)),
+        Err(_) => Err(format!("no end after {PATIENCE:?}")),
+    }
+}
+
+/// The messages that a body consists of.
+///
+/// # Errors
+///
+/// What is no message.
+pub(crate) fn messages<A: Message + Default>(mut body: &[u8]) -> Result<Vec<A>, String> {
+    let mut out = Vec::new();
+    while !body.is_empty() {
+        let (prefix, rest) = body.split_at_checked(5).ok_or("a prefix is cut")?;
+        let length = u32::from_be_bytes(prefix[1..].try_into().expect("four bytes"));
+        let length = usize::try_from(length).expect("64 bits");
+        let (message, rest) = rest.split_at_checked(length).ok_or("a message is cut")?;
+        out.push(A::decode(message).map_err(|error| error.to_string())?);
+        body = rest;
+    }
+    Ok(out)
 }
 
 impl Answer {
