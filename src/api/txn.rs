@@ -174,11 +174,15 @@ impl<'a> Draft<'a> {
         inner: Named<'a>,
         named: &mut Vec<Named<'a>>,
     ) -> Result<(), Malformed> {
-        // Of the members of a union the last one counts.
-        let mut member = None;
+        // Of the members of a union the last one counts. The same one twice would have to be merged,
+        // which nobody sends and so nobody is answered.
+        let mut member: Option<(u32, &[u8])> = None;
         let mut fields = Fields::new(message);
         while let Some((number, field)) = fields.next()? {
             if (1..=4).contains(&number) {
+                if member.is_some_and(|(before, _)| before == number) {
+                    return Err(Malformed);
+                }
                 member = Some((number, field.bytes()?));
             }
         }
