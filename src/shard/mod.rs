@@ -569,10 +569,7 @@ impl Shard {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
                 Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Vec::new()),
-                Request::Write(_)
-                | Request::Status
-                | Request::HashKv { .. }
-                | Request::Hash => {
+                Request::Write(_) | Request::Status | Request::HashKv { .. } | Request::Hash => {
                     unreachable!("only reads wait for a read point")
                 }
             }
