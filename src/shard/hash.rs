@@ -56,8 +56,7 @@ impl Hashes {
 }
 
 impl Shard {
-    /// Begins a hash of all up to `revision`, 0 or less being the present one; of everything
-    /// without one.
+    /// Begins a hash of all up to `revision`, 0 being the present one; of everything without one.
     pub(super) fn begin_hash(
         &mut self,
         to: RequestId,
@@ -65,6 +64,14 @@ impl Shard {
     ) -> Option<Unavailable> {
         if self.hashes.waiting.len() >= HASHES_MAX {
             return Some(Unavailable::TooManyRequests);
+        }
+        if let Some(below @ ..0) = revision {
+            // No change is as old, as etcd finds too.
+            let (compacted, revision) = (self.keyspace.compacted(), Revision(below));
+            let hash = KvHash::new(compacted, revision).finish();
+            let body = Body::HashKv { hash, compacted, revision };
+            self.reply(to, Ok(Response { header: self.header(), body }));
+            return None;
         }
         let at = match self.keyspace.check_revision(revision.unwrap_or(0)) {
             Ok(at) => at,
