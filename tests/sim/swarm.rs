@@ -2,7 +2,7 @@
 
 use crate::client::Manner;
 use crate::dice::Dice;
-use crate::model::{Keys, Op, Question};
+use crate::model::{Compare, Keys, Op, Question, Txn, With};
 use ringd::raft;
 use ringd::shard;
 use ringd::shard::request::Member;
@@ -53,6 +53,11 @@ pub(crate) struct Swarm {
     deletes: u64,
     ranges: u64,
     ignore_values: bool,
+    /// Of a hundred calls: transactions, compactions, streams and hashes.
+    txns: u64,
+    compacts: u64,
+    streams: u64,
+    hashes: u64,
     /// Of a hundred values: those larger than a few bytes.
     large: u64,
     /// Of a hundred values: those that no server takes.
@@ -90,6 +95,10 @@ impl Swarm {
             deletes: dice.pick(&[0, 10, 25]),
             ranges: dice.pick(&[0, 20, 50]),
             ignore_values: on(dice),
+            txns: 0,
+            compacts: 0,
+            streams: 0,
+            hashes: 0,
             large,
             oversized: dice.pick(&[0, 0, 3]),
             config,
@@ -117,6 +126,33 @@ impl Swarm {
 
     /// What a client asks next; `revision` is the last it could know of.
     pub(crate) fn op(&self, revision: i64, dice: &mut Dice) -> Op {
+        if dice.chance(self.compacts) {
+            let revision = revision + 1 - small(dice.pick(&[3, 10, 40]), dice);
+            return Op::Compact { revision, physical: dice.chance(30) };
+        }
+        if dice.chance(self.hashes) {
+            return Op::HashKv { revision: self.moment(revision, dice) };
+        }
+        if dice.chance(self.streams) {
+            let question = self.question(revision, dice);
+            return Op::Stream(Question { descending: false, modified_min: 0, ..question });
+        }
+        if dice.chance(self.txns) {
+            let txn = self.txn(revision, 2, dice);
+            let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+            txn.changes(&mut puts, &mut deletes);
+            puts.sort_unstable();
+            let is_twice = puts.windows(2).any(|pair| pair[0] == pair[1]);
+            let is_deleted = puts.iter().any(|put| deletes.iter().any(|keys| keys.contains(put)));
+            if !is_twice && !is_deleted {
+                return Op::Txn(txn);
+            }
+        }
+        self.plain(revision, dice)
+    }
+
+    /// One operation, as it may stand in a transaction too.
+    fn plain(&self, revision: i64, dice: &mut Dice) -> Op {
         if dice.chance(self.ranges) {
             return Op::Range(self.question(revision, dice));
         }
@@ -128,16 +164,53 @@ impl Swarm {
         Op::Put { key: self.key(dice), value, prev_kv: dice.chance(30), ignore_value }
     }
 
+    /// A transaction with others in it, so deep.
+    fn txn(&self, revision: i64, depth: usize, dice: &mut Dice) -> Txn {
+        let ops = |dice: &mut Dice| {
+            let op = |dice: &mut Dice| match dice.below(5) {
+                0 if depth > 0 => Op::Txn(self.txn(revision, depth - 1, dice)),
+                1 => Op::Range(self.question(revision, dice)),
+                _ => self.plain(revision, dice),
+            };
+            (0..dice.index(4)).map(|_| op(dice)).collect()
+        };
+        Txn {
+            compares: (0..dice.index(3)).map(|_| self.compare(revision, dice)).collect(),
+            success: ops(dice),
+            failure: ops(dice),
+        }
+    }
+
+    fn compare(&self, revision: i64, dice: &mut Dice) -> Compare {
+        let with = match dice.below(4) {
+            0 => With::Version(small(4, dice)),
+            1 => With::Created(self.moment(revision, dice)),
+            2 => With::Modified(self.moment(revision, dice)),
+            _ => With::Value(self.value(dice)),
+        };
+        let sign = i32::try_from(dice.below(4)).expect("small");
+        Compare { keys: self.some_keys(dice), sign, with }
+    }
+
+    /// A revision, old or just beyond the last, or 0.
+    fn moment(&self, revision: i64, dice: &mut Dice) -> i64 {
+        match dice.below(5) {
+            0 | 1 => 0,
+            2 => small(u64::try_from(revision).unwrap_or(1) + 2, dice),
+            _ => (revision + 1 - small(12, dice)).max(0),
+        }
+    }
+
     fn question(&self, revision: i64, dice: &mut Dice) -> Question {
-        let span = u64::try_from(revision).unwrap_or(1) + 2;
-        let old = i64::try_from(dice.below(span)).expect("small");
         Question {
             keys: self.some_keys(dice),
-            revision: if dice.chance(40) { old } else { 0 },
-            limit: if dice.chance(20) { i64::try_from(dice.below(4)).expect("small") } else { 0 },
+            revision: self.moment(revision, dice),
+            limit: if dice.chance(20) { small(4, dice) } else { 0 },
             serializable: dice.chance(30),
             keys_only: dice.chance(10),
             count_only: dice.chance(10),
+            descending: dice.chance(15),
+            modified_min: if dice.chance(10) { self.moment(revision, dice) } else { 0 },
         }
     }
 
@@ -167,6 +240,11 @@ impl Swarm {
         let mark = dice.next().to_le_bytes();
         mark.iter().copied().cycle().take(size).collect()
     }
+}
+
+/// A number below `end`.
+fn small(end: u64, dice: &mut Dice) -> i64 {
+    i64::try_from(dice.below(end)).expect("small")
 }
 
 /// Limits of a log, small enough for every boundary to be met.

@@ -713,15 +713,7 @@ impl World {
             }
             self.quiet_round()?;
         }
-        let question = Question {
-            keys: crate::model::Keys::all(),
-            revision: 0,
-            limit: 0,
-            serializable: false,
-            keys_only: false,
-            count_only: false,
-        };
-        self.ask_on(0, Op::Range(question));
+        self.ask_on(0, Op::Range(Question::default()));
         while !self.is_at_rest() {
             rounds += 1;
             if rounds > QUIET_ROUNDS_MAX {
