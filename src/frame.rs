@@ -130,6 +130,18 @@ impl Seal {
         Sector::Whole(Stamp { lsn, begins: place & 1 == 1, epoch: u32_at(sector, EPOCH_AT) })
     }
 
+    /// The checksum of `parts` one after the other, which begin at byte `place` of the owner's:
+    /// for what is too large or too small for a sector.
+    #[must_use]
+    pub fn checksum_at(self, place: u64, parts: &[&[u8]]) -> u32 {
+        let mut hasher = Hasher::new_with_initial(self.seed);
+        hasher.update(&place.to_le_bytes());
+        for part in parts {
+            hasher.update(part);
+        }
+        hasher.finalize()
+    }
+
     fn crc(self, bytes: &[u8]) -> u32 {
         let mut hasher = Hasher::new_with_initial(self.seed);
         hasher.update(bytes);
@@ -229,6 +241,15 @@ mod tests {
             assert_eq!(seal.open(&bytes), Sector::Broken, "bit {bit}");
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
+    }
+
+    #[test]
+    fn a_checksum_at_a_place_is_of_its_owner_and_its_place() {
+        let one = Seal::new(b"one");
+        let crc = one.checksum_at(4096, &[b"1234", b"5"]);
+        assert_eq!(crc, one.checksum_at(4096, &[b"12345"]));
+        assert_ne!(crc, one.checksum_at(8192, &[b"12345"]));
+        assert_ne!(crc, Seal::new(b"two").checksum_at(4096, &[b"12345"]));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - [`identity`]: the file that says who a member is;
 //! - [`raft`], [`mvcc`]: consensus and what the keyspace means, as pure machines;
 //! - [`wal`]: Raft's state as bytes;
+//! - [`store`]: revisions as bytes;
 //! - [`shard`]: all of these as one machine, a whole keyspace replica;
 //! - [`http2`]: one client connection as a machine;
 //! - [`api`]: etcd's calls and messages;
@@ -24,5 +25,6 @@ pub mod mvcc;
 pub mod raft;
 pub mod rt;
 pub mod shard;
+pub mod store;
 pub mod types;
 pub mod wal;

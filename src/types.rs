@@ -4,6 +4,8 @@
 
 use std::fmt;
 
+use bytes::Bytes;
+
 /// Declares a newtype over an integer with the derives and the text every quantity has.
 macro_rules! quantity {
     ($(#[$doc:meta])* $name:ident($inner:ty)) => {
@@ -59,6 +61,36 @@ quantity! {
     ///
     /// It is the only time that a core module knows.
     Tick(u64)
+}
+
+/// Where a change lies in the order of all changes: its revision, and its place in it from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// The revision that made it.
+    pub main: Revision,
+    /// Which of that revision's changes it is.
+    pub sub: u32,
+}
+
+/// One change of one key: a put, or the tombstone that a deletion leaves.
+///
+/// # Shape
+/// A put's version counts from 1 at `created`. A tombstone has version 0, and then no value, no
+/// lease, and 0 for `created`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Where it lies.
+    pub location: Location,
+    /// The key.
+    pub key: Bytes,
+    /// What the key holds from here on.
+    pub value: Bytes,
+    /// The lease the key is attached to; 0 is none.
+    pub lease: LeaseId,
+    /// The revision that began the key's present life.
+    pub created: Revision,
+    /// Puts since the creation, this one included; 0 is a tombstone.
+    pub version: i64,
 }
 
 impl LogIndex {

@@ -6,16 +6,8 @@
 //! the change that began it. Only the oldest generation may have lost its beginning to compaction;
 //! what that was is kept beside the list.
 
+use crate::types::Location;
 use crate::types::Revision;
-
-/// Where a change lies in the order of all changes: its revision, and its place in it from 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Location {
-    /// The revision that made it.
-    pub main: Revision,
-    /// Which of that revision's changes it is.
-    pub sub: u32,
-}
 
 /// A live key as the index sees it at some revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,10 +22,13 @@ mod history;
 pub mod index;
 mod keyspace;
 mod range;
+pub mod records;
 mod refusal;
 pub mod tail;
 
-pub use history::{Found, Location};
+pub use crate::types::Location;
+pub use history::Found;
 pub use keyspace::{Deleted, Keyspace, Put, Write};
 pub use range::{KeyRange, KeyValue, Page, RangeQuery, Row, SortOrder, SortTarget, Summary};
+pub use records::Records;
 pub use refusal::Refusal;
