@@ -59,12 +59,6 @@ impl Index {
         known.push(past);
     }
 
-    /// Whether a change is still known.
-    pub(crate) fn knows(&self, key: &[u8], location: Location) -> bool {
-        let known = self.keys.get(key);
-        known.is_some_and(|known| known.iter().any(|past| past.location == location))
-    }
-
     /// Forgets what no read at `floor` or later sees of a few keys; whether there are more.
     pub(crate) fn step(&mut self, floor: i64, budget: usize, told: &mut Vec<Location>) -> bool {
         let from = self.next.take().unwrap_or_default();

@@ -3,7 +3,7 @@
 use crate::store::disk::{Change, Disk};
 use crate::store::index::{Index, Past};
 use bytes::Bytes;
-use ringd::store::{Command, Config, Damage, Event, FileId, Lookup, Recovery, Step, Store};
+use ringd::store::{Command, Config, Event, FileId, Lookup, Recovery, Step, Store};
 use ringd::types::{Change as Item, Location, ShardId};
 
 /// The store's own number, drawn once.
@@ -76,26 +76,15 @@ pub(crate) fn recover(
                 told.drain(..).for_each(|location| recovery.forget(location));
             }
             Step::Done(recovered) => {
-                let state = recovered.state.map_or(Ok(State::default()), |it| State::decode(&it))?;
-                return Ok(Node { store: Store::new(recovered.parts), index, state });
+                let state = match &recovered.state {
+                    Some(state) if !state.is_empty() => State::decode(state)?,
+                    Some(_) | None => State::default(),
+                };
+                return Ok(Node { store: Store::new(*recovered), index, state });
             }
             Step::Refused(damage) => return Err(damage.to_string()),
         }
     }
-}
-
-/// Lets a store do all it wants on a disk that does everything at once; `fetched` gets the values
-/// of the locations that were asked for with a block.
-///
-/// # Errors
-/// What it came upon.
-pub(crate) fn settle(store: &mut Store, disk: &mut Disk) -> Result<(), String> {
-    for _ in 0..COMMANDS_MAX {
-        let Some(command) = store.poll() else { return Ok(()) };
-        let event = perform(store, disk, command)?;
-        store.handle(event).map_err(|damage: Damage| damage.to_string())?;
-    }
-    Err("it never comes to rest".to_owned())
 }
 
 fn perform(store: &mut Store, disk: &mut Disk, command: Command) -> Result<Event, String> {

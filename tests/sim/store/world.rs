@@ -21,8 +21,10 @@ use std::collections::{BTreeMap, VecDeque};
 const TRACE_MAX: usize = 100;
 /// Turns in which everything must come to rest once nothing breaks any more.
 const QUIET_ROUNDS_MAX: usize = 20_000;
-/// Bytes that files take beside what is alive in them: headers, footers, the manifest.
-const SPARE: u64 = 64 << 10;
+/// Bytes of a file that are not records: its header, and zeros before its footer.
+const FRAME_SIZE: u64 = 8192;
+/// Bytes of records and directories that may lie around whatever is alive.
+const SPARE: usize = 16 << 10;
 
 /// One entry of what stands in for the log.
 #[derive(Clone, Debug)]
@@ -56,7 +58,7 @@ pub(crate) enum Act {
 /// A write or a read in flight.
 #[derive(Clone, Debug)]
 enum Work {
-    Write { id: u64, write: u64 },
+    Write { id: u64, file: FileId, write: u64 },
     Read { id: u64, file: FileId, offset: u64, size: usize },
 }
 
@@ -210,7 +212,11 @@ impl World {
         match nth.expect("the lot is below the sum") {
             0 => self.change(),
             1 => self.compact(),
-            2 => self.seal(),
+            2 => {
+                if self.store.wants_seal() || self.dice.chance(self.swarm.seals) {
+                    self.seal();
+                }
+            }
             3 => self.forget(),
             4 => self.work(),
             5 => self.turn()?,
@@ -293,16 +299,16 @@ impl World {
     }
 
     fn seal(&mut self) {
-        if self.sealing.is_none() && (self.store.wants_seal() || self.dice.chance(self.swarm.seals))
-        {
-            self.note(Act::Seal(self.log.len()));
-            self.token += 1;
-            let state = State { applied: self.log.len(), floor: self.floor };
-            self.store.seal(self.token, state.encode());
-            self.sealing = Some((self.token, state));
-            if self.bug == Some(Bug::EarlyRelease) {
-                self.released = state.applied;
-            }
+        if self.sealing.is_some() {
+            return;
+        }
+        self.note(Act::Seal(self.log.len()));
+        self.token += 1;
+        let state = State { applied: self.log.len(), floor: self.floor };
+        self.store.seal(self.token, state.encode());
+        self.sealing = Some((self.token, state));
+        if self.bug == Some(Bug::EarlyRelease) {
+            self.released = state.applied;
         }
     }
 
@@ -347,12 +353,16 @@ impl World {
     fn work(&mut self) {
         self.note(Act::Work);
         let budget = self.dice.pick(&[1, 4, 50]);
-        let lies = self.bug == Some(Bug::DropLive);
-        let (index, dice) = (&self.index, &mut self.crash_dice);
-        let mut is_live = |key: &[u8], location: Location| {
-            index.knows(key, location) && !(lies && dice.chance(10))
-        };
-        self.store.work(budget, &mut is_live);
+        if self.has(Bug::DropLive, 5) {
+            let live: Vec<Location> = self.index.all().map(|(_, past)| past.location).collect();
+            let sealed = self.log[..self.released].iter().rev().find_map(Entry::revision);
+            let live: Vec<_> =
+                live.into_iter().filter(|at| sealed.is_some_and(|main| at.main.0 <= main)).collect();
+            if !live.is_empty() {
+                self.store.forget(self.crash_dice.pick(&live));
+            }
+        }
+        self.store.work(budget);
     }
 
     fn turn(&mut self) -> Result<(), String> {
@@ -379,7 +389,7 @@ impl World {
                 self.store.fill(id, &mut buffer);
                 self.mix(&buffer);
                 let write = self.disk.begin(&file.to_string(), offset, buffer);
-                self.works.push(Work::Write { id, write });
+                self.works.push(Work::Write { id, file, write });
             }
             Command::Read { id, file, offset, size } => {
                 if reads >= self.swarm.config.reads_max {
@@ -410,8 +420,10 @@ impl World {
         match &command {
             Command::Finish { from, .. } => {
                 let name = from.to_string();
-                let writes = self.works.iter().filter(|work| matches!(work, Work::Write { .. }));
-                if writes.count() > 0 || !self.disk.has(&name) {
+                let is_written = !self.works.iter().any(
+                    |work| matches!(work, Work::Write { file, .. } if file == from),
+                );
+                if !is_written || !self.disk.has(&name) {
                     return Err(format!("{name} is finished before it is written"));
                 }
                 self.counts.segments += 1;
@@ -450,7 +462,7 @@ impl World {
             Event::Done
         } else {
             match self.works.remove(nth) {
-                Work::Write { id, write } => {
+                Work::Write { id, write, .. } => {
                     self.disk.complete(write);
                     Event::Written { id }
                 }
@@ -688,7 +700,8 @@ impl World {
     /// Nothing breaks any more: what is dead goes, and what is alive is there.
     fn come_to_rest(&mut self) -> Result<(), String> {
         self.compact_all();
-        let (mut quiet, mut last) = (0, 0);
+        let mut quiet = 0;
+        self.seal();
         for _ in 0..QUIET_ROUNDS_MAX {
             while !self.lists.is_empty() {
                 self.list()?;
@@ -696,8 +709,7 @@ impl World {
             for (pin, _) in std::mem::take(&mut self.pins) {
                 self.store.unpin(pin);
             }
-            if self.sealing.is_none() && (self.sealed_floor < self.floor || last == 0) {
-                last += 1;
+            if self.sealed_floor < self.floor {
                 self.seal();
             }
             self.forget();
@@ -733,7 +745,11 @@ impl World {
             return Err(format!("{used} bytes on disk, {told} told: {:?}", self.disk));
         }
         let live: usize = rows.iter().map(|row| 40 + row.key.len() + row.value.len()).sum();
-        if used > 3 * live as u64 + SPARE {
+        let files = self.disk.list().len() as u64;
+        let data = used.saturating_sub(files * FRAME_SIZE);
+        let full = (self.swarm.config.segment_size / 16).max(1);
+        let (data_max, files_max) = (3 * live + SPARE, 40 + live / full);
+        if data > data_max as u64 || files > files_max as u64 {
             return Err(format!("{used} bytes on disk for {live} alive: {:?}", self.disk));
         }
         crash::look(self)?;
