@@ -23,8 +23,12 @@ pub(crate) struct Counts {
     pub(crate) segments: u64,
     /// Manifests written.
     pub(crate) manifests: u64,
-    /// Files removed.
+    /// Of those, the ones that list what was cleaned, while things still broke.
+    pub(crate) cleanings: u64,
+    /// Files removed, while things still broke.
     pub(crate) removals: u64,
+    /// Values read that were dead by the time they were.
+    pub(crate) late: u64,
     /// Blocks read.
     pub(crate) reads: u64,
     /// Values that came with them.
@@ -44,7 +48,9 @@ impl Counts {
         self.seals += other.seals;
         self.segments += other.segments;
         self.manifests += other.manifests;
+        self.cleanings += other.cleanings;
         self.removals += other.removals;
+        self.late += other.late;
         self.reads += other.reads;
         self.fetched += other.fetched;
     }

@@ -36,18 +36,18 @@ impl Swarm {
     pub(crate) fn new(dice: &mut Dice) -> Self {
         Self {
             config: config(dice),
-            steps: dice.pick(&[200, 500, 1_000]),
+            steps: dice.pick(&[200, 500, 1_500]),
             disk_speed: dice.pick(&[5, 15, 40]),
             reorder: dice.chance(60),
             crashes: dice.chance(75),
             failures: dice.chance(40),
             retunes: dice.chance(50),
             flips: dice.pick(&[0, 10, 30]),
-            tick_max: dice.pick(&[5, 50, 1_000]),
-            compacts: dice.pick(&[0, 20, 60, 60]),
-            works: dice.pick(&[50, 200, 400]),
+            tick_max: dice.pick(&[10, 100, 1_000]),
+            compacts: dice.pick(&[0, 20, 60, 100]),
+            works: dice.pick(&[50, 200]),
             reads: dice.pick(&[10, 100]),
-            seals: dice.pick(&[0, 5, 30]),
+            seals: dice.pick(&[0, 10, 50]),
             deletes: dice.pick(&[0, 20, 50]),
             keys: dice.pick(&[2, 10, 60]),
             value_size: dice.pick(&[8, 100, 400]),
@@ -76,7 +76,7 @@ impl Swarm {
 
 /// Limits small enough for every boundary to be met.
 fn config(dice: &mut Dice) -> Config {
-    let seal_size = dice.pick(&[600, 3_000, 20_000]);
+    let seal_size = dice.pick(&[600, 600, 3_000, 20_000]);
     Config {
         block_size: dice.pick(&[64, 300, 2_000]),
         seal_size,
@@ -85,7 +85,8 @@ fn config(dice: &mut Dice) -> Config {
         cache_size: dice.pick(&[0, 2_000, 50_000]),
         reads_max: dice.pick(&[1, 3, 128]),
         write_size: dice.pick(&[4096, 8192, 65_536]),
+        clean_rate: dice.pick(&[100, 5_000, 1_000_000]),
+        clean_read_size: dice.pick(&[4096, 65_536]),
         read_size: dice.pick(&[4096, 65_536]),
-        ..Config::default()
     }
 }

@@ -103,6 +103,8 @@ pub(crate) struct World {
     hash: u64,
     trace: VecDeque<Act>,
     is_changed: bool,
+    /// Nothing breaks any more.
+    is_resting: bool,
 }
 
 impl Drop for World {
@@ -147,6 +149,7 @@ impl World {
             hash: 0xcbf2_9ce4_8422_2325,
             trace: VecDeque::new(),
             is_changed: true,
+            is_resting: false,
         }
     }
 
@@ -191,17 +194,18 @@ impl World {
         let weights = [
             300,
             self.swarm.compacts,
-            60,
-            120,
+            100,
+            200,
             self.swarm.works,
             200,
             self.swarm.disk_speed * 20,
             self.swarm.reads,
-            self.swarm.reads / 4,
+            self.swarm.reads,
             self.swarm.reads / 4,
             40,
-            rare(self.swarm.failures, 4),
-            rare(self.swarm.crashes, 8),
+            40,
+            rare(self.swarm.failures, 2),
+            rare(self.swarm.crashes, 4),
         ];
         let mut lot = self.dice.below(weights.iter().sum());
         let nth = weights.iter().position(|&weight| {
@@ -225,7 +229,8 @@ impl World {
             8 => self.list()?,
             9 => self.scan()?,
             10 => self.tick(),
-            11 => self.fail()?,
+            11 => self.rush()?,
+            12 => self.fail()?,
             _ => self.crash()?,
         }
         self.crash_point()
@@ -337,7 +342,7 @@ impl World {
         }
         self.pass = Some(floor);
         self.note(Act::Forget(floor));
-        let budget = self.dice.pick(&[1, 3, 20]);
+        let budget = self.dice.pick(&[1, 10, 100]);
         let mut told = Vec::new();
         let is_through = !self.index.step(floor, budget, &mut told);
         for location in told {
@@ -428,7 +433,10 @@ impl World {
                 }
                 self.counts.segments += 1;
             }
-            Command::Replace { .. } => self.counts.manifests += 1,
+            Command::Replace { .. } => {
+                self.counts.manifests += 1;
+                self.counts.cleanings += u64::from(self.sealing.is_none() && !self.is_resting);
+            }
             Command::Remove { file } => {
                 let is_read = self.works.iter().any(
                     |work| matches!(work, Work::Read { file: read, .. } if read == file),
@@ -436,7 +444,7 @@ impl World {
                 if is_read || !self.disk.has(&file.to_string()) {
                     return Err(format!("{file} is removed while it is read, or twice"));
                 }
-                self.counts.removals += 1;
+                self.counts.removals += u64::from(!self.is_resting);
             }
             _ => {}
         }
@@ -526,6 +534,8 @@ impl World {
             let nth = self.dice.index(at);
             let (pin, blocks) = self.pins.swap_remove(nth);
             for (block, due) in blocks {
+                let is_dead = !self.index.all().any(|(_, past)| past.location == due.location);
+                self.counts.late += u64::from(is_dead);
                 self.store.fetch(block);
                 self.wanted.push((block, due));
             }
@@ -576,7 +586,11 @@ impl World {
             return Ok(());
         }
         let nth = self.dice.index(self.lists.len());
-        for _ in 0..=self.dice.below(4) {
+        if self.dice.chance(20) {
+            // Whoever asked has gone.
+            self.lists[nth].due.clear();
+        }
+        for _ in 0..=self.dice.below(8) {
             match self.lists[nth].due.pop_front() {
                 Some(due) => self.want(due)?,
                 None => {
@@ -632,6 +646,20 @@ impl World {
             Entry::Compact(_) => None,
         });
         changes.flatten().map(|change| (change.location, change))
+    }
+
+    /// The disk is fast for a while, and everything that waits for it goes on.
+    fn rush(&mut self) -> Result<(), String> {
+        for _ in 0..self.dice.pick(&[1, 3, 10]) {
+            self.forget();
+            self.work();
+            self.turn()?;
+            for _ in 0..self.works.len() + usize::from(self.disk.is_changing()) {
+                self.complete()?;
+                self.crash_point()?;
+            }
+        }
+        Ok(())
     }
 
     fn tick(&mut self) {
@@ -699,6 +727,7 @@ impl World {
 
     /// Nothing breaks any more: what is dead goes, and what is alive is there.
     fn come_to_rest(&mut self) -> Result<(), String> {
+        self.is_resting = true;
         self.compact_all();
         let mut quiet = 0;
         self.seal();
