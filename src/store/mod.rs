@@ -29,18 +29,31 @@
 //! whenever the power goes.
 
 pub mod builder;
+mod cache;
+mod clean;
 pub mod format;
+mod machine;
 pub mod manifest;
+mod output;
+mod plan;
+mod read;
 pub mod recover;
+mod seal;
 pub mod segment;
+mod shelf;
+pub mod tail;
 
 use std::fmt;
 
 pub use builder::Builder;
+pub use cache::BlockId;
 pub use format::{ChangeRef, Identity};
+pub use machine::Store;
 pub use manifest::Manifest;
+pub use read::{Fetched, Held, Lookup, Scan};
 pub use recover::{Parts, Recovered, Recovery, Step};
 pub use segment::{Entry, Sealed};
+pub use shelf::Pin;
 
 use crate::frame::BLOCK_SIZE;
 use bytes::Bytes;
@@ -65,8 +78,13 @@ pub struct Config {
     pub cache_size: usize,
     /// Most reads issued and not yet answered, 128 by default: what a fast disk does side by side.
     pub reads_max: usize,
-    /// Bytes of one write, 1 MiB by default.
+    /// Bytes of one write, 256 KiB by default: what is encoded in one go, about 100 us.
     pub write_size: usize,
+    /// Bytes a millisecond that cleaning may read and copy while there is little to clean, 16 KiB
+    /// by default: 16 MB/s, a small part of a disk. It hurries as dead bytes pile up.
+    pub clean_rate: u64,
+    /// Bytes that cleaning reads at a time, 256 KiB by default.
+    pub clean_read_size: usize,
     /// Bytes that recovery reads at a time, 1 MiB by default.
     pub read_size: usize,
 }
@@ -80,7 +98,9 @@ impl Default for Config {
             segment_size: 64 << 20,
             cache_size: 64 << 20,
             reads_max: 128,
-            write_size: 1 << 20,
+            write_size: 256 << 10,
+            clean_rate: 16 << 10,
+            clean_read_size: 256 << 10,
             read_size: 1 << 20,
         }
     }
@@ -99,6 +119,8 @@ impl Config {
         assert!((1..=4096).contains(&self.reads_max), "1 to 4096 reads");
         assert!(self.write_size >= BLOCK_SIZE, "a write is at least a block");
         assert!(self.write_size.is_multiple_of(BLOCK_SIZE), "a write is whole blocks");
+        assert!(self.clean_rate > 0, "cleaning makes progress");
+        assert!(self.clean_read_size <= 64 << 20, "cleaning reads at most 64 MiB at a time");
         assert!(self.read_size >= BLOCK_SIZE, "recovery reads at least a block");
     }
 }

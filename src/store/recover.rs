@@ -54,7 +54,7 @@ pub enum Step {
 pub struct Recovered {
     /// What it is made of.
     pub parts: Parts,
-    /// What the owner kept with the last manifest; `None` in a new store.
+    /// What the owner kept with the last manifest; `None` in a store that was never sealed.
     pub state: Option<Vec<u8>>,
 }
 
@@ -387,7 +387,8 @@ impl Recovery {
             segments: std::mem::take(&mut self.segments),
             leftovers: std::mem::take(&mut self.leftovers),
         };
-        Recovered { parts, state: manifest.map(|manifest| manifest.state) }
+        let state = manifest.map(|manifest| manifest.state);
+        Recovered { parts, state: state.filter(|state| !state.is_empty()) }
     }
 }
 

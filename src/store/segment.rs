@@ -80,6 +80,8 @@ pub struct Sealed {
     /// The records with leases, by ordinal.
     leases: Vec<(u32, LeaseId)>,
     blocks: Vec<Block>,
+    /// A bit for each record that has been forgotten; empty if none has.
+    forgotten: Vec<u64>,
     /// What has been forgotten, tombstones apart.
     dead: Count,
     dead_tombstones: Count,
@@ -104,6 +106,7 @@ impl Sealed {
             tombstones: Vec::new(),
             leases: Vec::new(),
             blocks: Vec::with_capacity(usize_from(summary.block_count)),
+            forgotten: Vec::new(),
             dead: Count::default(),
             dead_tombstones: Count::default(),
         }
@@ -149,7 +152,7 @@ impl Sealed {
     pub fn memory_size(&self) -> usize {
         size_of::<Self>()
             + 4 * (self.mains.capacity() + self.subs.capacity() + self.ends.capacity())
-            + 8 * self.tombstones.capacity()
+            + 8 * (self.tombstones.capacity() + self.forgotten.capacity())
             + size_of::<(u32, LeaseId)>() * self.leases.capacity()
             + size_of::<Block>() * self.blocks.capacity()
     }
@@ -354,18 +357,33 @@ impl Sealed {
         ChangeRef::decode_record(bytes).expect("the block was checked")
     }
 
-    /// Notes that a change is dead for good. Each is forgotten once.
+    /// Notes that a change is dead for good; whether that is news.
     ///
     /// # Panics
     /// If there is no such record.
-    pub fn forget(&mut self, ordinal: u32) {
+    pub fn forget(&mut self, ordinal: u32) -> bool {
         let size = self.record_size(ordinal) as u64;
         let is_tombstone = self.is_tombstone(ordinal);
+        let (word, bit) = (usize_from(ordinal / 64), 1 << (ordinal % 64));
+        if self.forgotten.len() <= word {
+            let records = usize_from(self.summary.record_count.max(self.record_count()));
+            self.forgotten.resize(records.div_ceil(64), 0);
+        }
+        if self.forgotten[word] & bit != 0 {
+            return false;
+        }
+        self.forgotten[word] |= bit;
         let dead = if is_tombstone { &mut self.dead_tombstones } else { &mut self.dead };
         dead.records += 1;
         dead.size += size;
-        let records = self.dead.records + self.dead_tombstones.records;
-        assert!(records <= self.record_count(), "a change is forgotten once");
+        true
+    }
+
+    /// Whether a record's change is dead.
+    #[must_use]
+    pub fn is_dead(&self, ordinal: u32) -> bool {
+        let word = self.forgotten.get(usize_from(ordinal / 64)).copied().unwrap_or(0);
+        word >> (ordinal % 64) & 1 == 1
     }
 
     /// The dead puts.

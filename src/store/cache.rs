@@ -1,0 +1,476 @@
+//! Blocks kept in memory, as many as fit.
+//!
+//! What is fetched once is mostly not wanted again: a list of everything passes through every block.
+//! So a new block enters a small queue, and only if it is touched again before it has passed that
+//! does it move to the main one, which turns around what was touched since its last turn. A block
+//! that left the small queue untouched leaves a stamp behind: if it is wanted again soon, it was
+//! judged too early and goes to the main queue at once.
+//!
+//! Nothing here looks anything up. Whoever owns a block keeps one [`Word`] for it, which says the
+//! slot that it lies in, and is told when the block leaves. Touching costs a load and, at times, a
+//! store; two touches in a row count as one, so that reading the records of a block one after the
+//! other does not make it look wanted.
+//!
+//! # Source
+//! Yang, Zhang, Qiu, Yue, Rashmi: *FIFO queues are all you need for cache eviction* (2023), S3-FIFO.
+//! The stamps stand in for its third queue.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+
+/// One block of one segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct BlockId {
+    /// The segment's number, never used twice.
+    pub(super) segment: u64,
+    /// Where the segment stands in memory.
+    pub(super) place: u32,
+    /// Its index among the segment's blocks.
+    pub(super) block: u32,
+}
+
+/// Memory that a block takes in the cache besides its bytes, in bytes.
+const SLOT_SIZE: usize = size_of::<Slot>() + 24;
+
+/// The small queue's share of the cache is one part in this many.
+const SMALL_SHARE: usize = 10;
+
+/// Touches that are counted at most.
+const TOUCHES_MAX: u8 = 3;
+
+/// No slot.
+const NIL: u32 = u32::MAX;
+
+/// What the owner of a block knows of it.
+///
+/// # Shape
+/// Two bits of tag above thirty of number. All ones, as in [`NO_SLOT`], is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Word(u32);
+
+/// What a [`Word`] says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Not here.
+    Away,
+    /// In this slot.
+    Here(u32),
+    /// Not here; it left when the cache counted so many departures.
+    Left(u32),
+    /// Not here, and asked for; whether it had left a short time ago.
+    Coming { again: bool },
+}
+
+const NUMBER_BITS: u32 = 30;
+const NUMBER_MASK: u32 = (1 << NUMBER_BITS) - 1;
+
+impl Word {
+    #[inline]
+    pub(super) fn state(self) -> State {
+        let number = self.0 & NUMBER_MASK;
+        match self.0 >> NUMBER_BITS {
+            0 => State::Here(number),
+            1 => State::Left(number),
+            2 => State::Coming { again: number != 0 },
+            _ => State::Away,
+        }
+    }
+
+    /// The slot, if the block is here.
+    #[inline]
+    pub(super) fn slot(self) -> Option<u32> {
+        (self.0 <= NUMBER_MASK).then_some(self.0)
+    }
+
+    pub(super) fn new(state: State) -> Self {
+        let (tag, number) = match state {
+            State::Here(slot) => (0, slot),
+            State::Left(stamp) => (1, stamp),
+            State::Coming { again } => (2, u32::from(again)),
+            State::Away => (3, NUMBER_MASK),
+        };
+        assert!(number <= NUMBER_MASK, "slots and stamps have thirty bits");
+        Self(tag << NUMBER_BITS | number)
+    }
+}
+
+impl From<u32> for Word {
+    fn from(noted: u32) -> Self {
+        Self(noted)
+    }
+}
+
+impl From<Word> for u32 {
+    fn from(word: Word) -> Self {
+        word.0
+    }
+}
+
+/// Which queue a slot is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Small,
+    Main,
+    Free,
+}
+
+#[derive(Debug)]
+struct Slot {
+    bytes: Bytes,
+    owner: BlockId,
+    /// The next older and the next newer in the same queue; of a free slot, the next free one.
+    older: u32,
+    newer: u32,
+    queue: Queue,
+    touches: Cell<u8>,
+}
+
+/// A queue of slots.
+#[derive(Debug)]
+struct List {
+    oldest: u32,
+    newest: u32,
+    /// Bytes, with [`SLOT_SIZE`] for each.
+    size: usize,
+    count: usize,
+}
+
+/// Blocks in memory, bounded by their bytes.
+#[derive(Debug)]
+pub(super) struct Cache {
+    size_max: usize,
+    slots: Vec<Slot>,
+    free: u32,
+    small: List,
+    main: List,
+    /// Blocks that have left the small queue untouched, ever, in [`NUMBER_BITS`].
+    departures: u32,
+    /// The slot touched last.
+    touched: Cell<u32>,
+}
+
+impl Cache {
+    /// An empty cache of at most `size_max` bytes.
+    pub(super) fn new(size_max: usize) -> Self {
+        let list = || List { oldest: NIL, newest: NIL, size: 0, count: 0 };
+        Self {
+            size_max,
+            slots: Vec::new(),
+            free: NIL,
+            small: list(),
+            main: list(),
+            departures: 0,
+            touched: Cell::new(NIL),
+        }
+    }
+
+    /// The bytes in a slot, which counts as touched.
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> &Bytes {
+        let found = &self.slots[index(slot)];
+        if self.touched.replace(slot) != slot {
+            let touches = found.touches.get();
+            if touches < TOUCHES_MAX {
+                found.touches.set(touches + 1);
+            }
+        }
+        &found.bytes
+    }
+
+    /// The bytes in a slot, which does not count.
+    pub(super) fn peek(&self, slot: u32) -> &Bytes {
+        &self.slots[index(slot)].bytes
+    }
+
+    /// Bytes that it holds, with what it takes to hold them.
+    pub(super) fn size(&self) -> usize {
+        self.small.size + self.main.size
+    }
+
+    /// Whether a block that left at `stamp` left a short time ago: not longer than it takes as many
+    /// as the main queue has to leave.
+    pub(super) fn is_recent(&self, stamp: u32) -> bool {
+        let since = self.departures.wrapping_sub(stamp) & NUMBER_MASK;
+        usize::try_from(since).expect("64 bits") <= self.main.count.max(self.small.count)
+    }
+
+    /// Takes a block in, in the main queue if it was here a short time ago, and says its slot; none
+    /// if it is too large. `left` hears of each block that leaves for it, and what becomes of its
+    /// word; the new one is never among them.
+    pub(super) fn insert(
+        &mut self,
+        owner: BlockId,
+        bytes: Bytes,
+        again: bool,
+        left: &mut impl FnMut(BlockId, Word),
+    ) -> Option<u32> {
+        let size = bytes.len() + SLOT_SIZE;
+        if size > self.size_max {
+            return None;
+        }
+        while self.size() + size > self.size_max {
+            self.evict(left);
+        }
+        let queue = if again { Queue::Main } else { Queue::Small };
+        let slot = Slot { bytes, owner, older: NIL, newer: NIL, queue, touches: Cell::new(0) };
+        let place = if self.free == NIL {
+            let place = u32::try_from(self.slots.len()).expect("fewer than 2^30 blocks");
+            assert!(place < NUMBER_MASK, "fewer than 2^30 blocks");
+            self.slots.push(slot);
+            place
+        } else {
+            let place = self.free;
+            self.free = self.slots[index(place)].older;
+            self.slots[index(place)] = slot;
+            place
+        };
+        self.link(place, queue);
+        Some(place)
+    }
+
+    /// Lets the block in this slot go. The owner knows.
+    pub(super) fn remove(&mut self, slot: u32) {
+        self.unlink(slot);
+        let found = &mut self.slots[index(slot)];
+        found.bytes = Bytes::new();
+        found.older = self.free;
+        self.free = slot;
+        if self.touched.get() == slot {
+            self.touched.set(NIL);
+        }
+    }
+
+    /// Makes room by at least one block.
+    fn evict(&mut self, left: &mut impl FnMut(BlockId, Word)) {
+        loop {
+            let small = self.small.count > 0
+                && (self.small.size > self.size_max / SMALL_SHARE || self.main.count == 0);
+            let slot = if small { self.small.oldest } else { self.main.oldest };
+            assert!(slot != NIL, "a full cache has a block");
+            let found = &self.slots[index(slot)];
+            let touches = found.touches.get();
+            let owner = found.owner;
+            if small && touches > 1 {
+                found.touches.set(0);
+                self.unlink(slot);
+                self.link(slot, Queue::Main);
+            } else if !small && touches > 0 {
+                found.touches.set(touches - 1);
+                self.unlink(slot);
+                self.link(slot, Queue::Main);
+            } else {
+                let word = if small {
+                    self.departures = self.departures.wrapping_add(1) & NUMBER_MASK;
+                    State::Left(self.departures)
+                } else {
+                    State::Away
+                };
+                left(owner, Word::new(word));
+                return self.remove(slot);
+            }
+        }
+    }
+
+    fn list(&mut self, queue: Queue) -> &mut List {
+        match queue {
+            Queue::Small => &mut self.small,
+            Queue::Main => &mut self.main,
+            Queue::Free => unreachable!("a free slot is in no queue"),
+        }
+    }
+
+    fn link(&mut self, slot: u32, queue: Queue) {
+        let size = self.slots[index(slot)].bytes.len() + SLOT_SIZE;
+        let list = self.list(queue);
+        let newest = list.newest;
+        list.newest = slot;
+        list.size += size;
+        list.count += 1;
+        if newest == NIL {
+            list.oldest = slot;
+        } else {
+            self.slots[index(newest)].newer = slot;
+        }
+        let found = &mut self.slots[index(slot)];
+        found.queue = queue;
+        found.older = newest;
+        found.newer = NIL;
+    }
+
+    fn unlink(&mut self, slot: u32) {
+        let found = &mut self.slots[index(slot)];
+        let (older, newer) = (found.older, found.newer);
+        let (queue, size) = (found.queue, found.bytes.len() + SLOT_SIZE);
+        found.queue = Queue::Free;
+        if older != NIL {
+            self.slots[index(older)].newer = newer;
+        }
+        if newer != NIL {
+            self.slots[index(newer)].older = older;
+        }
+        let list = self.list(queue);
+        if older == NIL {
+            list.oldest = newer;
+        }
+        if newer == NIL {
+            list.newest = older;
+        }
+        list.size -= size;
+        list.count -= 1;
+    }
+
+    /// Checks every invariant.
+    ///
+    /// # Panics
+    /// If one is broken.
+    #[cfg(test)]
+    pub(super) fn check_all(&self) {
+        assert!(self.size() <= self.size_max, "the cache is bounded");
+        for (list, queue) in [(&self.small, Queue::Small), (&self.main, Queue::Main)] {
+            let (mut slot, mut older, mut size, mut count) = (list.oldest, NIL, 0, 0);
+            while slot != NIL {
+                let found = &self.slots[index(slot)];
+                assert!(found.queue == queue && found.older == older);
+                size += found.bytes.len() + SLOT_SIZE;
+                count += 1;
+                (older, slot) = (slot, found.newer);
+            }
+            assert!(list.newest == older && list.size == size && list.count == count);
+        }
+    }
+}
+
+/// A slot's place.
+#[inline]
+fn index(slot: u32) -> usize {
+    usize::try_from(slot).expect("64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn id(block: u32) -> BlockId {
+        BlockId { segment: 1, place: 0, block }
+    }
+
+    fn bytes(block: u32, size: usize) -> Bytes {
+        let pattern: Vec<u8> = block.to_le_bytes().iter().copied().cycle().take(size).collect();
+        Bytes::from(pattern)
+    }
+
+    /// A cache and the words of its blocks.
+    struct World {
+        cache: Cache,
+        words: BTreeMap<BlockId, Word>,
+    }
+
+    impl World {
+        fn new(size_max: usize) -> Self {
+            Self { cache: Cache::new(size_max), words: BTreeMap::new() }
+        }
+
+        /// Reads a block through the cache; whether it was there.
+        fn read(&mut self, block: u32, size: usize) -> bool {
+            let away = Word::new(State::Away);
+            let word = self.words.get(&id(block)).copied().unwrap_or(away);
+            let again = match word.state() {
+                State::Here(slot) => {
+                    assert_eq!(*self.cache.get(slot), bytes(block, size));
+                    return true;
+                }
+                State::Left(stamp) => self.cache.is_recent(stamp),
+                State::Away | State::Coming { .. } => false,
+            };
+            let words = &mut self.words;
+            let mut left = |owner, word| {
+                let was: Word = words.insert(owner, word).expect("only what was here leaves");
+                assert!(was.slot().is_some(), "only what was here leaves");
+            };
+            let slot = self.cache.insert(id(block), bytes(block, size), again, &mut left);
+            let state = slot.map_or(State::Away, State::Here);
+            self.words.insert(id(block), Word::new(state));
+            false
+        }
+
+        fn remove(&mut self, block: u32) {
+            let Some(word) = self.words.remove(&id(block)) else { return };
+            if let Some(slot) = word.slot() {
+                self.cache.remove(slot);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_said_to_be_here_is_here(
+            steps in prop::collection::vec((0..60_u32, any::<bool>()), 1..2000),
+            size_max in 0..20_000_usize,
+        ) {
+            let mut world = World::new(size_max);
+            for (block, remove) in steps {
+                let size = 100 + usize::try_from(block).unwrap() * 20;
+                if remove && block % 3 == 0 {
+                    world.remove(block);
+                } else {
+                    world.read(block, size);
+                }
+                world.cache.check_all();
+            }
+            for (block, word) in &world.words {
+                if let Some(slot) = word.slot() {
+                    assert!(world.cache.peek(slot).starts_with(&block.block.to_le_bytes()));
+                }
+            }
+            let here = world.words.values().filter(|word| word.slot().is_some()).count();
+            assert_eq!(here, world.cache.small.count + world.cache.main.count);
+        }
+    }
+
+    #[test]
+    fn what_is_read_often_outlasts_a_pass_over_everything() {
+        let mut world = World::new(100 * (1000 + SLOT_SIZE));
+        for _ in 0..4 {
+            for block in 0..50 {
+                world.read(block, 1000);
+            }
+        }
+        for block in 1000..2000 {
+            world.read(block, 1000);
+        }
+        let hits = (0..50).filter(|&block| world.read(block, 1000)).count();
+        assert!(hits >= 49, "{hits} of 50 were kept");
+    }
+
+    #[test]
+    fn what_left_and_is_wanted_again_soon_stays() {
+        let mut world = World::new(100 * (1000 + SLOT_SIZE));
+        for block in 0..150 {
+            world.read(block, 1000);
+        }
+        // These had left a short time ago.
+        for block in 30..50 {
+            assert!(!world.read(block, 1000));
+        }
+        for block in 1000..1500 {
+            world.read(block, 1000);
+        }
+        let hits = (30..50).filter(|&block| world.read(block, 1000)).count();
+        assert_eq!(hits, 20);
+    }
+
+    #[test]
+    fn a_cache_of_no_size_holds_nothing() {
+        let mut world = World::new(0);
+        assert!(!world.read(1, 10));
+        assert!(!world.read(1, 10));
+        assert_eq!(world.cache.size(), 0);
+    }
+}

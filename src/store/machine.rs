@@ -1,0 +1,401 @@
+//! The store as one machine: what it is made of, and what it asks of the driver when.
+//!
+//! Changes are pushed to the tail. When the owner seals, the tail is frozen and a new one begun;
+//! see [`seal`](super::seal). Cleaning goes on beside that; see [`clean`](super::clean). Each makes
+//! files of its own, and their commands take turns: what somebody waits for first, then sealing,
+//! for writes are refused if it falls behind, then cleaning.
+
+use super::Command;
+use super::Config;
+use super::Damage;
+use super::Event;
+use super::FileId;
+use super::cache::Cache;
+use super::clean::Cleaner;
+use super::format::Identity;
+use super::manifest::Manifest;
+use super::output::Maker;
+use super::read::Purpose;
+use super::read::Reads;
+use super::recover::Parts;
+use super::recover::Recovered;
+use super::seal::Sealing;
+use super::shelf::Pin;
+use super::shelf::Shelf;
+use super::tail::Tail;
+use crate::types::Change;
+use crate::types::Location;
+
+/// Writes in flight at most: one is on its way while the next is made.
+const WRITES_MAX: usize = 2;
+
+/// On whose behalf a file is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Job {
+    Seal,
+    Clean,
+}
+
+/// What the driver does that it does one at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Busy {
+    /// Makes or finishes a file.
+    File(Job),
+    /// Replaces the manifest, with what of these is ready.
+    Replace {
+        seal: bool,
+        clean: bool,
+    },
+    Remove,
+}
+
+/// A write in flight.
+#[derive(Debug)]
+struct Write {
+    id: u64,
+    job: Job,
+    /// Until the driver has taken them.
+    bytes: Option<Vec<u8>>,
+}
+
+/// What the last durable manifest says besides its segments.
+#[derive(Debug)]
+struct Listed {
+    /// 0 if there is no manifest.
+    sequence: u64,
+    state: Vec<u8>,
+    /// Bytes of the file.
+    size: u64,
+}
+
+/// A shard's changes: the latest in memory, the others in sealed segments.
+///
+/// # Shape
+/// All locations in `tail` are above those in `frozen`, and these above those on the shelf. `frozen`
+/// is empty unless it is being sealed.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) config: Config,
+    pub(super) identity: Identity,
+    pub(super) tail: Tail,
+    pub(super) frozen: Tail,
+    /// Sealed, and to be given back bit by bit.
+    pub(super) spent: Vec<Tail>,
+    pub(super) shelf: Shelf,
+    pub(super) cache: Cache,
+    pub(super) reads: Reads,
+    pub(super) sealing: Option<Sealing>,
+    sealed: Option<u64>,
+    pub(super) cleaner: Cleaner,
+    writes: Vec<Write>,
+    write_next: u64,
+    busy: Option<Busy>,
+    pub(super) number_next: u64,
+    listed: Listed,
+    unwanted: Vec<FileId>,
+}
+
+impl Store {
+    /// The store that was recovered.
+    #[must_use]
+    pub fn new(recovered: Recovered) -> Self {
+        let Recovered { parts, state } = recovered;
+        let Parts { config, identity, sequence, number_next, segments, leftovers } = parts;
+        config.check();
+        let mut shelf = Shelf::default();
+        let places: Vec<_> = segments
+            .into_iter()
+            .map(|sealed| {
+                let place = shelf.reserve();
+                shelf.build(place, sealed);
+                place
+            })
+            .collect();
+        shelf.put(0..0, &places);
+        let left = leftovers.iter().filter_map(|file| match file {
+            FileId::Segment(number) | FileId::New(number) => Some(number.saturating_add(1)),
+            FileId::Manifest | FileId::Draft => None,
+        });
+        let number_next = left.fold(number_next, u64::max);
+        Self {
+            config,
+            identity,
+            tail: Tail::new(),
+            frozen: Tail::new(),
+            spent: Vec::new(),
+            shelf,
+            cache: Cache::new(config.cache_size),
+            reads: Reads::default(),
+            sealing: None,
+            sealed: None,
+            cleaner: Cleaner::default(),
+            writes: Vec::new(),
+            write_next: 0,
+            busy: None,
+            number_next,
+            listed: Listed { sequence, state: state.unwrap_or_default(), size: 0 },
+            unwanted: leftovers,
+        }
+    }
+
+    /// Which store it is.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What the owner gave with the last seal that is durable; `None` if there is none.
+    #[must_use]
+    pub fn state(&self) -> Option<&[u8]> {
+        Some(&self.listed.state[..]).filter(|state| !state.is_empty())
+    }
+
+    /// The location of the last change, if any is known.
+    #[must_use]
+    pub fn last(&self) -> Option<Location> {
+        let tails = [&self.tail, &self.frozen].into_iter();
+        let in_tail = tails.filter_map(Tail::span).map(|(_, last)| last).next();
+        in_tail.or_else(|| {
+            let index = self.shelf.len().checked_sub(1)?;
+            Some(self.shelf.get(self.shelf.place_of(index)).sealed.summary().last)
+        })
+    }
+
+    /// Adds a change.
+    ///
+    /// # Panics
+    /// Unless its location is after every one that the tail has.
+    ///
+    /// # Cost
+    /// A move of the change; its key and value stay where they are.
+    #[inline]
+    pub fn push(&mut self, change: Change) {
+        self.tail.push(change);
+    }
+
+    /// The change at `location`, if it is not in a segment.
+    #[inline]
+    pub(super) fn tail_get(&self, location: Location) -> Option<&Change> {
+        self.tail.get(location).or_else(|| self.frozen.get(location))
+    }
+
+    /// Keeps the blocks and directories that can be read now until it is given back.
+    pub fn pin(&mut self) -> Pin {
+        self.shelf.pin()
+    }
+
+    /// Gives a pin back.
+    #[expect(clippy::needless_pass_by_value, reason = "a pin is given back once")]
+    pub fn unpin(&mut self, pin: Pin) {
+        self.shelf.unpin(&pin);
+    }
+
+    /// Bytes of all files.
+    #[must_use]
+    pub fn size_allocated(&self) -> u64 {
+        let shelved = self.shelf.iter().chain(self.shelf.retired());
+        let files: u64 = shelved.map(|it| it.sealed.summary().file_size()).sum();
+        let makers = self.makers().map(|maker| {
+            let made = maker.made().iter().map(|&place| self.shelf.get(place));
+            maker.size() + made.map(|it| it.sealed.summary().file_size()).sum::<u64>()
+        });
+        files + makers.sum::<u64>() + self.listed.size
+    }
+
+    /// Bytes that what is alive takes: of files, without the records that are dead, and of the
+    /// changes that no file has yet.
+    #[must_use]
+    pub fn size_in_use(&self) -> u64 {
+        let file = |sealed: &super::Sealed| {
+            let dead = sealed.dead().size + sealed.dead_tombstones().size;
+            sealed.summary().file_size() - dead
+        };
+        let files: u64 = self.shelf.iter().map(|it| file(&it.sealed)).sum();
+        files + self.tail_size() as u64 + self.listed.size
+    }
+
+    /// Bytes of memory of the changes that no durable segment has.
+    pub(super) fn tail_size(&self) -> usize {
+        self.tail.size() + self.frozen.size()
+    }
+
+    fn makers(&self) -> impl Iterator<Item = &Maker> {
+        let seal = self.sealing.as_ref().map(|sealing| &sealing.maker);
+        seal.into_iter().chain(self.cleaner.maker())
+    }
+
+    /// Nothing is asked of the driver, and nothing will be before the next call.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.reads.is_idle()
+            && self.writes.is_empty()
+            && self.busy.is_none()
+            && self.unwanted.is_empty()
+            && self.sealing.is_none()
+            && self.cleaner.maker().is_none()
+    }
+
+    /// The next thing to do, or `None` until something happens.
+    pub fn poll(&mut self) -> Option<Command> {
+        self.next_fetch()
+            .or_else(|| self.next_write())
+            .or_else(|| self.next_command())
+            .or_else(|| self.next_stretch())
+    }
+
+    fn next_write(&mut self) -> Option<Command> {
+        if self.writes.len() >= WRITES_MAX {
+            return None;
+        }
+        self.feed();
+        let size = self.config.write_size;
+        let (job, (file, offset, bytes)) = [Job::Seal, Job::Clean]
+            .into_iter()
+            .find_map(|job| Some((job, self.maker(job)?.next_write(size)?)))?;
+        self.write_next += 1;
+        let (id, size) = (self.write_next, bytes.len());
+        self.writes.push(Write { id, job, bytes: Some(bytes) });
+        Some(Command::Write { id, file, offset, size })
+    }
+
+    fn maker(&mut self, job: Job) -> Option<&mut Maker> {
+        match job {
+            Job::Seal => self.sealing.as_mut().map(|sealing| &mut sealing.maker),
+            Job::Clean => self.cleaner.maker_mut(),
+        }
+    }
+
+    fn next_command(&mut self) -> Option<Command> {
+        if self.busy.is_some() {
+            return None;
+        }
+        if let Some(file) = self.unwanted.pop() {
+            self.busy = Some(Busy::Remove);
+            return Some(Command::Remove { file });
+        }
+        if self.listed.sequence == 0 && self.sealing.is_some() {
+            // The first segment's file may only be there once a manifest is.
+            return Some(self.replace(false, false));
+        }
+        let (seal, clean) = (self.is_seal_ready(), self.is_clean_ready());
+        if seal || clean {
+            return Some(self.replace(seal, clean));
+        }
+        for job in [Job::Seal, Job::Clean] {
+            if let Some(command) = self.maker(job).and_then(Maker::next_command) {
+                self.busy = Some(Busy::File(job));
+                return Some(command);
+            }
+        }
+        let number = self.shelf.leave(&mut self.cache)?;
+        self.busy = Some(Busy::Remove);
+        Some(Command::Remove { file: FileId::Segment(number) })
+    }
+
+    /// The next manifest, with what is ready of these.
+    fn replace(&mut self, seal: bool, clean: bool) -> Command {
+        let mut places: Vec<u32> = self.shelf.places().collect();
+        if clean {
+            let (run, made) = self.cleaner.result();
+            places.splice(run, made.iter().copied());
+        }
+        let mut state = self.listed.state.clone();
+        if let Some(sealing) = self.sealing.as_ref().filter(|_| seal) {
+            places.extend(sealing.maker.made());
+            state.clone_from(&sealing.state);
+        }
+        let manifest = Manifest {
+            identity: self.identity,
+            sequence: self.listed.sequence + 1,
+            number_next: self.number_next,
+            segments: places.iter().map(|&place| self.shelf.get(place).sealed.listed()).collect(),
+            state,
+        };
+        let bytes = manifest.encode();
+        self.listed =
+            Listed { sequence: manifest.sequence, state: manifest.state, size: bytes.len() as u64 };
+        self.busy = Some(Busy::Replace { seal, clean });
+        Command::Replace { bytes }
+    }
+
+    /// Writes the bytes of a [`Command::Write`] into `buffer`.
+    ///
+    /// # Panics
+    /// If no such write was asked for, it was filled before, or `buffer` is not of its size.
+    ///
+    /// # Cost
+    /// One copy.
+    pub fn fill(&mut self, id: u64, buffer: &mut [u8]) {
+        let write = self.writes.iter_mut().find(|write| write.id == id);
+        let write = write.expect("the write was asked for");
+        buffer.copy_from_slice(&write.bytes.take().expect("a write is filled once"));
+    }
+
+    /// Takes in what the driver has done.
+    ///
+    /// # Errors
+    /// What a read brought is not what was written. The owner halts: nothing here recovers.
+    ///
+    /// # Panics
+    /// If the driver was not asked to.
+    pub fn handle(&mut self, event: Event) -> Result<(), Damage> {
+        match event {
+            Event::Written { id } => {
+                let index = self.writes.iter().position(|write| write.id == id);
+                let write = self.writes.remove(index.expect("the write was asked for"));
+                assert!(write.bytes.is_none(), "a write is filled, then done");
+                self.maker(write.job).expect("its file is being made").on_written();
+                Ok(())
+            }
+            Event::Done => {
+                self.on_done();
+                Ok(())
+            }
+            Event::Read { id, bytes } => match self.reads.end(id) {
+                Purpose::Block(block) => self.on_block(block, bytes),
+                Purpose::Clean => self.on_stretch(id, bytes),
+            },
+        }
+    }
+
+    fn on_done(&mut self) {
+        match self.busy.take().expect("the driver was asked to") {
+            Busy::Remove => {}
+            Busy::File(job) => {
+                let maker = match job {
+                    Job::Seal => self.sealing.as_mut().map(|sealing| &mut sealing.maker),
+                    Job::Clean => self.cleaner.maker_mut(),
+                };
+                maker.expect("its file is being made").on_done(&mut self.shelf);
+                match job {
+                    Job::Seal => {}
+                    Job::Clean => self.on_made(),
+                }
+            }
+            Busy::Replace { seal, clean } => {
+                if clean {
+                    self.on_cleaned();
+                }
+                if seal {
+                    self.sealed = Some(self.on_sealed());
+                }
+            }
+        }
+    }
+
+    /// The token of the last seal, once, when its manifest is durable.
+    pub fn sealed(&mut self) -> Option<u64> {
+        self.sealed.take()
+    }
+
+    /// Whether the token of a seal is to be taken.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+}

@@ -1,0 +1,103 @@
+//! Sealing: from the frozen tail to a segment that the manifest lists.
+//!
+//! ```text
+//!   seal ──► the tail's changes go into a file, as fast as it is written
+//!        ──► the file is finished ──► the manifest names it, with the owner's state ──► sealed
+//! ```
+//!
+//! The frozen tail serves reads until the manifest is durable. A tail without changes has no file,
+//! and only the manifest is replaced.
+
+use super::format::ChangeRef;
+use super::machine::Store;
+use super::output::Context;
+use super::output::Maker;
+use super::tail::Place;
+
+/// A tail on its way to its segment.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    token: u64,
+    pub(super) state: Vec<u8>,
+    pub(super) maker: Maker,
+    /// Where in the frozen tail the changes begin that the maker does not have yet.
+    next: Place,
+    is_fed: bool,
+}
+
+impl Store {
+    /// The tail is large enough to be sealed.
+    #[must_use]
+    pub fn wants_seal(&self) -> bool {
+        self.sealing.is_none() && self.tail.size() >= self.config.seal_size
+    }
+
+    /// What no segment has is as large as it may be: push as little as possible.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.tail_size() >= self.config.tail_size_max
+    }
+
+    /// A seal was asked for, and its token was not taken yet.
+    #[must_use]
+    pub fn is_sealing(&self) -> bool {
+        self.sealing.is_some() || self.is_sealed()
+    }
+
+    /// Makes everything that was pushed so far durable, and with it `state`, which a restart is
+    /// told of. [`Self::sealed`] gives `token` back then.
+    ///
+    /// # Panics
+    /// If one is under way, or `state` is empty.
+    pub fn seal(&mut self, token: u64, state: Vec<u8>) {
+        assert!(!self.is_sealing(), "one seal at a time");
+        assert!(!state.is_empty(), "an owner has a state");
+        self.frozen = std::mem::take(&mut self.tail);
+        let is_fed = self.frozen.is_empty();
+        let next = Place::default();
+        self.sealing = Some(Sealing { token, state, maker: Maker::default(), next, is_fed });
+    }
+
+    /// Gives the maker as many changes as the next write takes.
+    pub(super) fn feed(&mut self) {
+        let Some(sealing) = self.sealing.as_mut().filter(|sealing| !sealing.is_fed) else {
+            return;
+        };
+        let mut context = Context {
+            config: &self.config,
+            identity: self.identity,
+            number_next: &mut self.number_next,
+            shelf: &mut self.shelf,
+            cache: &mut self.cache,
+        };
+        while sealing.maker.ready() < context.config.write_size {
+            let mut after = sealing.next;
+            let Some(change) = self.frozen.next(&mut after) else {
+                sealing.maker.end(&mut context);
+                sealing.is_fed = true;
+                return;
+            };
+            let change = ChangeRef::from(change);
+            if !sealing.maker.takes(&change, usize::MAX, &mut context) {
+                return;
+            }
+            sealing.maker.push(&change, true, &mut context);
+            sealing.next = after;
+        }
+    }
+
+    /// All changes are in finished files.
+    pub(super) fn is_seal_ready(&self) -> bool {
+        self.sealing.as_ref().is_some_and(|sealing| sealing.is_fed && sealing.maker.is_between())
+    }
+
+    /// The manifest names the segment: its token.
+    pub(super) fn on_sealed(&mut self) -> u64 {
+        let sealing = self.sealing.take().expect("it was ready");
+        let end = self.shelf.len();
+        self.shelf.put(end..end, sealing.maker.made());
+        self.spent.push(std::mem::take(&mut self.frozen));
+        self.cleaner.on_change();
+        sealing.token
+    }
+}
