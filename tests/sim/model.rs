@@ -140,7 +140,12 @@ impl Txn {
     pub(crate) fn questions(&self) -> impl Iterator<Item = &Question> {
         self.ops().filter_map(|op| match op {
             Op::Range(question) => Some(question),
-            _ => None,
+            Op::Put { .. }
+            | Op::Delete { .. }
+            | Op::Stream(_)
+            | Op::Txn(_)
+            | Op::Compact { .. }
+            | Op::HashKv { .. } => None,
         })
     }
 
@@ -362,9 +367,10 @@ impl Model {
     ) -> Result<(), Refused> {
         let held = *path.next().expect("chosen before");
         for op in if held { &txn.success } else { &txn.failure } {
-            match op {
-                Op::Txn(txn) => self.check(txn, path, before)?,
-                _ => self.allow(op, before)?,
+            if let Op::Txn(txn) = op {
+                self.check(txn, path, before)?;
+            } else {
+                self.allow(op, before)?;
             }
         }
         Ok(())
@@ -382,7 +388,13 @@ impl Model {
             Op::Range(question) if question.revision > 0 && question.revision < self.floor => {
                 Err(COMPACTED)
             }
-            _ => Ok(()),
+            Op::Put { .. }
+            | Op::Delete { .. }
+            | Op::Range(_)
+            | Op::Stream(_)
+            | Op::Txn(_)
+            | Op::Compact { .. }
+            | Op::HashKv { .. } => Ok(()),
         }
     }
 
@@ -395,9 +407,10 @@ impl Model {
         let held = path.next().expect("chosen before");
         let mut responses = Vec::new();
         for op in if held { &txn.success } else { &txn.failure } {
-            let told = match op {
-                Op::Txn(txn) => Told::Txn(self.run(txn, path, next)),
-                _ => self.act(op, next),
+            let told = if let Op::Txn(txn) = op {
+                Told::Txn(self.run(txn, path, next))
+            } else {
+                self.act(op, next)
             };
             responses.push(inner(told, self.revision()));
         }

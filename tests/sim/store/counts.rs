@@ -19,6 +19,8 @@ pub(crate) struct Counts {
     pub(crate) operations: u64,
     /// Seals that became durable.
     pub(crate) seals: u64,
+    /// Floors at which everything dead was told.
+    pub(crate) floors: u64,
     /// Segments finished, by sealing and by cleaning.
     pub(crate) segments: u64,
     /// Manifests written.
@@ -46,6 +48,7 @@ impl Counts {
         self.failures += other.failures;
         self.operations += other.operations;
         self.seals += other.seals;
+        self.floors += other.floors;
         self.segments += other.segments;
         self.manifests += other.manifests;
         self.cleanings += other.cleanings;

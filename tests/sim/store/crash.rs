@@ -4,10 +4,8 @@ use crate::store::disk::Disk;
 use crate::store::index::{Index, Past};
 use crate::store::node::{self, Node};
 use crate::store::planted::Bug;
-use crate::store::world::{Entry, World};
+use crate::store::world::World;
 use bytes::Bytes;
-use ringd::types::{Change, Location};
-use std::collections::BTreeMap;
 
 /// Looks taken at one crash point while a crash could leave more than one thing.
 const LOOKS: u64 = 2;
@@ -22,14 +20,18 @@ pub(crate) fn look(world: &mut World) -> Result<(), String> {
         let mut image = world.disk.clone();
         let dice = &mut world.crash_dice;
         let choose = &mut |below| dice.below(below);
-        if choose(4) == 0 { image.lose_process(choose) } else { image.lose_power(choose) }
+        if choose(4) == 0 {
+            image.lose_process(choose)
+        } else {
+            image.lose_power(choose)
+        }
         image.sync_names();
         world.counts.crash_points += 1;
         if world.crash_dice.chance(world.swarm.flips) {
             flip(world, &image)?;
         }
-        let node = recover(world, &image)
-            .map_err(|why| format!("a crash is refused as damage: {why}"))?;
+        let node =
+            recover(world, &image).map_err(|why| format!("a crash is refused as damage: {why}"))?;
         check(world, node, image)?;
     }
     Ok(())
@@ -54,33 +56,22 @@ fn check(world: &mut World, mut node: Node, mut image: Disk) -> Result<(), Strin
         let due = (world.released, world.log.len());
         return Err(format!("lost or invented: {} entries of {due:?}", state.applied));
     }
-    let (mut index, mut floor) = (Index::default(), 0);
-    let mut changes: BTreeMap<Location, &Change> = BTreeMap::new();
-    for entry in &world.log[..state.applied] {
-        match entry {
-            Entry::Compact(revision) => floor = *revision,
-            Entry::Changes(made) => {
-                for change in made {
-                    index.push(&change.key, Past::of(change));
-                    changes.insert(change.location, change);
-                }
-            }
-        }
-    }
+    let truth = world.truth(state.applied);
+    let floor = truth.floor;
     if floor != state.floor {
         return Err(format!("{floor} was compacted, {} is found", state.floor));
     }
-    let (due, found) = (index.seen(floor), node.index.seen(floor));
-    if due != found {
+    let (due, found) = (&truth.seen, node.index.seen(floor));
+    if *due != found {
         let missing = due.iter().find(|past| !found.contains(past));
         let invented = found.iter().find(|past| !due.contains(past));
         return Err(format!("at {floor}: missing {missing:?}, invented {invented:?}"));
     }
     let locations = found.iter().map(|(_, past)| past.location);
-    let part = world.crash_dice.pick(&[0, 10, 100]);
+    let part = world.crash_dice.pick(&[0, 0, 10, 100]);
     let dice = &mut world.crash_dice;
     let chosen = locations.filter(|_| part > 0 && dice.chance(part));
-    node::check_all(&mut node.store, &mut image, chosen.map(|location| changes[&location]))?;
+    node::check_all(&mut node.store, &mut image, chosen.map(|at| &truth.changes[&at]))?;
     for (name, _) in image.list() {
         if name != "manifest" && !node::is_segment(&name) {
             return Err(format!("{name} is left over"));
@@ -88,7 +79,11 @@ fn check(world: &mut World, mut node: Node, mut image: Disk) -> Result<(), Strin
     }
     let (used, told) = (image.size(), node.store.size_allocated());
     let manifest = image.file("manifest").len() as u64;
-    if used == told || used - manifest == told { Ok(()) } else { Err(format!("{used} bytes on disk, {told} told")) }
+    if used == told || used - manifest == told {
+        Ok(())
+    } else {
+        Err(format!("{used} bytes on disk, {told} told"))
+    }
 }
 
 /// Flips a bit of what a crash has left.

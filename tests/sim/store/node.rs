@@ -3,8 +3,8 @@
 use crate::store::disk::{Change, Disk};
 use crate::store::index::{Index, Past};
 use bytes::Bytes;
-use ringd::store::{Command, Config, Event, FileId, Lookup, Recovery, Step, Store};
-use ringd::types::{Change as Item, Location, ShardId};
+use ringd::store::{BlockId, Command, Config, Event, FileId, Lookup, Recovery, Step, Store};
+use ringd::types::{Change as Item, ShardId};
 
 /// The store's own number, drawn once.
 pub(crate) const STORE_ID: u64 = 0x0057_04ed;
@@ -128,11 +128,11 @@ pub(crate) fn change(command: Command) -> Change {
 }
 
 /// Holds what a store has of a change against it, with the value unless that is in a file; then
-/// it is asked for, and `true`.
+/// it is asked for, and its block told.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn check(store: &mut Store, due: &Item) -> Result<bool, String> {
+pub(crate) fn check(store: &mut Store, due: &Item) -> Result<Option<BlockId>, String> {
     let at = due.location;
     let lease = store.lease(at);
     if lease != Some(due.lease) {
@@ -144,13 +144,15 @@ pub(crate) fn check(store: &mut Store, due: &Item) -> Result<bool, String> {
     }
     match store.value(at) {
         None => Err(format!("{at:?} is not known")),
-        Some(Lookup::Here(held)) if held.as_slice() == due.value && held.to_bytes() == due.value => {
-            Ok(false)
+        Some(Lookup::Here(held))
+            if held.as_slice() == due.value && held.to_bytes() == due.value =>
+        {
+            Ok(None)
         }
         Some(Lookup::Here(_)) => Err(format!("{at:?} has another value in memory")),
         Some(Lookup::Away(block)) => {
             store.fetch(block);
-            Ok(true)
+            Ok(Some(block))
         }
     }
 }
@@ -166,28 +168,30 @@ pub(crate) fn check_all<'a>(
 ) -> Result<(), String> {
     let mut away = Vec::new();
     for item in due {
-        if check(store, item)? {
-            away.push(item);
+        if let Some(block) = check(store, item)? {
+            away.push((block, item));
         }
     }
     for _ in 0..COMMANDS_MAX {
         while let Some(fetched) = store.fetched() {
             let mut wrong = None;
-            away.retain(|item| match store.value_in(&fetched, item.location) {
-                Some(value) if value == item.value => false,
-                Some(_) => {
-                    wrong = Some(item.location);
-                    false
+            away.retain(|(block, item)| {
+                if *block != fetched.id {
+                    return true;
                 }
-                None => true,
+                let value = store.value_in(&fetched, item.location);
+                if value.as_ref() != Some(&item.value) {
+                    wrong = Some(item.location);
+                }
+                false
             });
             if let Some(location) = wrong {
                 return Err(format!("{location:?} has another value in its block"));
             }
         }
         let Some(command) = store.poll() else {
-            let missing: Vec<Location> = away.iter().map(|item| item.location).collect();
-            return if missing.is_empty() { Ok(()) } else { Err(format!("no block had {missing:?}")) };
+            let missing: Vec<_> = away.iter().map(|(_, item)| item.location).collect();
+            return if missing.is_empty() { Ok(()) } else { Err(format!("not read: {missing:?}")) };
         };
         let event = perform(store, disk, command)?;
         store.handle(event).map_err(|damage| damage.to_string())?;

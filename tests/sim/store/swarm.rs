@@ -36,7 +36,7 @@ impl Swarm {
     pub(crate) fn new(dice: &mut Dice) -> Self {
         Self {
             config: config(dice),
-            steps: dice.pick(&[200, 500, 1_500]),
+            steps: dice.pick(&[300, 1_000, 3_000]),
             disk_speed: dice.pick(&[5, 15, 40]),
             reorder: dice.chance(60),
             crashes: dice.chance(75),
@@ -44,13 +44,13 @@ impl Swarm {
             retunes: dice.chance(50),
             flips: dice.pick(&[0, 10, 30]),
             tick_max: dice.pick(&[10, 100, 1_000]),
-            compacts: dice.pick(&[0, 20, 60, 100]),
-            works: dice.pick(&[50, 200]),
+            compacts: dice.pick(&[0, 40, 80, 120]),
+            works: dice.pick(&[100, 300]),
             reads: dice.pick(&[10, 100]),
             seals: dice.pick(&[0, 10, 50]),
             deletes: dice.pick(&[0, 20, 50]),
-            keys: dice.pick(&[2, 10, 60]),
-            value_size: dice.pick(&[8, 100, 400]),
+            keys: dice.pick(&[2, 10, 40]),
+            value_size: dice.pick(&[8, 100, 300]),
             large: dice.pick(&[0, 0, 5]),
         }
     }

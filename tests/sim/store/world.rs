@@ -4,6 +4,8 @@
 //! index that says which changes are dead. It keeps to the order that makes forgetting safe: a
 //! floor counts for good only once a manifest that holds it is durable.
 
+mod reads;
+
 use crate::dice::Dice;
 use crate::store::counts::Counts;
 use crate::store::crash;
@@ -13,9 +15,11 @@ use crate::store::node::{self, State};
 use crate::store::planted::Bug;
 use crate::store::swarm::Swarm;
 use bytes::Bytes;
-use ringd::store::{BlockId, Command, Event, FileId, Lookup, Pin, Scan, Store};
+use reads::List;
+use ringd::store::{BlockId, Command, Event, FileId, Pin, Store};
 use ringd::types::{Change, LeaseId, Location, Revision, Tick};
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 
 /// Steps that are told when a seed fails.
 const TRACE_MAX: usize = 100;
@@ -33,6 +37,15 @@ pub(crate) enum Entry {
     Changes(Vec<Change>),
     /// Nothing below this revision is read any more.
     Compact(i64),
+}
+
+/// What some beginning of the log comes to.
+pub(crate) struct Truth {
+    applied: usize,
+    pub(crate) floor: i64,
+    /// What reads at the floor or later see.
+    pub(crate) seen: Vec<(Bytes, Past)>,
+    pub(crate) changes: BTreeMap<Location, Change>,
 }
 
 /// One thing that the seed made happen.
@@ -62,13 +75,6 @@ enum Work {
     Read { id: u64, file: FileId, offset: u64, size: usize },
 }
 
-/// A read of many values at one revision, a few at a time.
-struct List {
-    revision: i64,
-    pin: Pin,
-    due: VecDeque<Change>,
-}
-
 /// Everything.
 pub(crate) struct World {
     seed: u64,
@@ -82,6 +88,8 @@ pub(crate) struct World {
     index: Index,
     /// Everything that was ever done.
     pub(crate) log: Vec<Entry>,
+    /// What was last asked for of it.
+    truth: Option<Rc<Truth>>,
     /// Entries that the log may have let go.
     pub(crate) released: usize,
     revision: i64,
@@ -132,6 +140,7 @@ impl World {
             store: node.store,
             index: node.index,
             log: Vec::new(),
+            truth: None,
             released: 0,
             revision: 1,
             floor: 0,
@@ -217,7 +226,8 @@ impl World {
             0 => self.change(),
             1 => self.compact(),
             2 => {
-                if self.store.wants_seal() || self.dice.chance(self.swarm.seals) {
+                let more = if self.floor > self.sealed_floor { 40 } else { 0 };
+                if self.store.wants_seal() || self.dice.chance(self.swarm.seals + more) {
                     self.seal();
                 }
             }
@@ -280,7 +290,7 @@ impl World {
     }
 
     fn compact(&mut self) {
-        let behind = self.dice.pick(&[1, 5, 30, 200]);
+        let behind = self.dice.pick(&[1, 3, 10, 60]);
         let revision = self.revision - i64::try_from(self.dice.below(behind)).expect("small");
         if revision > self.floor {
             self.note(Act::Compact(revision));
@@ -342,7 +352,7 @@ impl World {
         }
         self.pass = Some(floor);
         self.note(Act::Forget(floor));
-        let budget = self.dice.pick(&[1, 10, 100]);
+        let budget = self.dice.pick(&[1, 30, 100]);
         let mut told = Vec::new();
         let is_through = !self.index.step(floor, budget, &mut told);
         for location in told {
@@ -350,6 +360,7 @@ impl World {
         }
         if is_through {
             (self.told_floor, self.pass) = (floor, None);
+            self.counts.floors += u64::from(!self.is_resting);
             self.store.forgotten(Revision(floor));
         }
     }
@@ -357,12 +368,14 @@ impl World {
     /// A slice of cleaning.
     fn work(&mut self) {
         self.note(Act::Work);
-        let budget = self.dice.pick(&[1, 4, 50]);
+        let budget = self.dice.pick(&[1, 20, 200]);
         if self.has(Bug::DropLive, 5) {
             let live: Vec<Location> = self.index.all().map(|(_, past)| past.location).collect();
             let sealed = self.log[..self.released].iter().rev().find_map(Entry::revision);
-            let live: Vec<_> =
-                live.into_iter().filter(|at| sealed.is_some_and(|main| at.main.0 <= main)).collect();
+            let live: Vec<_> = live
+                .into_iter()
+                .filter(|at| sealed.is_some_and(|main| at.main.0 <= main))
+                .collect();
             if !live.is_empty() {
                 self.store.forget(self.crash_dice.pick(&live));
             }
@@ -425,9 +438,10 @@ impl World {
         match &command {
             Command::Finish { from, .. } => {
                 let name = from.to_string();
-                let is_written = !self.works.iter().any(
-                    |work| matches!(work, Work::Write { file, .. } if file == from),
-                );
+                let is_written = !self
+                    .works
+                    .iter()
+                    .any(|work| matches!(work, Work::Write { file, .. } if file == from));
                 if !is_written || !self.disk.has(&name) {
                     return Err(format!("{name} is finished before it is written"));
                 }
@@ -438,15 +452,16 @@ impl World {
                 self.counts.cleanings += u64::from(self.sealing.is_none() && !self.is_resting);
             }
             Command::Remove { file } => {
-                let is_read = self.works.iter().any(
-                    |work| matches!(work, Work::Read { file: read, .. } if read == file),
-                );
+                let is_read = self
+                    .works
+                    .iter()
+                    .any(|work| matches!(work, Work::Read { file: read, .. } if read == file));
                 if is_read || !self.disk.has(&file.to_string()) {
                     return Err(format!("{file} is removed while it is read, or twice"));
                 }
                 self.counts.removals += u64::from(!self.is_resting);
             }
-            _ => {}
+            Command::Create { .. } | Command::Write { .. } | Command::Read { .. } => {}
         }
         self.disk.begin_change(node::change(command), skip);
         Ok(())
@@ -489,154 +504,26 @@ impl World {
         self.take_sealed()
     }
 
-    /// The values that lie in the blocks that have come.
-    fn take_fetched(&mut self) -> Result<(), String> {
-        while let Some(fetched) = self.store.fetched() {
-            let mut rest = Vec::new();
-            for (block, due) in self.wanted.drain(..) {
-                if block != fetched.id {
-                    rest.push((block, due));
-                    continue;
-                }
-                match self.store.value_in(&fetched, due.location) {
-                    Some(value) if value == due.value => self.counts.fetched += 1,
-                    other => return Err(format!("{:?} due, got {other:?}", due.location)),
-                }
-            }
-            self.wanted = rest;
+    /// What the first entries of the log come to.
+    pub(crate) fn truth(&mut self, applied: usize) -> Rc<Truth> {
+        if let Some(truth) = self.truth.as_ref().filter(|truth| truth.applied == applied) {
+            return Rc::clone(truth);
         }
-        Ok(())
-    }
-
-    /// The changes that a read at `revision` sees.
-    fn rows(&self, revision: i64) -> Vec<Change> {
-        let mut rows = BTreeMap::new();
-        for entry in &self.log {
-            let Entry::Changes(changes) = entry else { continue };
-            for change in changes.iter().filter(|change| change.location.main.0 <= revision) {
-                rows.insert(&change.key, change);
-            }
-        }
-        rows.into_values().filter(|change| change.version > 0).cloned().collect()
-    }
-
-    /// Some revision that may be read.
-    fn some_revision(&mut self) -> i64 {
-        let span = u64::try_from(self.revision - self.floor.max(1)).expect("above the floor") + 1;
-        self.revision - i64::try_from(self.dice.below(span)).expect("small")
-    }
-
-    /// Reads one value, at once or when its block is here; or only notes where it is, and comes
-    /// back for it when it may be dead and cleaned away.
-    fn read(&mut self) -> Result<(), String> {
-        let at = self.pins.len();
-        if at > 0 && self.dice.chance(30) {
-            let nth = self.dice.index(at);
-            let (pin, blocks) = self.pins.swap_remove(nth);
-            for (block, due) in blocks {
-                let is_dead = !self.index.all().any(|(_, past)| past.location == due.location);
-                self.counts.late += u64::from(is_dead);
-                self.store.fetch(block);
-                self.wanted.push((block, due));
-            }
-            self.store.unpin(pin);
-            return Ok(());
-        }
-        let revision = if self.dice.chance(50) { self.revision } else { self.some_revision() };
-        let rows = self.rows(revision);
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let due = self.dice.pick(&rows);
-        self.note(Act::Read(due.location));
-        if self.dice.chance(30) && at < 5 {
-            let pin = self.store.pin();
-            let mut blocks = Vec::new();
-            for due in rows {
-                if let Some(Lookup::Away(block)) = self.store.value(due.location) {
-                    blocks.push((block, due));
-                }
-            }
-            self.pins.push((pin, blocks));
-            return Ok(());
-        }
-        self.want(due)
-    }
-
-    fn want(&mut self, due: Change) -> Result<(), String> {
-        if node::check(&mut self.store, &due)?
-            && let Some(Lookup::Away(block)) = self.store.value(due.location)
-        {
-            self.wanted.push((block, due));
-        }
-        Ok(())
-    }
-
-    /// Begins a list, or takes the next slice of one.
-    fn list(&mut self) -> Result<(), String> {
-        if self.lists.len() < 3 && self.dice.chance(30) {
-            let revision = self.some_revision();
-            self.note(Act::List(revision));
-            let due = self.rows(revision).into();
-            let pin = self.store.pin();
-            self.lists.push(List { revision, pin, due });
-            return Ok(());
-        }
-        if self.lists.is_empty() {
-            return Ok(());
-        }
-        let nth = self.dice.index(self.lists.len());
-        if self.dice.chance(20) {
-            // Whoever asked has gone.
-            self.lists[nth].due.clear();
-        }
-        for _ in 0..=self.dice.below(8) {
-            match self.lists[nth].due.pop_front() {
-                Some(due) => self.want(due)?,
-                None => {
-                    let list = self.lists.swap_remove(nth);
-                    self.store.unpin(list.pin);
-                    break;
+        let (mut index, mut floor, mut changes) = (Index::default(), 0, BTreeMap::new());
+        for entry in &self.log[..applied] {
+            match entry {
+                Entry::Compact(revision) => floor = *revision,
+                Entry::Changes(made) => {
+                    for change in made {
+                        index.push(&change.key, Past::of(change));
+                        changes.insert(change.location, change.clone());
+                    }
                 }
             }
         }
-        Ok(())
-    }
-
-    /// Reads everything in order as far as it is in memory.
-    fn scan(&mut self) -> Result<(), String> {
-        self.note(Act::Scan);
-        let mut next = Location { main: Revision(self.some_revision()), sub: 0 };
-        let (mut seen, from) = (Vec::new(), next);
-        let budget = self.dice.pick(&[1, 7, 1000]);
-        let end = loop {
-            let mut visit = |change: ringd::store::ChangeRef<'_>| {
-                seen.push((change.location, Bytes::copy_from_slice(change.value)));
-            };
-            match self.store.scan(next, budget, &mut visit) {
-                Scan::Next(location) => next = location,
-                Scan::Away(block, location) => {
-                    self.store.fetch(block);
-                    break location;
-                }
-                Scan::End => break Location { main: Revision(i64::MAX), sub: 0 },
-            }
-        };
-        let known: BTreeMap<Location, &Change> = self.changes().collect();
-        let live: Vec<Location> = self.index.all().map(|(_, past)| past.location).collect();
-        if !seen.is_sorted_by(|one, two| one.0 < two.0) {
-            return Err("a scan is not in order".to_owned());
-        }
-        for (location, value) in &seen {
-            if known.get(location).is_none_or(|due| due.value != *value) {
-                return Err(format!("a scan shows {location:?} as {value:?}"));
-            }
-        }
-        let mut due = live.iter().filter(|&&location| from <= location && location < end);
-        match due.find(|&location| seen.binary_search_by_key(location, |seen| seen.0).is_err()) {
-            Some(location) => Err(format!("a scan from {from:?} to {end:?} has no {location:?}")),
-            None => Ok(()),
-        }
+        let truth = Rc::new(Truth { applied, floor, seen: index.seen(floor), changes });
+        self.truth = Some(Rc::clone(&truth));
+        truth
     }
 
     /// Every change that was ever made.
@@ -691,10 +578,14 @@ impl World {
         self.lists.clear();
         self.pins.clear();
         self.wanted.clear();
-        self.sealing = None;
+        (self.sealing, self.truth) = (None, None);
         let dice = &mut self.dice;
         let choose = &mut |below| dice.below(below);
-        if power { self.disk.lose_power(choose) } else { self.disk.lose_process(choose) }
+        if power {
+            self.disk.lose_power(choose)
+        } else {
+            self.disk.lose_process(choose)
+        }
         if self.bug != Some(Bug::UnsyncedNames) {
             self.disk.sync_names();
         }
