@@ -1,8 +1,8 @@
 //! What the index and the keyspace cost, in nanoseconds an operation and bytes a key.
 //!
-//! `cargo bench --bench mvcc` runs at full size; without `--bench` it is a smoke test. `random` or
-//! `registry` as an argument runs it for these keys only. Each time is the median of slices of the
-//! run, so that a machine with other work does not spoil it.
+//! `cargo bench --bench mvcc` runs at full size; without `--bench` it is a smoke test. `random`,
+//! `registry` or `ascending` as an argument runs it for these keys only. Each time is the median of
+//! slices of the run, so that a machine with other work does not spoil it.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "its output is for a person")]
@@ -19,7 +19,13 @@ use ringd::mvcc::Keyspace;
 use ringd::mvcc::Location;
 use ringd::mvcc::Put;
 use ringd::mvcc::RangeQuery;
+use ringd::mvcc::Records;
+use ringd::mvcc::Restoring;
+use ringd::mvcc::Slice;
+use ringd::mvcc::SortOrder;
 use ringd::mvcc::index::Index;
+use ringd::types::Change;
+use ringd::types::LeaseId;
 use ringd::types::Revision;
 
 // The server's allocator, so that the numbers are the server's.
@@ -40,13 +46,16 @@ fn main() {
     let keys = if is_full { 1_000_000 } else { 2_000 };
     let only = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let mut work = 0;
-    for (name, make) in [("random", random as fn(u64) -> Vec<u8>), ("registry", registry)] {
+    for (name, make) in
+        [("random", random as fn(u64) -> Vec<u8>), ("registry", registry), ("ascending", ascending)]
+    {
         if only.as_ref().is_some_and(|only| only != name) {
             continue;
         }
         let keys: Vec<_> = (0..keys).map(make).collect();
         work ^= index(name, &keys);
         work ^= keyspace(name, &keys);
+        work ^= restore(name, &keys);
     }
     println!("work {work:016x}");
 }
@@ -68,6 +77,11 @@ fn random(n: u64) -> Vec<u8> {
 fn registry(n: u64) -> Vec<u8> {
     let key = format!("/registry/pods/namespace-{:04}/deployment-{:016x}", n % 3000, mix(n));
     format!("{key:-<KEY_SIZE$}").into_bytes()
+}
+
+/// Keys that come in their order.
+fn ascending(n: u64) -> Vec<u8> {
+    format!("{:-<KEY_SIZE$}", format!("/registry/pods/{n:016x}")).into_bytes()
 }
 
 /// An order of visits that no prefetcher guesses.
@@ -120,14 +134,20 @@ fn index(group: &str, keys: &[Vec<u8>]) -> u64 {
         work += index.count(span(i), Revision(revision));
     });
     let rows = u64::try_from(PAGE_ROWS).expect("it fits");
-    timed(group, "index: page of 100, by rank", shuffled(len).take(visits / 10), |i| {
-        let (skip, mut left) = (u64::try_from(i / 2).expect("it fits"), rows);
-        index.walk(KeyRange::From(b"\0"), Revision(revision), skip, |key, _| {
-            work += u64::from(key[KEY_SIZE - 1]);
-            left -= 1;
-            if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    for down in [false, true] {
+        let name = format!("index: slice of 100{}", if down { ", down" } else { "" });
+        timed(group, &name, shuffled(len).take(visits / 10), |i| {
+            let range = KeyRange::From(b"\0");
+            let resume = Some(&keys[i][..]);
+            let slice = Slice { resume, down, ..Slice::new(range, Revision(revision)) };
+            let mut left = rows;
+            index.walk(&slice, |key, _| {
+                work += u64::from(key[KEY_SIZE - 1]);
+                left -= 1;
+                if left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
         });
-    });
+    }
     let before = index.heap_size();
     let past = revision;
     for round in 2..=5 {
@@ -153,37 +173,67 @@ fn index(group: &str, keys: &[Vec<u8>]) -> u64 {
     black_box(work)
 }
 
+/// One value for all.
+struct Values(Bytes);
+
+impl Records for Values {
+    fn lease(&self, _: Location) -> LeaseId {
+        LeaseId(0)
+    }
+
+    fn value(&self, _: Location) -> Bytes {
+        self.0.clone()
+    }
+
+    fn push(&mut self, change: Change) {
+        black_box(change);
+    }
+}
+
 fn keyspace(group: &str, keys: &[Vec<u8>]) -> u64 {
     let (mut keyspace, len) = (Keyspace::new(), keys.len());
-    let buffer = Bytes::from(vec![7; VALUE_SIZE * 64]);
-    let value = |i: usize| {
-        let start = i % 64 * VALUE_SIZE;
-        buffer.slice(start..start + VALUE_SIZE)
+    let mut records = Values(Bytes::from(vec![7; VALUE_SIZE]));
+    let copy = |i: usize| Bytes::copy_from_slice(&keys[i]);
+    let put = |keyspace: &mut Keyspace, records: &mut Values, key: Bytes| {
+        let put = Put::new(key, records.0.clone());
+        keyspace.write().put(put, records, |_| false).expect("a plain put is never refused");
     };
-    let copy = |i: usize| (keys[i].clone(), value(i));
-    let put = |keyspace: &mut Keyspace, (key, value): (Vec<u8>, Bytes)| {
-        let put = Put::new(&key, value);
-        keyspace.write().put(&put, |_| false).expect("a plain put is never refused");
-    };
-    timed(group, "keyspace: put a new key", (0..len).map(copy), |item| put(&mut keyspace, item));
-    timed(group, "keyspace: put a known key", shuffled(len).map(copy), |item| {
-        put(&mut keyspace, item);
+    timed(group, "keyspace: put a new key", (0..len).map(copy), |key| {
+        put(&mut keyspace, &mut records, key);
+    });
+    timed(group, "keyspace: put a known key", shuffled(len).map(copy), |key| {
+        put(&mut keyspace, &mut records, key);
     });
     let mut work = 0_u64;
-    timed(group, "keyspace: get", shuffled(len).map(copy), |(key, _)| {
+    timed(group, "keyspace: get", shuffled(len).map(copy), |key| {
         let query = RangeQuery::new(KeyRange::One(&key));
-        let found = keyspace.range_with(&query, |row| work += u64::from(row.value[0]));
+        let found = keyspace.range_with(&query, &records, |row| work += u64::from(row.key[0]));
         work += u64::from(found.expect("it is a good query").more);
     });
     let visits = len.min(10_000);
-    for keys_only in [false, true] {
-        let name = format!("keyspace: page of 100{}", if keys_only { ", keys only" } else { "" });
+    for order in [SortOrder::None, SortOrder::Descend] {
+        let name = format!("keyspace: page of 100, order {order:?}");
         timed(group, &name, shuffled(len).take(visits), |i| {
             let range = KeyRange::From(&keys[i]);
-            let query = RangeQuery { limit: PAGE_ROWS, keys_only, ..RangeQuery::new(range) };
-            let page = keyspace.range_with(&query, |row| work += u64::from(row.key[0]));
+            let query = RangeQuery { limit: PAGE_ROWS, order, ..RangeQuery::new(range) };
+            let page = keyspace.range_with(&query, &records, |row| work += u64::from(row.key[0]));
             work += page.expect("it is a good query").count.unsigned_abs();
         });
     }
     black_box(work)
+}
+
+/// A restart: all of `keys` again, in the order of their last changes.
+fn restore(group: &str, keys: &[Vec<u8>]) -> u64 {
+    let mut restoring = Restoring::new();
+    let begin = Instant::now();
+    for (key, main) in keys.iter().zip(2..) {
+        let added = restoring.add(at(main), key, Revision(main), 1, |_| ());
+        added.expect("changes come in order");
+    }
+    let last = Revision(i64::try_from(keys.len()).expect("it fits") + 1);
+    let keyspace = restoring.finish(last, None, |_| ()).expect("it fits");
+    let took = begin.elapsed().as_millis();
+    println!("{group:>10}  {:<42} {took:>9} ms", "keyspace: restore all");
+    black_box(keyspace.live())
 }

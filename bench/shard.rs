@@ -18,6 +18,7 @@ use ringd::shard::Output;
 use ringd::shard::Ready;
 use ringd::shard::Shard;
 use ringd::shard::command::Command;
+use ringd::shard::recover::Files;
 use ringd::shard::recover::Recovery;
 use ringd::shard::recover::Step;
 use ringd::shard::request::Range;
@@ -83,7 +84,7 @@ impl Node {
         let (cluster, member) = (bootstrap.cluster, bootstrap.node);
         let config = shard::Config::new(&node, ShardId(0), cluster, member, &bootstrap)
             .expect("the defaults fit together");
-        let mut recovery = Recovery::new(config, 1, &[], 1, Tick(0));
+        let mut recovery = Recovery::new(config, 1, Files { log: &[], store: &[] }, 1, Tick(0));
         let Step::Done(shard) = recovery.poll() else {
             unreachable!("a new log has nothing to read");
         };
@@ -130,7 +131,8 @@ impl Node {
                     }
                     Output::Wal(_) => self.events.push(wal::Event::Done),
                     Output::Reply { ready, .. } => self.take(&ready),
-                    Output::Role(_) => {}
+                    Output::Role(_) | Output::Rows { .. } => {}
+                    Output::Store(command) => panic!("no store yet: {command:?}"),
                     Output::Halt(why) => panic!("{why}"),
                 }
             }
@@ -150,11 +152,12 @@ impl Node {
             Ready::Result(Err(failure)) => panic!("{failure:?}"),
             Ready::Range(range) => {
                 let mut size = 0;
-                let read = self.shard.read(range, |row| size += row.value.len());
+                let read = self.shard.read(range, usize::MAX, |_, _, value| size += value.len());
                 read.expect("the key is there");
                 assert_eq!(size, VALUE_SIZE);
                 1
             }
+            Ready::List(head) => panic!("a get is no list: {head:?}"),
         };
         self.answers += 1;
         self.note(seen);

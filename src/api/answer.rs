@@ -1,5 +1,6 @@
 //! Answers on their way out: rows and results to protobuf, and how a gRPC call ends in HTTP/2.
 
+use crate::api::answers::Piece;
 use crate::api::call::PREFIX_SIZE;
 use crate::api::call::set_prefix;
 use crate::api::kv;
@@ -7,11 +8,11 @@ use crate::api::proto::etcdserverpb;
 use crate::api::status::Code;
 use crate::api::status::Status;
 use crate::api::status::percent_encoded;
+use crate::api::txn;
 use crate::api::wire;
 use crate::config::CLUSTER_VERSION;
 use crate::config::ETCD_VERSION;
 use crate::http2::hpack;
-use crate::shard::Ready;
 use crate::shard::Shard;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
@@ -49,50 +50,43 @@ fn trailers_into(block: &mut Vec<u8>, status: &Status) {
     hpack::encode_literal(block, b"grpc-message", &percent_encoded(&status.message));
 }
 
-/// Writes what is ready into `out` as one gRPC message, prefix included.
-///
-/// # Errors
-/// How the call ends if it has no message; `out` is then empty.
-pub fn answer(shard: &Shard, ready: &Ready, out: &mut Vec<u8>) -> Result<(), Status> {
-    out.clear();
-    out.extend_from_slice(&[0; PREFIX_SIZE]);
-    let result = match ready {
-        Ready::Result(Ok(response)) => {
-            respond(response, shard, out);
-            Ok(())
-        }
-        Ready::Result(Err(failure)) => Err(Status::from(failure)),
-        Ready::Range(range) => {
-            let header = shard.header();
-            kv::write_header(out, &header);
-            shard
-                .read(range, |row| kv::write_row(out, &row))
-                .map(|summary| kv::write_summary(out, &summary))
-                .map_err(|refusal| Status::from(&Failure::Refused(refusal)))
-        }
-    };
+/// Makes the answer of `result` in `out`: one gRPC message, prefix included, or how the call ends
+/// without.
+pub(crate) fn result<'a>(
+    shard: &Shard,
+    result: &Result<Response, Failure>,
+    out: &'a mut Vec<u8>,
+) -> Piece<&'a [u8]> {
     match result {
-        Ok(()) if u32::try_from(out.len()).is_ok_and(|len| len <= MESSAGE_SIZE_MAX) => {
-            set_prefix(out);
-            Ok(())
-        }
-        Ok(()) => {
-            let text = format!(
-                "grpc: trying to send message larger than max ({} vs. {MESSAGE_SIZE_MAX})",
-                out.len() - PREFIX_SIZE
-            );
+        Ok(response) => {
             out.clear();
-            Err(Status::made(Code::ResourceExhausted, text))
+            out.extend_from_slice(&[0; PREFIX_SIZE]);
+            respond(response, shard, out);
+            whole(out)
         }
-        Err(status) => {
-            out.clear();
-            Err(status)
-        }
+        Err(failure) => Piece::End(Status::from(failure)),
     }
 }
 
-/// Largest message sent, in bytes, prefix included: what every gRPC client can at most be told.
-const MESSAGE_SIZE_MAX: u32 = i32::MAX.cast_unsigned();
+/// A message that is whole but for its prefix, whose place is free.
+pub(crate) fn whole(out: &mut [u8]) -> Piece<&[u8]> {
+    let size = u64::try_from(out.len() - PREFIX_SIZE).expect("usize is 64 bits");
+    if size > MESSAGE_SIZE_MAX {
+        return Piece::End(too_large(size));
+    }
+    set_prefix(out);
+    Piece::Last(out)
+}
+
+/// The end of a call whose answer is a message of `size` bytes, above [`MESSAGE_SIZE_MAX`].
+pub(crate) fn too_large(size: u64) -> Status {
+    let text =
+        format!("grpc: trying to send message larger than max ({size} vs. {MESSAGE_SIZE_MAX})");
+    Status::made(Code::ResourceExhausted, text)
+}
+
+/// Largest message sent, in bytes without its prefix: what every gRPC client can at most be told.
+pub(crate) const MESSAGE_SIZE_MAX: u64 = (1 << 31) - 1;
 
 fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
     match &response.body {
@@ -108,6 +102,21 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
             for prev in prevs {
                 kv::write_key_value(out, 3, prev);
             }
+        }
+        Body::Txn(outcome) => {
+            kv::write_header(out, &response.header);
+            txn::write_outcome(out, outcome);
+        }
+        Body::HashKv { hash, compacted, revision } => {
+            kv::write_header(out, &response.header);
+            wire::put_uint_field(out, 2, u64::from(*hash));
+            let compacted = compacted.map_or(-1, |revision| revision.0);
+            wire::put_uint_field(out, 3, compacted.cast_unsigned());
+            wire::put_uint_field(out, 4, revision.0.cast_unsigned());
+        }
+        Body::Hash { hash } => {
+            kv::write_header(out, &response.header);
+            wire::put_uint_field(out, 2, u64::from(*hash));
         }
         Body::Status(status) => {
             let message = etcdserverpb::StatusResponse {
@@ -131,7 +140,7 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
             message.encode(out).expect("a vector takes every message");
         }
         // Nothing raises an alarm yet, so there is none to name.
-        Body::Alarms => kv::write_header(out, &response.header),
+        Body::Compact | Body::Alarms => kv::write_header(out, &response.header),
         Body::MemberList(members) => {
             let message = etcdserverpb::MemberListResponse {
                 header: Some(header(&response.header)),

@@ -1,5 +1,6 @@
 //! One gRPC call's way in: from HTTP/2 headers and data to a checked request.
 
+use crate::api::answers::WHOLE_SIZE_MAX;
 use crate::api::kv;
 use crate::api::method;
 use crate::api::method::Method;
@@ -8,6 +9,7 @@ use crate::api::plain::Plain;
 use crate::api::status;
 use crate::api::status::Code;
 use crate::api::status::Status;
+use crate::api::txn;
 use crate::config::Config;
 use crate::config::REQUEST_OVERHEAD_BYTES;
 use crate::http2::Calls;
@@ -29,6 +31,9 @@ pub trait Sink {
     /// Takes the request of one stream; its answer comes by
     /// [`Session::reply`](crate::api::Session::reply).
     fn submit(&mut self, stream: u32, request: Request);
+
+    /// Nobody waits for the answer of this stream any more.
+    fn forget(&mut self, stream: u32);
 }
 
 /// What every session of a node knows.
@@ -36,6 +41,10 @@ pub trait Sink {
 pub struct Settings {
     /// Largest message taken in, in bytes: `--max-request-bytes` and half a MiB around it.
     pub message_size_max: usize,
+    /// Operations of one transaction (`--max-txn-ops`).
+    pub txn_ops_max: usize,
+    /// Bytes of keys and values of an answer that is made in one go.
+    pub whole_size_max: usize,
     /// Whether the empty handler answers.
     pub bench: bool,
     /// What one HTTP/2 connection may do.
@@ -57,9 +66,19 @@ impl Settings {
         };
         Self {
             message_size_max: usize::try_from(size).expect("usize is 64 bits"),
+            txn_ops_max: usize::try_from(config.limits.txn_ops_max).expect("usize is 64 bits"),
+            whole_size_max: WHOLE_SIZE_MAX,
             bench: config.connections.bench_method,
             limits,
         }
+    }
+}
+
+impl Settings {
+    /// Bytes that the messages of a stream of rows come near to: `--max-request-bytes`.
+    pub(crate) fn stream_message_size(&self) -> usize {
+        let overhead = usize::try_from(REQUEST_OVERHEAD_BYTES).expect("usize is 64 bits");
+        self.message_size_max.saturating_sub(overhead)
     }
 }
 
@@ -194,6 +213,8 @@ pub(crate) struct Dispatch<'a, S> {
     pub(crate) consumed: &'a mut Vec<(StreamId, usize)>,
     /// Bytes that messages in pieces take.
     pub(crate) partials: &'a Rc<Cell<usize>>,
+    /// Streams that ended before their answer did.
+    pub(crate) gone: &'a mut Vec<u32>,
 }
 
 impl<S: Sink> Dispatch<'_, S> {
@@ -220,7 +241,12 @@ impl<S: Sink> Dispatch<'_, S> {
         let request = match method {
             Method::Put => kv::put(message),
             Method::Range => kv::range(message),
+            Method::RangeStream => kv::range_stream(message),
             Method::DeleteRange => kv::delete_range(message),
+            Method::Txn => txn::txn(message, self.settings.txn_ops_max),
+            Method::Compact => kv::compact(message),
+            Method::HashKv => kv::hash_kv(message),
+            Method::Hash => Ok(Request::Hash),
             Method::Status => Ok(Request::Status),
             Method::MemberList => kv::member_list(message),
             Method::Alarm => kv::alarm(message),
@@ -433,7 +459,11 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
         self.take(stream, call, &[], true);
     }
 
-    fn on_reset(&mut self, _stream: StreamId, _call: Call, _code: ErrorCode) {}
+    fn on_reset(&mut self, stream: StreamId, call: Call, _code: ErrorCode) {
+        if matches!(call.phase, Phase::Waiting | Phase::Streaming | Phase::Health) {
+            self.gone.push(stream.0);
+        }
+    }
 }
 
 /// The answer of `grpc.health.v1.Health` (spec §1.11): the server as a whole serves, and no service

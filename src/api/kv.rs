@@ -13,14 +13,15 @@ use crate::mvcc::Refusal;
 use crate::mvcc::Row;
 use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
-use crate::mvcc::Summary;
 use crate::shard::command::Command;
+use crate::shard::list::RowShape;
 use crate::shard::request::Header;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
+use crate::types::LeaseId;
 
 /// Why a request's bytes did not become a [`Request`].
-fn malformed(_: Malformed) -> Status {
+pub(crate) fn malformed(_: Malformed) -> Status {
     status::MALFORMED
 }
 
@@ -29,39 +30,54 @@ fn malformed(_: Malformed) -> Status {
 /// # Errors
 /// etcd's, in etcd's order (`server/etcdserver/api/v3rpc/key.go`, `checkPutRequest`).
 pub(crate) fn put(message: &[u8]) -> Result<Request, Status> {
-    let (command, key, value, lease, keeps) = put_fields(message).map_err(malformed)?;
-    if key.is_empty() {
-        return Err(Status::from(&Refusal::EmptyKey));
-    }
-    if keeps.0 && !value.is_empty() {
-        return Err(Status::from(&Refusal::ValueProvided));
-    }
-    if keeps.1 && lease != 0 {
-        return Err(Status::from(&Refusal::LeaseProvided));
-    }
+    let fields = PutFields::read(message).map_err(malformed)?;
+    fields.check().map_err(|refusal| Status::from(&refusal))?;
+    let PutFields { key, value, lease, prev_kv, ignore_value, ignore_lease } = fields;
+    let command = Command::Put { key, value, lease, prev_kv, ignore_value, ignore_lease };
     Ok(Request::Write(command.encode()))
 }
 
-/// A put's command beside the fields that are checked: key, value, lease, and which are kept.
-type PutFields<'a> = (Command<'a>, &'a [u8], &'a [u8], i64, (bool, bool));
+/// A `PutRequest` where it lies.
+#[derive(Default)]
+pub(crate) struct PutFields<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) lease: i64,
+    pub(crate) prev_kv: bool,
+    pub(crate) ignore_value: bool,
+    pub(crate) ignore_lease: bool,
+}
 
-fn put_fields(message: &[u8]) -> Result<PutFields<'_>, Malformed> {
-    let (mut key, mut value): (&[u8], &[u8]) = (&[], &[]);
-    let (mut lease, mut prev_kv, mut ignore_value, mut ignore_lease) = (0, false, false, false);
-    let mut fields = Fields::new(message);
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => key = field.bytes()?,
-            2 => value = field.bytes()?,
-            3 => lease = field.int64()?,
-            4 => prev_kv = field.bool()?,
-            5 => ignore_value = field.bool()?,
-            6 => ignore_lease = field.bool()?,
-            _ => {}
+impl<'a> PutFields<'a> {
+    pub(crate) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut put = Self::default();
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => put.key = field.bytes()?,
+                2 => put.value = field.bytes()?,
+                3 => put.lease = field.int64()?,
+                4 => put.prev_kv = field.bool()?,
+                5 => put.ignore_value = field.bool()?,
+                6 => put.ignore_lease = field.bool()?,
+                _ => {}
+            }
         }
+        Ok(put)
     }
-    let command = Command::Put { key, value, lease, prev_kv, ignore_value, ignore_lease };
-    Ok((command, key, value, lease, (ignore_value, ignore_lease)))
+
+    pub(crate) fn check(&self) -> Result<(), Refusal> {
+        if self.key.is_empty() {
+            return Err(Refusal::EmptyKey);
+        }
+        if self.ignore_value && !self.value.is_empty() {
+            return Err(Refusal::ValueProvided);
+        }
+        if self.ignore_lease && self.lease != 0 {
+            return Err(Refusal::LeaseProvided);
+        }
+        Ok(())
+    }
 }
 
 /// A `DeleteRangeRequest` as a change.
@@ -69,25 +85,36 @@ fn put_fields(message: &[u8]) -> Result<PutFields<'_>, Malformed> {
 /// # Errors
 /// Without a key, and for bytes that are no message.
 pub(crate) fn delete_range(message: &[u8]) -> Result<Request, Status> {
-    let read = || -> Result<_, Malformed> {
-        let (mut key, mut range_end): (&[u8], &[u8]) = (&[], &[]);
-        let mut prev_kv = false;
-        let mut fields = Fields::new(message);
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => key = field.bytes()?,
-                2 => range_end = field.bytes()?,
-                3 => prev_kv = field.bool()?,
-                _ => {}
-            }
-        }
-        Ok((key, range_end, prev_kv))
-    };
-    let (key, range_end, prev_kv) = read().map_err(malformed)?;
+    let DeleteFields { key, range_end, prev_kv } =
+        DeleteFields::read(message).map_err(malformed)?;
     if key.is_empty() {
         return Err(Status::from(&Refusal::EmptyKey));
     }
     Ok(Request::Write(Command::DeleteRange { key, range_end, prev_kv }.encode()))
+}
+
+/// A `DeleteRangeRequest` where it lies.
+#[derive(Default)]
+pub(crate) struct DeleteFields<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) range_end: &'a [u8],
+    pub(crate) prev_kv: bool,
+}
+
+impl<'a> DeleteFields<'a> {
+    pub(crate) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+        let mut delete = Self::default();
+        let mut fields = Fields::new(message);
+        while let Some((number, field)) = fields.next()? {
+            match number {
+                1 => delete.key = field.bytes()?,
+                2 => delete.range_end = field.bytes()?,
+                3 => delete.prev_kv = field.bool()?,
+                _ => {}
+            }
+        }
+        Ok(delete)
+    }
 }
 
 /// A `RangeRequest` as a read.
@@ -95,7 +122,44 @@ pub(crate) fn delete_range(message: &[u8]) -> Result<Request, Status> {
 /// # Errors
 /// Without a key, for a sort order or target that is none, and for bytes that are no message.
 pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
-    let read = || -> Result<_, Malformed> {
+    Ok(Request::Range(checked_range(message)?))
+}
+
+/// A `RangeRequest` as a read that is told in pieces.
+///
+/// # Errors
+/// As [`range`], and `Unimplemented` for what etcd does not stream.
+pub(crate) fn range_stream(message: &[u8]) -> Result<Request, Status> {
+    let range = checked_range(message)?;
+    let query = range.query();
+    let text = if (query.order, query.target) != (SortOrder::None, SortTarget::Key) {
+        "RangeStream does not support custom sort orders"
+    } else if query.drops() {
+        "RangeStream does not support revision filters"
+    } else {
+        return Ok(Request::RangeStream(range));
+    };
+    Err(Status::fixed(Code::Unimplemented, text))
+}
+
+fn checked_range(message: &[u8]) -> Result<Range, Status> {
+    let mut fields = RangeFields::read(message).map_err(malformed)?;
+    fields.check().map_err(|refusal| Status::from(&refusal))?;
+    Ok(Range::new(fields.key, fields.range_end, &fields.query, fields.serializable))
+}
+
+/// A `RangeRequest` where it lies; the query's own range is not set.
+pub(crate) struct RangeFields<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) range_end: &'a [u8],
+    pub(crate) order: i32,
+    pub(crate) target: i32,
+    pub(crate) serializable: bool,
+    pub(crate) query: RangeQuery<'a>,
+}
+
+impl<'a> RangeFields<'a> {
+    pub(crate) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let (mut key, mut range_end): (&[u8], &[u8]) = (&[], &[]);
         let (mut order, mut target, mut serializable) = (0, 0, false);
         let mut query = RangeQuery::new(KeyRange::One(&[]));
@@ -118,15 +182,50 @@ pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
                 _ => {}
             }
         }
-        Ok((key, range_end, order, target, serializable, query))
-    };
-    let (key, range_end, order, target, serializable, mut query) = read().map_err(malformed)?;
-    if key.is_empty() {
-        return Err(Status::from(&Refusal::EmptyKey));
+        Ok(Self { key, range_end, order, target, serializable, query })
     }
-    query.order = SortOrder::try_from(order).map_err(|refusal| Status::from(&refusal))?;
-    query.target = SortTarget::try_from(target).map_err(|refusal| Status::from(&refusal))?;
-    Ok(Request::Range(Range::new(key, range_end, &query, serializable)))
+
+    /// Checks key and sorting, and sets the query's.
+    pub(crate) fn check(&mut self) -> Result<(), Refusal> {
+        if self.key.is_empty() {
+            return Err(Refusal::EmptyKey);
+        }
+        self.query.order = self.order.try_into()?;
+        self.query.target = self.target.try_into()?;
+        Ok(())
+    }
+}
+
+/// A `CompactionRequest`.
+///
+/// # Errors
+/// For bytes that are no message.
+pub(crate) fn compact(message: &[u8]) -> Result<Request, Status> {
+    let (mut revision, mut physical) = (0, false);
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next().map_err(malformed)? {
+        match number {
+            1 => revision = field.int64().map_err(malformed)?,
+            2 => physical = field.bool().map_err(malformed)?,
+            _ => {}
+        }
+    }
+    Ok(Request::Write(Command::Compact { revision, physical }.encode()))
+}
+
+/// A `HashKVRequest`.
+///
+/// # Errors
+/// For bytes that are no message.
+pub(crate) fn hash_kv(message: &[u8]) -> Result<Request, Status> {
+    let mut revision = 0;
+    let mut fields = Fields::new(message);
+    while let Some((number, field)) = fields.next().map_err(malformed)? {
+        if number == 1 {
+            revision = field.int64().map_err(malformed)?;
+        }
+    }
+    Ok(Request::HashKv { revision })
 }
 
 /// A `MemberListRequest`.
@@ -187,16 +286,30 @@ struct Pair<'a> {
     lease: u64,
 }
 
-impl Pair<'_> {
-    /// Appends it as a message field.
-    fn write(&self, out: &mut Vec<u8>, number: u32) {
-        let len = wire::bytes_field_len(1, self.key)
+impl<'a> Pair<'a> {
+    fn of(pair: &'a KeyValue) -> Self {
+        Self {
+            key: &pair.key,
+            create_revision: pair.create_revision.0.cast_unsigned(),
+            mod_revision: pair.location.main.0.cast_unsigned(),
+            version: pair.version.cast_unsigned(),
+            value: pair.value.as_deref().expect("an answer leaves once its values are here"),
+            lease: pair.lease.0.cast_unsigned(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        wire::bytes_field_len(1, self.key)
             + wire::uint_field_len(2, self.create_revision)
             + wire::uint_field_len(3, self.mod_revision)
             + wire::uint_field_len(4, self.version)
             + wire::bytes_field_len(5, self.value)
-            + wire::uint_field_len(6, self.lease);
-        wire::put_message_head(out, number, len);
+            + wire::uint_field_len(6, self.lease)
+    }
+
+    /// Appends it as a message field.
+    fn write(&self, out: &mut Vec<u8>, number: u32) {
+        wire::put_message_head(out, number, self.len());
         wire::put_bytes_field(out, 1, self.key);
         wire::put_uint_field(out, 2, self.create_revision);
         wire::put_uint_field(out, 3, self.mod_revision);
@@ -206,36 +319,49 @@ impl Pair<'_> {
     }
 }
 
+/// Bytes of the message of a pair that an answer owns.
+pub(crate) fn key_value_len(pair: &KeyValue) -> usize {
+    Pair::of(pair).len()
+}
+
 /// Appends a pair that an answer owns.
 pub(crate) fn write_key_value(out: &mut Vec<u8>, number: u32, pair: &KeyValue) {
-    let pair = Pair {
-        key: &pair.key,
-        create_revision: pair.create_revision.0.cast_unsigned(),
-        mod_revision: pair.mod_revision.0.cast_unsigned(),
-        version: pair.version.cast_unsigned(),
-        value: &pair.value,
-        lease: pair.lease.0.cast_unsigned(),
-    };
-    pair.write(out, number);
+    Pair::of(pair).write(out, number);
 }
 
 /// Appends one row of a `RangeResponse` from where it lies in the keyspace.
-pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>) {
+pub(crate) fn write_row(out: &mut Vec<u8>, row: &Row<'_>, lease: LeaseId, value: &[u8]) {
     let pair = Pair {
         key: row.key,
         create_revision: row.create_revision.0.cast_unsigned(),
         mod_revision: row.location.main.0.cast_unsigned(),
         version: row.version.cast_unsigned(),
-        value: row.value,
-        lease: row.lease.0.cast_unsigned(),
+        value,
+        lease: lease.0.cast_unsigned(),
     };
     pair.write(out, 2);
 }
 
+/// Bytes that a row takes in a `RangeResponse`.
+pub(crate) fn row_len(row: &RowShape) -> usize {
+    let len = wire::sized_field_len(1, row.key_len)
+        + wire::uint_field_len(2, row.create_revision.0.cast_unsigned())
+        + wire::uint_field_len(3, row.mod_revision.0.cast_unsigned())
+        + wire::uint_field_len(4, row.version.cast_unsigned())
+        + wire::sized_field_len(5, row.value_len)
+        + wire::uint_field_len(6, row.lease.0.cast_unsigned());
+    wire::message_field_len(2, len)
+}
+
 /// Appends what a `RangeResponse` says beside its header and rows.
-pub(crate) fn write_summary(out: &mut Vec<u8>, summary: &Summary) {
-    wire::put_uint_field(out, 3, u64::from(summary.more));
-    wire::put_uint_field(out, 4, summary.count.cast_unsigned());
+pub(crate) fn write_summary(out: &mut Vec<u8>, more: bool, count: i64) {
+    wire::put_uint_field(out, 3, u64::from(more));
+    wire::put_uint_field(out, 4, count.cast_unsigned());
+}
+
+/// Bytes that [`write_summary`] appends.
+pub(crate) fn summary_len(more: bool, count: i64) -> usize {
+    wire::uint_field_len(3, u64::from(more)) + wire::uint_field_len(4, count.cast_unsigned())
 }
 
 #[cfg(test)]
@@ -244,6 +370,7 @@ mod tests {
     use crate::api::proto::etcdserverpb as pb;
     use crate::shard::command::ArchivedCommand;
     use crate::types::ClusterId;
+    use crate::types::Location;
     use crate::types::NodeId;
     use crate::types::Revision;
     use crate::types::Term;
@@ -362,7 +489,9 @@ mod tests {
 
         #[test]
         fn no_bytes_make_a_reader_panic(message in vec(any::<u8>(), 0..120)) {
-            for read in [put, range, delete_range, member_list, alarm] {
+            for read in [
+                put, range, range_stream, delete_range, compact, hash_kv, member_list, alarm,
+            ] {
                 let _ = read(&message);
             }
         }
@@ -386,10 +515,10 @@ mod tests {
                 let pair = KeyValue {
                     key: key.clone(),
                     create_revision: Revision(created.into()),
-                    mod_revision: Revision(changed.into()),
+                    location: Location { main: Revision(changed.into()), sub: 0 },
                     version: version.into(),
-                    lease: crate::types::LeaseId(-i64::from(lease)),
-                    value: value.clone(),
+                    lease: LeaseId(-i64::from(lease)),
+                    value: Some(value.clone()),
                 };
                 write_key_value(&mut out, 2, &pair);
                 kvs.push(crate::api::proto::mvccpb::KeyValue {
@@ -402,7 +531,9 @@ mod tests {
                 });
             }
             let count = i64::from(revision) + 1;
-            write_summary(&mut out, &Summary { count, more, revision: header.revision });
+            write_summary(&mut out, more, count);
+            let due_len = summary_len(more, count);
+            prop_assert!(out.len() >= due_len);
             let header = Some(pb::ResponseHeader {
                 cluster_id: u64::MAX,
                 member_id: 7,

@@ -9,10 +9,20 @@ use crate::api::status::Status;
 pub(crate) enum Method {
     /// `etcdserverpb.KV/Range`.
     Range,
+    /// `etcdserverpb.KV/RangeStream`.
+    RangeStream,
     /// `etcdserverpb.KV/Put`.
     Put,
     /// `etcdserverpb.KV/DeleteRange`.
     DeleteRange,
+    /// `etcdserverpb.KV/Txn`.
+    Txn,
+    /// `etcdserverpb.KV/Compact`.
+    Compact,
+    /// `etcdserverpb.Maintenance/HashKV`.
+    HashKv,
+    /// `etcdserverpb.Maintenance/Hash`.
+    Hash,
     /// `etcdserverpb.Maintenance/Status`.
     Status,
     /// `etcdserverpb.Cluster/MemberList`.
@@ -30,6 +40,10 @@ pub(crate) enum Method {
 /// The calls this build answers beside the hot ones, by service and method.
 const BUILT: &[(&str, &str, Method)] = &[
     ("etcdserverpb.KV", "DeleteRange", Method::DeleteRange),
+    ("etcdserverpb.KV", "Compact", Method::Compact),
+    ("etcdserverpb.KV", "RangeStream", Method::RangeStream),
+    ("etcdserverpb.Maintenance", "HashKV", Method::HashKv),
+    ("etcdserverpb.Maintenance", "Hash", Method::Hash),
     ("etcdserverpb.Maintenance", "Status", Method::Status),
     ("etcdserverpb.Maintenance", "Alarm", Method::Alarm),
     ("etcdserverpb.Cluster", "MemberList", Method::MemberList),
@@ -48,6 +62,7 @@ const BENCH_PATH: &[u8] = b"/ringd.Bench/Empty";
 pub(crate) fn route(path: &[u8], bench: bool) -> Result<Method, Status> {
     match path {
         b"/etcdserverpb.KV/Put" => return Ok(Method::Put),
+        b"/etcdserverpb.KV/Txn" => return Ok(Method::Txn),
         b"/etcdserverpb.KV/Range" => return Ok(Method::Range),
         BENCH_PATH if bench => return Ok(Method::BenchEmpty),
         _ => {}

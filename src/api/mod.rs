@@ -5,17 +5,22 @@
 //! calls are read and written by hand (`wire`, `kv`); every other message is prost's.
 
 mod answer;
+mod answers;
 mod call;
 mod http1;
 mod kv;
 mod method;
 mod plain;
 pub mod proto;
+mod pulls;
 mod session;
 pub mod status;
+mod stream;
+mod txn;
 mod wire;
 
-pub use answer::answer;
+pub use answers::Answers;
+pub use answers::Piece;
 pub use call::Settings;
 pub use call::Sink;
 pub use session::Closing;

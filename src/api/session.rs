@@ -4,6 +4,7 @@
 use crate::api::answer;
 use crate::api::answer::HEAD;
 use crate::api::answer::TRAILERS_OK;
+use crate::api::answers::Piece;
 use crate::api::call::Call;
 use crate::api::call::Dispatch;
 use crate::api::call::Immediate;
@@ -14,6 +15,8 @@ use crate::api::http1::Http1;
 use crate::api::plain;
 use crate::api::plain::Page;
 use crate::api::plain::Plain;
+use crate::api::pulls::Pulls;
+use crate::api::pulls::Room;
 use crate::api::status::Code;
 use crate::api::status::Status;
 use crate::http2::Connection;
@@ -24,12 +27,17 @@ use crate::mvcc::KeyRange;
 use crate::mvcc::RangeQuery;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
+use crate::shard::request::Unavailable;
 use crate::types::Tick;
 use std::cell::Cell;
 use std::rc::Rc;
 
 /// The stream number that an HTTP/1.1 request goes by; there is one at a time.
 const HTTP1_STREAM: u32 = 1;
+
+/// Bytes of answers that may wait on a connection's streams before the next long one is made only
+/// as it can leave. 4 MiB: what many small reads asked for at once come to.
+const WAITING_SIZE_MAX: usize = 4 << 20;
 
 /// The connection must close once its output is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +48,9 @@ pub struct Closing {
 
 /// One connection as a machine.
 ///
-/// The owner feeds [`Self::receive`] and [`Self::tick`], hands answers to [`Self::reply`], and
-/// sends [`Self::output`]. After an `Err` it sends what is left and closes.
+/// The owner feeds [`Self::receive`] and [`Self::tick`], hands pieces of answers to
+/// [`Self::reply`], and sends [`Self::output`]. Whenever it has done any of these, [`Self::pull`]
+/// says which answers it should bring more of. After an `Err` it sends what is left and closes.
 pub struct Session {
     link: Link,
     settings: Rc<Settings>,
@@ -50,6 +59,12 @@ pub struct Session {
     route: Option<Route>,
     /// Bytes that messages take which come in by pieces.
     partials: Rc<Cell<usize>>,
+    /// Answers that come by slices.
+    pulls: Pulls,
+    /// Streams that ended before their answer did.
+    gone: Vec<u32>,
+    /// The time of the last call that knew it.
+    now: Tick,
     /// Since when the same request has been coming in, and its number; HTTP/2 counts for itself.
     incoming: Option<(u64, Tick)>,
 }
@@ -73,6 +88,9 @@ impl Session {
             consumed: Vec::new(),
             route: None,
             partials: Rc::default(),
+            pulls: Pulls::default(),
+            gone: Vec::new(),
+            now: Tick::default(),
             incoming: None,
         }
     }
@@ -130,6 +148,7 @@ impl Session {
             immediate: &mut self.immediate,
             consumed: &mut self.consumed,
             partials: &self.partials,
+            gone: &mut self.gone,
         };
         let result = connection.receive(bytes, now, &mut dispatch);
         for (stream, n) in self.consumed.drain(..) {
@@ -138,6 +157,8 @@ impl Session {
         for (stream, answer) in self.immediate.drain(..) {
             immediate(connection, stream, answer, sink);
         }
+        self.now = now;
+        self.forget_gone(sink);
         result.map_err(|closed| Closing { reason: closed.reason })
     }
 
@@ -152,6 +173,12 @@ impl Session {
         for stream in connection.calls_where(|call| call.deadline.is_some_and(|at| at <= now)) {
             let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
             end(connection, stream, &status);
+            self.gone.push(stream.0);
+        }
+        self.now = now;
+        for stream in self.pulls.stalled(now) {
+            end(connection, StreamId(stream), &Status::from(&Unavailable::Timeout));
+            self.gone.push(stream);
         }
         let mut dispatch = Dispatch {
             sink,
@@ -161,10 +188,12 @@ impl Session {
             immediate: &mut self.immediate,
             consumed: &mut self.consumed,
             partials: &self.partials,
+            gone: &mut self.gone,
         };
         let result = connection.tick(now, &mut dispatch);
         self.consumed.clear();
         self.immediate.clear();
+        self.forget_gone(sink);
         result.map_err(|closed| Closing { reason: closed.reason })
     }
 
@@ -186,27 +215,115 @@ impl Session {
         }
     }
 
-    /// Takes the answer to a request: a whole gRPC message, or how the call ends without one.
-    pub fn reply(&mut self, stream: u32, result: Result<&[u8], &Status>, sink: &mut impl Sink) {
+    /// Takes a piece of the answer to a request; false if nobody waits for it, and so for none that
+    /// would follow.
+    pub fn reply(&mut self, stream: u32, piece: Piece<&[u8]>, sink: &mut impl Sink) -> bool {
         match &mut self.link {
-            Link::Http2(connection) => {
-                let stream = StreamId(stream);
-                if connection.call_mut(stream).is_some_and(|call| call.is_health()) {
-                    let page = plain::health(result.map(drop));
-                    return show(connection, stream, &page);
-                }
-                match result {
-                    Ok(message) => {
-                        connection.reply_unary(stream, HEAD, message, TRAILERS_OK);
-                    }
-                    Err(status) => end(connection, stream, status),
-                }
-            }
+            Link::Http2(_) => self.reply_http2(StreamId(stream), piece),
             Link::Http1(http) => {
-                let next = http.reply(&plain::health(result.map(drop)));
+                let next = http.reply(&plain::health(well(&piece)));
                 ask(next, HTTP1_STREAM, sink);
+                false
             }
-            Link::Unknown(_) => {}
+            Link::Unknown(_) => false,
+        }
+    }
+
+    fn reply_http2(&mut self, stream: StreamId, piece: Piece<&[u8]>) -> bool {
+        let Link::Http2(connection) = &mut self.link else {
+            return false;
+        };
+        let Some(call) = connection.call_mut(stream) else {
+            return false;
+        };
+        if call.is_health() {
+            show(connection, stream, &plain::health(well(&piece)));
+            return false;
+        }
+        let is_begun = call.is_streaming();
+        match piece {
+            Piece::Last(message) if !is_begun => {
+                connection.reply_unary(stream, HEAD, message, TRAILERS_OK);
+            }
+            Piece::End(status) => end(connection, stream, &status),
+            Piece::Part([]) => {
+                self.pulls.came(stream.0, self.now);
+                return true;
+            }
+            Piece::Part(bytes) | Piece::Last(bytes) => {
+                let is_last = matches!(piece, Piece::Last(_));
+                if !is_begun {
+                    call.stream();
+                    connection.reply_head(stream, HEAD, false);
+                }
+                let refused = connection.reply_data(stream, bytes, false);
+                if refused.is_none() && !is_last {
+                    self.pulls.came(stream.0, self.now);
+                    return true;
+                }
+                connection.reply_trailers(stream, TRAILERS_OK);
+            }
+        }
+        if !self.pulls.is_empty() {
+            self.pulls.remove(stream.0);
+        }
+        false
+    }
+
+    /// Whether some answer comes by slices: [`Self::pull`] is worth asking whenever something has
+    /// come in or left.
+    #[must_use]
+    pub fn has_pulls(&self) -> bool {
+        !self.pulls.is_empty()
+    }
+
+    /// The next answer that there is room for more of: its stream, and how many bytes to bring. To
+    /// be asked until there is none.
+    pub fn pull(&mut self) -> Option<(u32, usize)> {
+        let Link::Http2(connection) = &self.link else {
+            return None;
+        };
+        let room = Room { total: connection.room_total(), queued: connection.queued_total() };
+        self.pulls.next(room, |stream| connection.room(StreamId(stream)).unwrap_or(0))
+    }
+
+    /// Whether the answer of a stream may be made now, however long it is; none if nobody waits for
+    /// it. If not, it should come by slices.
+    #[must_use]
+    pub fn takes(&self, stream: u32) -> Option<bool> {
+        match &self.link {
+            Link::Http2(connection) => {
+                connection.room(StreamId(stream))?;
+                Some(connection.queued_total() < WAITING_SIZE_MAX)
+            }
+            Link::Http1(_) => Some(true),
+            Link::Unknown(_) => None,
+        }
+    }
+
+    /// The socket is gone: nobody waits for any answer.
+    pub fn lost(&mut self, sink: &mut impl Sink) {
+        if let Link::Http2(connection) = &mut self.link {
+            let mut dispatch = Dispatch {
+                sink,
+                settings: &self.settings,
+                now: self.now,
+                route: &mut self.route,
+                immediate: &mut self.immediate,
+                consumed: &mut self.consumed,
+                partials: &self.partials,
+                gone: &mut self.gone,
+            };
+            connection.lost(&mut dispatch);
+        }
+        self.forget_gone(sink);
+    }
+
+    /// Tells of answers that nobody waits for any more.
+    fn forget_gone(&mut self, sink: &mut impl Sink) {
+        for stream in self.gone.drain(..) {
+            self.pulls.remove(stream);
+            sink.forget(stream);
         }
     }
 
@@ -284,6 +401,14 @@ impl Session {
             Link::Http1(http) => http.sent(n),
             Link::Unknown(_) => {}
         }
+    }
+}
+
+/// What a page about a read needs to know of its answer.
+fn well<'a>(piece: &'a Piece<&[u8]>) -> Result<(), &'a Status> {
+    match piece {
+        Piece::Part(_) | Piece::Last(_) => Ok(()),
+        Piece::End(status) => Err(status),
     }
 }
 
@@ -375,6 +500,10 @@ mod tests {
         fn submit(&mut self, stream: u32, request: Request) {
             panic!("a request on stream {stream}: {request:?}");
         }
+
+        fn forget(&mut self, stream: u32) {
+            panic!("stream {stream} has no request");
+        }
     }
 
     #[test]
@@ -414,6 +543,8 @@ mod tests {
 
     impl Sink for Nowhere {
         fn submit(&mut self, _stream: u32, _request: Request) {}
+
+        fn forget(&mut self, _stream: u32) {}
     }
 
     /// A client's first bytes, and an empty gRPC request with a second of time for it.

@@ -100,7 +100,9 @@ impl From<&Refusal> for Status {
             | Refusal::KeyNotFound
             | Refusal::ValueProvided
             | Refusal::LeaseProvided
-            | Refusal::InvalidSortOption => Code::InvalidArgument,
+            | Refusal::InvalidSortOption
+            | Refusal::TooManyOps
+            | Refusal::DuplicateKey => Code::InvalidArgument,
             Refusal::LeaseNotFound => Code::NotFound,
         };
         Self::made(code, refusal.to_string())
@@ -116,6 +118,7 @@ impl From<&Unavailable> for Status {
             Unavailable::Timeout | Unavailable::LeaderChanged | Unavailable::Stopped => {
                 Code::Unavailable
             }
+            Unavailable::SortTooLarge => Code::ResourceExhausted,
         };
         Self::made(code, unavailable.to_string())
     }

@@ -182,7 +182,12 @@ pub(crate) fn put_message_head(out: &mut Vec<u8>, number: u32, len: usize) {
 
 /// Bytes that field `number` takes with these bytes; none if empty.
 pub(crate) fn bytes_field_len(number: u32, bytes: &[u8]) -> usize {
-    if bytes.is_empty() { 0 } else { message_field_len(number, bytes.len()) }
+    sized_field_len(number, bytes.len())
+}
+
+/// Bytes that field `number` takes with so many bytes; none for none.
+pub(crate) fn sized_field_len(number: u32, len: usize) -> usize {
+    if len == 0 { 0 } else { message_field_len(number, len) }
 }
 
 /// Appends field `number` as bytes unless empty.

@@ -149,6 +149,15 @@ pub enum ConfigError {
     /// `default` together with other outputs.
     #[error("multi logoutput for \"default\" is not supported yet")]
     LogOutputs,
+    /// `--auto-compaction-mode` of nothing.
+    #[error("undefined auto-compaction-mode")]
+    NoCompactionMode,
+    /// `--auto-compaction-mode` of a kind that is none.
+    #[error("unknown auto-compaction-mode {0:?}")]
+    CompactionMode(String),
+    /// `--auto-compaction-retention` that is neither a number nor a duration.
+    #[error("error parsing CompactionRetention: {0}")]
+    CompactionRetention(String),
     /// Several ways to find the first members.
     #[error(
         "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \

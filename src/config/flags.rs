@@ -280,6 +280,20 @@ const CLUSTERING: &[Flag] = &[
         "Sets apart clusters that would have the same ids.",
         |d, v| put(&mut d.config.cluster.token, Ok(v.to_owned())),
     ),
+    set(
+        "auto-compaction-mode",
+        Text,
+        "periodic",
+        "What the retention is: 'periodic', a time, or 'revision', how many revisions.",
+        |d, v| put(&mut d.compaction_mode, Ok(v.to_owned())),
+    ),
+    set(
+        "auto-compaction-retention",
+        Text,
+        "0",
+        "What history is kept when it is forgotten by itself; a bare number is hours; 0 is all.",
+        |d, v| put(&mut d.compaction_retention, Ok(v.to_owned())),
+    ),
     set("pre-vote", Boolean, "true", "Ask before standing for election.", |d, v| {
         put(&mut d.config.raft.pre_vote, boolean(v))
     }),
@@ -307,7 +321,7 @@ const LIMITS: &[Flag] = &[
         "Requests that one connection may have open.",
         |d, v| put(&mut d.config.limits.streams_max, streams(v)),
     ),
-    early("max-txn-ops", Unsigned, "128", "Operations in one transaction.", |d, v| {
+    set("max-txn-ops", Unsigned, "128", "Operations in one transaction.", |d, v| {
         put(&mut d.config.limits.txn_ops_max, unsigned(v))
     }),
     early(
@@ -440,8 +454,6 @@ const OTHERS: &[Flag] = &[
     inert("v2-deprecation", Text, "write-only"),
     later("auth-token", Text, "simple"),
     later("auth-token-ttl", Unsigned, "300"),
-    later("auto-compaction-mode", Text, "periodic"),
-    later("auto-compaction-retention", Text, "0"),
     later("auto-tls", Boolean, "false"),
     later("bcrypt-cost", Unsigned, "10"),
     later("cert-file", Text, ""),

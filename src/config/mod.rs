@@ -10,6 +10,7 @@
 //! those modules; here stands what a user may set of them.
 
 mod bootstrap;
+mod compaction;
 mod error;
 mod file;
 mod flags;
@@ -21,6 +22,7 @@ mod url;
 mod value;
 
 pub use bootstrap::{Bootstrap, InitialMember};
+pub use compaction::AutoCompaction;
 pub use error::{ConfigError, Source};
 pub use help::{help, usage, version};
 pub use parse::{Command, Notice, Start, parse};
@@ -70,6 +72,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// How a group of nodes agrees.
     pub raft: Raft,
+    /// What history is forgotten by itself.
+    pub auto_compaction: AutoCompaction,
     /// What clients may ask for.
     pub limits: Limits,
     /// How connections are kept and dropped.
@@ -269,6 +273,12 @@ impl Config {
             Some(dir) => dir.join(format!("shard-{shard}")),
             None => self.shard_dir(shard).join("wal"),
         }
+    }
+
+    /// The directory of one shard's revision store.
+    #[must_use]
+    pub fn shard_store_dir(&self, shard: ShardId) -> PathBuf {
+        self.shard_dir(shard).join("store")
     }
 
     /// Each shard with its addresses.

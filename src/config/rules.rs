@@ -4,8 +4,8 @@ use crate::config::error::ConfigError;
 use crate::config::parse::{Draft, Start};
 use crate::config::url::{Scheme, Url};
 use crate::config::{
-    Cluster, ClusterState, Config, Connections, Cores, Format, Limits, Log, LogFormat, LogLevel,
-    LogOutput, Machine, QUOTA_DEFAULT_BYTES, Raft, SHARDS_MAX, ShardConfig,
+    AutoCompaction, Cluster, ClusterState, Config, Connections, Cores, Format, Limits, Log,
+    LogFormat, LogLevel, LogOutput, Machine, QUOTA_DEFAULT_BYTES, Raft, SHARDS_MAX, ShardConfig,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -58,6 +58,7 @@ impl Default for Config {
                 snapshot_count: 10_000,
                 wal_writes_in_flight_max: 2,
             },
+            auto_compaction: AutoCompaction::Off,
             limits: Limits {
                 request_bytes_max: 1_572_864,
                 txn_ops_max: 128,
@@ -102,6 +103,8 @@ impl Draft {
             0 => Some(QUOTA_DEFAULT_BYTES),
             bytes => u64::try_from(bytes).ok(),
         };
+        self.config.auto_compaction =
+            AutoCompaction::parse(&self.compaction_mode, &self.compaction_retention)?;
         if !self.given.contains("data-dir") || self.config.data_dir.as_os_str().is_empty() {
             self.config.data_dir = PathBuf::from(format!("{}.etcd", self.config.name));
         }

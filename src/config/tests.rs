@@ -199,10 +199,20 @@ fn what_cannot_have_an_effect_is_accepted_and_said() {
 
 #[test]
 fn what_has_no_effect_yet_is_taken_in_and_said() {
-    let start = start(&["--max-txn-ops=7", "--snapshot-count=10000"], &[]);
-    assert_eq!(start.config.limits.txn_ops_max, 7);
-    let expected = Notice::NotHeeded { flag: "max-txn-ops", value: "7".to_owned() };
+    let start = start(&["--strict-reconfig-check=false", "--snapshot-count=10000"], &[]);
+    assert!(!start.config.raft.strict_reconfig_check);
+    let expected = Notice::NotHeeded { flag: "strict-reconfig-check", value: "false".to_owned() };
     assert_eq!(start.notices, [expected], "a default is not worth a line");
+}
+
+#[test]
+fn what_is_forgotten_by_itself_is_said_by_two_flags() {
+    let flags = ["--auto-compaction-mode=revision", "--auto-compaction-retention=5"];
+    let start = start(&flags, &[("ETCD_MAX_TXN_OPS", "7")]);
+    assert_eq!(start.config.auto_compaction, AutoCompaction::Revision(5));
+    assert_eq!(start.config.limits.txn_ops_max, 7);
+    let message = "error parsing CompactionRetention: time: invalid duration \"x\"";
+    assert_eq!(refusal(&["--auto-compaction-retention=x"]), (message.to_owned(), 1));
 }
 
 #[test]

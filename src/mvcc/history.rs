@@ -4,7 +4,7 @@
 //! nothing. Longer ones are a list of changes, oldest first, across all generations. A generation
 //! is not a thing of its own: each change knows how many came before it in its life, which finds
 //! the change that began it. Only the oldest generation may have lost its beginning to compaction;
-//! what that was is kept beside the list.
+//! what that was stands before the list.
 
 use crate::types::Location;
 use crate::types::Revision;
@@ -40,7 +40,18 @@ struct Change {
     age: u32,
 }
 
+/// Whether a revision may have a change at `location`.
+pub(super) fn has_room(location: Location) -> bool {
+    location.sub < TOMBSTONE
+}
+
 impl Change {
+    fn new(location: Location, tombstone: bool, age: u32) -> Self {
+        let Location { main, sub } = location;
+        assert!(has_room(location), "a revision has fewer changes");
+        Self { main, sub: if tombstone { sub | TOMBSTONE } else { sub }, age }
+    }
+
     fn is_tombstone(self) -> bool {
         self.sub & TOMBSTONE != 0
     }
@@ -53,19 +64,20 @@ impl Change {
 /// All that is remembered of one key: at least one change.
 ///
 /// # Shape
-/// Changes stand in the order of their locations, and a tombstone never follows a tombstone.
+/// Changes stand in the order of their locations. Unless cleaning took some from between before a
+/// restart, a tombstone never follows a tombstone.
 #[derive(Debug)]
 pub(super) enum History {
-    /// One put, and nothing else.
+    /// One put and nothing else, if its numbers are small enough for these fields.
     Solo {
-        /// The revision that began the key's life.
-        created: Revision,
         /// The put.
         main: Revision,
-        /// Its version.
-        version: i64,
+        /// Revisions since the one that began the key's life.
+        back: u32,
         /// Its place in its revision.
-        sub: u32,
+        sub: u16,
+        /// Puts of this life before it.
+        age: u16,
     },
     /// Anything else.
     Long(Changes),
@@ -74,30 +86,48 @@ pub(super) enum History {
 /// A list of changes, oldest first.
 ///
 /// # Shape
-/// Never empty. The oldest generation's first remembered change has version `version`, and its life
-/// began at `created`; for a later generation both follow from the list.
+/// At least one change, and before the first a stone that is none: it keeps, of the oldest
+/// generation's first remembered change, when its life began and which version it is (the bits of
+/// the version, low and high). For a later generation both follow from the list. So a history is
+/// one allocation, and what a leaf holds of it is small.
 #[derive(Debug)]
-pub(super) struct Changes {
-    list: Vec<Change>,
-    created: Revision,
-    version: i64,
-}
+pub(super) struct Changes(Vec<Change>);
 
 const _: () = assert!(size_of::<Change>() == 16);
-const _: () = assert!(size_of::<History>() <= 40, "a leaf holds these in place");
+const _: () = assert!(size_of::<History>() == 24, "a leaf holds these in place");
 
 impl History {
     /// The history of a key that was put for the first time.
     pub(super) fn new(location: Location) -> Self {
-        let Location { main, sub } = location;
-        Self::Solo { created: main, main, version: 1, sub }
+        Self::begin(location, location.main, 1)
+    }
+
+    /// A history that begins with a change in the midst of a key's life; version 0 is a tombstone.
+    pub(super) fn begin(location: Location, created: Revision, version: i64) -> Self {
+        let solo = || {
+            Some(Self::Solo {
+                main: location.main,
+                back: location.main.0.checked_sub(created.0)?.try_into().ok()?,
+                sub: location.sub.try_into().ok()?,
+                age: version.checked_sub(1)?.try_into().ok()?,
+            })
+        };
+        solo().unwrap_or_else(|| Self::Long(Changes::new(location, created, version)))
     }
 
     /// The key at the present: none if it is deleted.
     pub(super) fn latest(&self) -> Option<Found> {
         match self {
             Self::Solo { .. } => self.at(NEVER),
-            Self::Long(changes) => changes.found(changes.list.len() - 1),
+            Self::Long(changes) => changes.found(changes.list().len() - 1),
+        }
+    }
+
+    /// Whether the key is there at the present.
+    pub(super) fn is_live(&self) -> bool {
+        match self {
+            Self::Solo { .. } => true,
+            Self::Long(changes) => !changes.last().is_tombstone(),
         }
     }
 
@@ -107,13 +137,13 @@ impl History {
     /// One search in the list of its changes.
     pub(super) fn at(&self, revision: Revision) -> Option<Found> {
         match *self {
-            Self::Solo { created, main, version, sub } => (main <= revision).then_some(Found {
-                created,
-                location: Location { main, sub },
-                version,
+            Self::Solo { main, back, sub, age } => (main <= revision).then(|| Found {
+                created: Revision(main.0 - i64::from(back)),
+                location: Location { main, sub: sub.into() },
+                version: i64::from(age) + 1,
             }),
             Self::Long(ref changes) => {
-                let seen = changes.list.partition_point(|change| change.main <= revision);
+                let seen = changes.list().partition_point(|change| change.main <= revision);
                 changes.found(seen.checked_sub(1)?)
             }
         }
@@ -122,9 +152,17 @@ impl History {
     /// The last change, be it a tombstone.
     pub(super) fn last(&self) -> Location {
         match *self {
-            Self::Solo { main, sub, .. } => Location { main, sub },
-            Self::Long(ref changes) => {
-                changes.list.last().expect("a list is never empty").location()
+            Self::Solo { main, sub, .. } => Location { main, sub: sub.into() },
+            Self::Long(ref changes) => changes.last().location(),
+        }
+    }
+
+    /// Whether the change at `location` is remembered.
+    pub(super) fn knows(&self, location: Location) -> bool {
+        match self {
+            Self::Solo { .. } => self.last() == location,
+            Self::Long(changes) => {
+                changes.list().binary_search_by_key(&location, |change| change.location()).is_ok()
             }
         }
     }
@@ -147,27 +185,51 @@ impl History {
 
     fn push(&mut self, location: Location, tombstone: bool) {
         assert!(self.last() < location, "changes come in order");
-        assert!(location.sub < TOMBSTONE, "a revision has fewer changes");
-        let changes = match *self {
-            Self::Solo { created, main, version, sub } => {
-                let mut list = Vec::with_capacity(GROW_MIN);
-                let age = u32::try_from(version - 1).unwrap_or(u32::MAX);
-                list.push(Change { main, sub, age });
-                *self = Self::Long(Changes { list, created, version });
-                let Self::Long(changes) = self else { unreachable!("it was just made long") };
-                changes
-            }
-            Self::Long(ref mut changes) => changes,
-        };
+        if matches!(self, Self::Solo { .. }) {
+            let Found { created, location, version } = self.latest().expect("it is a put");
+            *self = Self::Long(Changes::new(location, created, version));
+        }
+        let Self::Long(changes) = self else { unreachable!("it was just made long") };
         changes.push(location, tombstone);
+    }
+
+    /// Adds a change that a file holds, of which version, 0 being a tombstone, and of a life begun
+    /// at `created`. Changes before it may be missing. If so, nobody can see what is remembered so
+    /// far: it is forgotten, and `told` hears each.
+    ///
+    /// # Panics
+    /// Unless `location` is after every change so far.
+    pub(super) fn restore(
+        &mut self,
+        location: Location,
+        created: Revision,
+        version: i64,
+        mut told: impl FnMut(Location),
+    ) {
+        let goes_on = match self.latest() {
+            None => version == 1 && created == location.main,
+            Some(_) if version < 1 => true,
+            Some(found) => {
+                found.created == created && found.version.checked_add(1) == Some(version)
+            }
+        };
+        if goes_on {
+            self.push(location, version < 1);
+        } else {
+            assert!(self.last() < location, "changes come in order");
+            self.each(0, |location, _| told(location));
+            *self = Self::begin(location, created, version);
+        }
     }
 
     /// The lowest floor at which something here may be forgotten.
     pub(super) fn garbage_from(&self) -> Revision {
         match self {
             Self::Solo { .. } => NEVER,
-            Self::Long(changes) => match changes.list[..] {
-                [first, ..] if first.is_tombstone() => Revision(first.main.0 + 1),
+            Self::Long(changes) => match changes.list() {
+                // Both may be of one revision.
+                [first, second, ..] if first.main == second.main => first.main,
+                [first, ..] if first.is_tombstone() => Revision(first.main.0.saturating_add(1)),
                 [_, second, ..] => second.main,
                 _ => NEVER,
             },
@@ -177,9 +239,9 @@ impl History {
     /// How many of the oldest changes nobody can see at `floor` or above.
     pub(super) fn forgettable(&self, floor: Revision) -> usize {
         let Self::Long(changes) = self else { return 0 };
-        let reached = changes.list.partition_point(|change| change.main <= floor);
+        let reached = changes.list().partition_point(|change| change.main <= floor);
         let Some(last) = reached.checked_sub(1) else { return 0 };
-        let change = changes.list[last];
+        let change = changes.list()[last];
         if change.is_tombstone() && change.main < floor { reached } else { last }
     }
 
@@ -187,12 +249,12 @@ impl History {
     /// long history, so that what stays does not move too often.
     pub(super) fn slice(&self, budget: usize) -> usize {
         match self {
-            Self::Long(changes) if budget > 0 => budget.max(changes.list.len() / 8),
+            Self::Long(changes) if budget > 0 => budget.max(changes.list().len() / 8),
             Self::Solo { .. } | Self::Long(_) => budget,
         }
     }
 
-    /// Forgets the oldest `count` changes, telling of each put; whether nothing is left.
+    /// Forgets the oldest `count` changes, telling of each; whether nothing is left.
     ///
     /// # Panics
     /// If there are fewer.
@@ -204,27 +266,17 @@ impl History {
             return false;
         }
         let Self::Long(changes) = self else { unreachable!("a lone put is never forgotten") };
-        for change in &changes.list[..count] {
-            if !change.is_tombstone() {
-                told(change.location());
-            }
-        }
-        if count == changes.list.len() {
+        changes.list()[..count].iter().for_each(|change| told(change.location()));
+        if count == changes.list().len() {
             return true;
         }
-        let created = changes.created_at(count);
-        let version = changes.version_at(count);
-        changes.list.drain(..count);
-        (changes.created, changes.version) = (created, version);
-        match changes.list[..] {
+        changes.drain(count);
+        match changes.list() {
             [only] if !only.is_tombstone() => {
-                let Location { main, sub } = only.location();
-                *self = Self::Solo { created, main, version, sub };
+                let Found { created, location, version } = changes.found(0).expect("it is a put");
+                *self = Self::begin(location, created, version);
             }
-            _ if changes.list.capacity() > 2 * changes.list.len() + GROW_MIN => {
-                changes.list.shrink_to_fit();
-            }
-            _ => {}
+            _ => changes.shrink(),
         }
         false
     }
@@ -234,7 +286,7 @@ impl History {
         match self {
             Self::Solo { .. } => told(self.last(), self.latest()),
             Self::Long(changes) => {
-                for (place, change) in changes.list.iter().enumerate().skip(skip) {
+                for (place, change) in changes.list().iter().enumerate().skip(skip) {
                     told(change.location(), changes.found(place));
                 }
             }
@@ -245,16 +297,20 @@ impl History {
     pub(super) fn heap_size(&self) -> usize {
         match self {
             Self::Solo { .. } => 0,
-            Self::Long(changes) => changes.list.capacity() * size_of::<Change>(),
+            Self::Long(changes) => changes.0.capacity() * size_of::<Change>(),
         }
     }
 
     /// Checks every invariant.
     pub(super) fn check_all(&self) {
         let Self::Long(changes) = self else { return };
-        let list = &changes.list;
+        let list = changes.list();
         assert!(!list.is_empty(), "a list is never empty");
-        assert!(list.len() > 1 || list[0].is_tombstone(), "one put lies in place");
+        if let ([only], Some(found)) = (list, changes.found(0)) {
+            let Found { created, location, version } = found;
+            let own = Self::begin(location, created, version);
+            assert!(matches!(own, Self::Long(_)), "a small put lies in place: {only:?}");
+        }
         for pair in list.windows(2) {
             assert!(pair[0].location() < pair[1].location(), "changes stand in order");
             assert!(
@@ -268,37 +324,80 @@ impl History {
 }
 
 impl Changes {
+    /// A list of one change; version 0 is a tombstone.
+    fn new(location: Location, created: Revision, version: i64) -> Self {
+        let age = u32::try_from(version.saturating_sub(1).max(0)).unwrap_or(u32::MAX);
+        let mut list = Vec::with_capacity(1 + GROW_MIN);
+        list.push(Self::stone(created, version));
+        list.push(Change::new(location, version < 1, age));
+        Self(list)
+    }
+
+    /// What stands before the first change.
+    fn stone(created: Revision, version: i64) -> Change {
+        let bytes = version.to_le_bytes();
+        let [low, high] = [0, 4]
+            .map(|at| u32::from_le_bytes(bytes[at..at + 4].try_into().expect("half of a number")));
+        Change { main: created, sub: low, age: high }
+    }
+
+    /// When the first change's life began, if it is a put, and which version it is.
+    fn first(&self) -> (Revision, i64) {
+        let Change { main, sub, age } = self.0[0];
+        (main, ((u64::from(age) << 32) | u64::from(sub)).cast_signed())
+    }
+
+    fn list(&self) -> &[Change] {
+        &self.0[1..]
+    }
+
+    fn last(&self) -> Change {
+        *self.list().last().expect("a list is never empty")
+    }
+
     fn push(&mut self, location: Location, tombstone: bool) {
-        let last = *self.list.last().expect("a list is never empty");
+        let last = self.last();
         assert!(!(tombstone && last.is_tombstone()), "only a live key is deleted");
         let age = if last.is_tombstone() { 0 } else { last.age.saturating_add(1) };
-        let grows = self.list.len() == self.list.capacity();
-        if grows {
+        if self.0.len() == self.0.capacity() {
             // A quarter, where `Vec` would double: histories are many and mostly short.
-            self.list.reserve_exact((self.list.len() / 4).max(GROW_MIN));
+            self.0.reserve_exact((self.0.len() / 4).max(GROW_MIN));
         }
-        let sub = if tombstone { location.sub | TOMBSTONE } else { location.sub };
-        self.list.push(Change { main: location.main, sub, age });
+        self.0.push(Change::new(location, tombstone, age));
+    }
+
+    /// Takes out the oldest `count`, which are not all.
+    fn drain(&mut self, count: usize) {
+        let stone = Self::stone(self.created_at(count), self.version_at(count));
+        self.0.drain(..count);
+        self.0[0] = stone;
+    }
+
+    /// Gives back room if there is much of it.
+    fn shrink(&mut self) {
+        if self.0.capacity() > 2 * self.0.len() + GROW_MIN {
+            self.0.shrink_to_fit();
+        }
     }
 
     /// Where the generation of the change at `place` begins; none if it is the oldest one, whose
     /// beginning may be forgotten.
     fn start_of(&self, place: usize) -> Option<usize> {
-        let age = usize::try_from(self.list[place].age).expect("usize has 64 bits");
+        let age = usize::try_from(self.list()[place].age).expect("usize has 64 bits");
         place.checked_sub(age).filter(|start| *start > 0)
     }
 
     fn created_at(&self, place: usize) -> Revision {
-        self.start_of(place).map_or(self.created, |start| self.list[start].main)
+        self.start_of(place).map_or(self.first().0, |start| self.list()[start].main)
     }
 
     fn version_at(&self, place: usize) -> i64 {
-        let (first, start) = self.start_of(place).map_or((self.version, 0), |start| (1, start));
-        first + i64::try_from(place - start).expect("a list fits in memory")
+        let (first, start) = self.start_of(place).map_or((self.first().1, 0), |start| (1, start));
+        first.saturating_add(i64::try_from(place - start).expect("a list fits in memory"))
     }
 
     fn found(&self, place: usize) -> Option<Found> {
-        let change = self.list[place];
+        let change = self.list()[place];
         (!change.is_tombstone()).then(|| Found {
             created: self.created_at(place),
             location: change.location(),
@@ -379,7 +478,7 @@ mod tests {
         let mut history = two_lives();
         let garbage = history.forgettable(Revision(9));
         history.forget(garbage, &mut |_| ());
-        assert!(matches!(history, History::Solo { version: 4, .. }));
+        assert!(matches!(history, History::Solo { age: 3, back: 2, .. }));
         history.put(at(11, 0));
         assert_eq!(seen(&history, 9), Some((7, 9, 4)));
         assert_eq!(seen(&history, 11), Some((7, 11, 5)));
@@ -398,18 +497,94 @@ mod tests {
         assert_eq!(history.forgettable(Revision(4)), 2);
         assert!(!history.forget(1, &mut |_| ()));
         assert_eq!(history.garbage_from(), Revision(4));
-        assert!(history.forget(1, &mut |_| panic!("a tombstone has no record")));
+        let mut gone = Vec::new();
+        assert!(history.forget(1, &mut |location| gone.push(location)));
+        assert_eq!(gone, [at(3, 0)], "a tombstone is told of too");
     }
 
     #[test]
     fn a_history_longer_than_its_ages_count_keeps_its_version() {
         let version = i64::from(u32::MAX) + 7;
         let (created, main) = (Revision(2), Revision(version + 10));
-        let mut history = History::Solo { created, main, version, sub: 0 };
+        let mut history = History::begin(Location { main, sub: 0 }, created, version);
         history.put(at(version + 11, 0));
         history.put(at(version + 12, 0));
         let found = history.latest().expect("it is live");
         assert_eq!((found.created, found.version), (created, version + 2));
         history.check_all();
+    }
+
+    #[test]
+    fn a_put_whose_numbers_are_large_is_kept_in_a_list() {
+        let large = [(1 << 33, 2, 1, 0), (9, 2, 1 << 17, 0), (9, 2, 2, 1 << 17)];
+        for (main, created, version, sub) in large {
+            let mut history = History::begin(at(main, sub), Revision(created), version);
+            history.check_all();
+            assert!(matches!(history, History::Long(_)));
+            assert_eq!(seen(&history, main), Some((created, main, version)));
+            assert_eq!((history.last(), seen(&history, main - 1)), (at(main, sub), None));
+            assert_eq!((history.forgettable(NEVER), history.garbage_from()), (0, NEVER));
+            history.put(at(main + 1, 0));
+            assert_eq!(seen(&history, NEVER.0), Some((created, main + 1, version + 1)));
+            assert!(!history.forget(1, &mut |_| ()));
+            history.check_all();
+            assert_eq!(seen(&history, NEVER.0), Some((created, main + 1, version + 1)));
+        }
+    }
+
+    /// What the changes that [`two_lives`] leaves look like in a file: location, creation, version.
+    fn filed(history: &History) -> Vec<(Location, Revision, i64)> {
+        let mut filed = Vec::new();
+        history.each(0, |location, found| {
+            let (created, version) = found.map_or((0, 0), |found| (found.created.0, found.version));
+            filed.push((location, Revision(created), version));
+        });
+        filed
+    }
+
+    #[test]
+    fn whatever_dead_changes_are_missing_the_floor_and_above_read_the_same() {
+        let whole = two_lives();
+        let filed = filed(&whole);
+        for floor in 0..=12 {
+            let dead = whole.forgettable(Revision(floor));
+            // A dead tombstone goes only after every put before it has.
+            let kept = |left: u32, place: usize| {
+                let (is_left, is_tombstone) = (left & (1 << place) != 0, filed[place].2 == 0);
+                let hides = (0..place).any(|earlier| left & (1 << earlier) != 0);
+                place >= dead || is_left || (is_tombstone && hides)
+            };
+            for left in 0..1_u32 << dead {
+                let present: Vec<_> = (0..filed.len()).filter(|at| kept(left, *at)).collect();
+                let Some((first, rest)) = present.split_first() else { continue };
+                let (location, created, version) = filed[*first];
+                let mut history = History::begin(location, created, version);
+                let mut gone = Vec::new();
+                for place in rest {
+                    let (location, created, version) = filed[*place];
+                    history.restore(location, created, version, |location| gone.push(location));
+                }
+                history.check_all();
+                let garbage = history.forgettable(Revision(floor));
+                for revision in floor..=12 {
+                    assert_eq!(seen(&history, revision), seen(&whole, revision), "{present:?}");
+                }
+                let is_gone = history.forget(garbage, &mut |location| gone.push(location));
+                let told = filed.iter().zip(0..).filter(|(_, place)| present.contains(place));
+                let told = told.map(|(change, _)| change.0).filter(|at| *at < filed[dead].0);
+                assert!(gone.into_iter().eq(told), "each that is dead is told of once");
+                assert_eq!(is_gone, dead == filed.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_history_knows_what_it_has_not_forgotten() {
+        let mut history = two_lives();
+        history.forget(3, &mut |_| ());
+        assert!([at(7, 0), at(8, 0), at(9, 4)].iter().all(|at| history.knows(*at)));
+        assert!([at(4, 3), at(5, 0), at(7, 1), at(10, 0)].iter().all(|at| !history.knows(*at)));
+        let history = History::new(at(2, 1));
+        assert!(history.knows(at(2, 1)) && !history.knows(at(2, 0)));
     }
 }

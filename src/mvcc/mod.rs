@@ -2,12 +2,16 @@
 //!
 //! Every change of a key is a [`Location`]: the revision that made it and its place inside that
 //! revision. The [`index`] keeps, for each key in order, the locations of its changes, and answers
-//! *which change of which key* for any revision not yet compacted, without touching a value. The
-//! [`tail`] keeps the records (value and lease) and finds them by location. [`Keyspace`] puts the
-//! two together and gives them etcd's rules.
+//! *which change of which key* for any revision not yet compacted, without touching a value.
+//! [`Keyspace`] gives it etcd's rules.
 //!
-//! The seam between index and tail is the location: a read by the index alone yields rows with
-//! locations, and whoever holds the records resolves them.
+//! Values and leases are kept elsewhere, and found by location: a read yields rows with locations,
+//! and whoever has the [`Records`] resolves them, at once or after they were fetched. A write hands
+//! each [`Change`](crate::types::Change) it makes to the records.
+//!
+//! A change that only compacted revisions see is removed in small steps, each of which tells what
+//! it removed. After a restart the index is built again from what is still in files: dead changes
+//! may be missing there or not, which no reader can tell.
 //!
 //! Left out on purpose: who may do it, which leases exist, when it is durable, and what order
 //! requests come in. A change that was refused left no trace, so a refusal is the same on every
@@ -18,17 +22,19 @@
 //! in a second tree on disk.
 
 mod digest;
+pub mod hash;
 mod history;
 pub mod index;
 mod keyspace;
 mod range;
 pub mod records;
 mod refusal;
-pub mod tail;
+pub mod txn;
 
 pub use crate::types::Location;
 pub use history::Found;
-pub use keyspace::{Deleted, Keyspace, Put, Write};
+pub use index::Slice;
+pub use keyspace::{Keyspace, Misfit, Put, Restoring, Write};
 pub use range::{KeyRange, KeyValue, Page, RangeQuery, Row, SortOrder, SortTarget, Summary};
 pub use records::Records;
 pub use refusal::Refusal;

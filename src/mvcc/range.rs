@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::mvcc::Found;
 use crate::mvcc::Location;
+use crate::mvcc::Records;
 use crate::mvcc::Refusal;
 use crate::types::LeaseId;
 use crate::types::Revision;
@@ -163,22 +164,45 @@ impl<'a> RangeQuery<'a> {
         }
     }
 
-    /// Whether a row cannot be given without its record.
-    pub(super) fn needs_record(&self) -> bool {
+    /// Whether rows are shown with their values.
+    #[must_use]
+    pub fn shows_values(&self) -> bool {
+        !self.keys_only
+    }
+
+    /// Whether rows are shown with their leases.
+    #[must_use]
+    pub fn shows_leases(&self) -> bool {
         !self.keys_only || self.target == SortTarget::Value
     }
 
-    /// Whether every key is given, from the first to the last, so that they count themselves.
+    /// Whether rows come in the order of their keys, so that slices of the range in this order,
+    /// one after the other, give what the whole gives.
+    #[must_use]
+    pub fn is_in_key_order(&self) -> bool {
+        self.target == SortTarget::Key
+    }
+
+    /// Whether rows come from the last key to the first.
+    #[must_use]
+    pub fn is_downwards(&self) -> bool {
+        self.is_in_key_order() && self.order == SortOrder::Descend
+    }
+
+    /// The most rows to give, if there is such a limit.
+    #[must_use]
+    pub fn limit(&self) -> Option<u64> {
+        u64::try_from(self.limit).ok().filter(|limit| *limit > 0)
+    }
+
+    /// Whether every key is given, in order, so that they count themselves.
     pub(super) fn is_all_in_key_order(&self) -> bool {
-        self.limit <= 0
-            && self.target == SortTarget::Key
-            && self.order != SortOrder::Descend
-            && !self.count_only
-            && !self.drops()
+        self.limit <= 0 && self.is_in_key_order() && !self.count_only && !self.drops()
     }
 
     /// Whether any bound may drop a row.
-    pub(super) fn drops(&self) -> bool {
+    #[must_use]
+    pub fn drops(&self) -> bool {
         [
             self.min_mod_revision,
             self.max_mod_revision,
@@ -188,7 +212,8 @@ impl<'a> RangeQuery<'a> {
     }
 
     /// Whether no bound drops `found`.
-    pub(super) fn takes(&self, found: Found) -> bool {
+    #[must_use]
+    pub fn takes(&self, found: Found) -> bool {
         let within = |min: i64, revision: Revision, max: i64| {
             (min == 0 || min <= revision.0) && (max == 0 || revision.0 <= max)
         };
@@ -197,8 +222,8 @@ impl<'a> RangeQuery<'a> {
     }
 }
 
-/// One key as a read sees it, borrowed from the keyspace.
-#[derive(Clone, Copy, Debug)]
+/// One key as a read sees it, borrowed from the index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row<'a> {
     /// The key.
     pub key: &'a [u8],
@@ -208,27 +233,48 @@ pub struct Row<'a> {
     pub location: Location,
     /// Puts since the creation, that one included.
     pub version: i64,
-    /// The lease the key is attached to; 0 is none.
-    pub lease: LeaseId,
-    /// The value; empty when only keys were asked for.
-    pub value: &'a Bytes,
 }
 
-impl Row<'_> {
-    /// The row as one that outlives the keyspace's borrow.
+impl<'a> Row<'a> {
+    /// The row of a key of which `found` is seen.
+    #[must_use]
+    pub fn new(key: &'a [u8], found: Found) -> Self {
+        let Found { created, location, version } = found;
+        Self { key, create_revision: created, location, version }
+    }
+
+    /// The row as one that outlives the index's borrow, with what its record holds.
     ///
     /// # Cost
-    /// One allocation for the key; the value is shared.
+    /// One allocation for the key.
     #[must_use]
-    pub fn to_key_value(&self) -> KeyValue {
+    pub fn to_key_value(&self, lease: LeaseId, value: Option<Bytes>) -> KeyValue {
         KeyValue {
             key: Bytes::copy_from_slice(self.key),
             create_revision: self.create_revision,
-            mod_revision: self.location.main,
+            location: self.location,
             version: self.version,
-            lease: self.lease,
-            value: self.value.clone(),
+            lease,
+            value,
         }
+    }
+
+    /// The row with the lease and the value as `query` wants to see them.
+    ///
+    /// # Panics
+    /// If a value that is wanted is not in memory.
+    #[must_use]
+    pub fn resolve(&self, query: &RangeQuery<'_>, records: &impl Records) -> KeyValue {
+        let mut pair = self.resolve_later(query, records);
+        pair.value.get_or_insert_with(|| records.value(self.location));
+        pair
+    }
+
+    /// The row with the lease as `query` wants to see it, and no value yet unless it is to be empty.
+    #[must_use]
+    pub fn resolve_later(&self, query: &RangeQuery<'_>, records: &impl Records) -> KeyValue {
+        let lease = if query.shows_leases() { records.lease(self.location) } else { LeaseId(0) };
+        self.to_key_value(lease, (!query.shows_values()).then(Bytes::new))
     }
 }
 
@@ -239,14 +285,14 @@ pub struct KeyValue {
     pub key: Bytes,
     /// The revision that began the key's present life.
     pub create_revision: Revision,
-    /// The revision that last changed the key.
-    pub mod_revision: Revision,
+    /// The change that was seen; its revision is etcd's `mod_revision`.
+    pub location: Location,
     /// Puts since the creation, that one included.
     pub version: i64,
     /// The lease the key is attached to; 0 is none.
     pub lease: LeaseId,
-    /// The value; empty when only keys were asked for.
-    pub value: Bytes,
+    /// The value, empty when only keys were asked for; none while it is still on its way.
+    pub value: Option<Bytes>,
 }
 
 /// What a read says besides its rows.

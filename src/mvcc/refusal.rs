@@ -25,6 +25,12 @@ pub enum Refusal {
     /// The lease to attach does not exist.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
+    /// A transaction has more compares or operations than are allowed.
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOps,
+    /// A transaction may write one key twice.
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
     /// The revision is below the last compacted one (at or below it, for a compaction).
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted,

@@ -4,13 +4,14 @@ mod clock;
 mod core;
 mod disk;
 mod event;
-mod fair;
 mod identity;
 mod launch;
 mod listen;
 mod log;
 mod machine;
+mod mesh;
 mod placement;
+mod recover;
 mod server;
 mod signals;
 

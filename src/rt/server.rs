@@ -12,27 +12,19 @@ use crate::config::Url;
 use crate::identity::Identity;
 use crate::rt::clock::Clock;
 use crate::rt::core::Core;
-use crate::rt::core::Mesh;
-use crate::rt::core::Message;
-use crate::rt::core::Report;
-use crate::rt::disk::Disk;
 use crate::rt::identity::DataDir;
 use crate::rt::identity::DirError;
 use crate::rt::listen::ListenError;
 use crate::rt::listen::Listener;
 use crate::rt::machine;
 use crate::rt::machine::MachineError;
+use crate::rt::mesh::Mesh;
+use crate::rt::mesh::Message;
+use crate::rt::mesh::Report;
 use crate::rt::placement::Placement;
-use crate::shard;
-use crate::shard::Shard;
-use crate::shard::recover::Recovery;
-use crate::shard::recover::Step;
-use crate::types::ShardId;
-use crate::wal::FileId;
-use crate::wal::format;
-use crate::wal::format::SegmentHeader;
+use crate::rt::recover;
 use glommio::LocalExecutorBuilder;
-use std::path::Path;
+use glommio::PoolPlacement;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -44,6 +36,10 @@ const TICK: Duration = Duration::from_millis(20);
 const INBOX_MAX: usize = 1024;
 /// How long a stop waits for clients to finish, in milliseconds; then their connections are cut.
 const STOP_TIMEOUT_MS: u64 = 5_000;
+
+/// Threads of a core for what may block: renames, removals, syncs of directories. A shard has one
+/// such for its log and one for its store at a time, and the log's should not wait for the store's.
+const BLOCKING_THREADS: usize = 3;
 
 /// Why a node did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
@@ -79,17 +75,17 @@ impl From<ListenError> for ServerError {
 
 /// What each core is told of the whole.
 #[derive(Clone)]
-struct Plan {
-    config: Arc<Config>,
-    identity: Identity,
+pub(super) struct Plan {
+    pub(super) config: Arc<Config>,
+    pub(super) identity: Identity,
     /// Whether the directory has served before.
-    is_known: bool,
-    bootstrap: Bootstrap,
+    pub(super) is_known: bool,
+    pub(super) bootstrap: Bootstrap,
     /// By core.
     cpus: Vec<usize>,
     /// By shard: its core.
     homes: Vec<u32>,
-    clock: Clock,
+    pub(super) clock: Clock,
 }
 
 /// Runs a node until a signal asks it to stop; which one.
@@ -273,6 +269,7 @@ fn run_core(
     let spin = Duration::from_micros(u64::from(plan.config.machine.spin_us));
     let executor = LocalExecutorBuilder::new(glommio::Placement::Fixed(plan.cpus[at]))
         .spin_before_park(spin)
+        .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
         .make();
     let executor = match executor {
         Ok(executor) => executor,
@@ -299,8 +296,8 @@ fn run_core(
             if plan.homes[usize::try_from(shard.0).expect("usize is 64 bits")] != index {
                 continue;
             }
-            match recover(&plan, shard).await {
-                Ok((shard_machine, disk)) => core.host(shard, shard_machine, disk),
+            match recover::open(&plan, shard).await {
+                Ok((shard_machine, disks)) => core.host(shard, shard_machine, disks),
                 Err(why) => {
                     let _ = report.send(Report::Failed(format!("shard {shard}: {why}")));
                     return;
@@ -309,93 +306,6 @@ fn run_core(
         }
         core.drive().await;
     });
-}
-
-/// Opens a shard from its files.
-async fn recover(plan: &Plan, id: ShardId) -> Result<(Shard, Rc<Disk>), String> {
-    let dir = plan.config.shard_wal_dir(id);
-    let disk = Disk::open(&dir).map_err(|error| error.to_string())?;
-    disk.probe().await.map_err(|error| error.to_string())?;
-    if !plan.is_known {
-        clear_unfinished(plan, &disk, &dir).await?;
-    }
-    let files = disk.list().map_err(|error| error.to_string())?;
-    let has_log =
-        files.iter().any(|(name, _)| matches!(FileId::parse(name), Some(FileId::Segment(_))));
-    if plan.is_known && !has_log {
-        return Err(format!(
-            "its log is not in {}; if --wal-dir has changed put it back, else restore this member \
-             from a backup, or remove it and add it anew",
-            dir.display()
-        ));
-    }
-    let config = shard::Config::new(
-        &plan.config,
-        id,
-        plan.identity.cluster,
-        plan.identity.member,
-        &plan.bootstrap,
-    )?;
-    let mut recovery =
-        Recovery::new(config, plan.identity.log_id, &files, random(), plan.clock.now());
-    loop {
-        match recovery.poll() {
-            Step::Read { file, offset, size } => {
-                let bytes = disk.read(file, offset, size).await.map_err(|e| e.to_string())?;
-                recovery.handle(&bytes);
-            }
-            Step::Done(shard) => {
-                tracing::info!(
-                    shard = id.0,
-                    applied = shard.applied().0,
-                    revision = shard.header().revision.0,
-                    took_ms = plan.clock.now().0,
-                    "recovered"
-                );
-                if disk.is_cached() {
-                    tracing::warn!(
-                        dir = %dir.display(),
-                        "this file system has no direct I/O: each write goes through the page \
-                         cache and a sync, which is slower"
-                    );
-                }
-                if disk.is_in_memory() {
-                    tracing::warn!(
-                        dir = %dir.display(),
-                        "this file system is in memory: all of it is lost when the machine stops"
-                    );
-                }
-                return Ok((*shard, Rc::new(disk)));
-            }
-            Step::Refused(why) => return Err(format!("{}: {why}", dir.display())),
-        }
-    }
-}
-
-/// Removes what a start that did not finish has left: nobody was ever served from that.
-///
-/// A log of another id is not that. It may be all that another member has, met by a wrong
-/// --data-dir or --wal-dir, or our own, whose data directory was lost.
-async fn clear_unfinished(plan: &Plan, disk: &Disk, dir: &Path) -> Result<(), String> {
-    let block = usize::try_from(format::FRAMES_AT).expect("usize is 64 bits");
-    for (name, _) in disk.list().map_err(|error| error.to_string())? {
-        let Some(file @ FileId::Segment(_)) = FileId::parse(&name) else {
-            continue;
-        };
-        let bytes = disk.read(file, 0, block).await.map_err(|error| error.to_string())?;
-        let is_ours = bytes.len() == block
-            && SegmentHeader::decode(&bytes)
-                .is_ok_and(|header| header.identity.log_id == plan.identity.log_id);
-        if !is_ours {
-            return Err(format!(
-                "{} holds a log and {} no identity that it belongs to; give the --data-dir and \
-                 --wal-dir that belong together, or move that log away",
-                dir.display(),
-                plan.config.data_dir.display()
-            ));
-        }
-    }
-    disk.clear().await.map_err(|error| error.to_string())
 }
 
 /// Says on one screen what runs where.
@@ -448,6 +358,6 @@ fn texts(urls: &[Url]) -> String {
 }
 
 /// 64 bits by lot.
-fn random() -> u64 {
+pub(super) fn random() -> u64 {
     getrandom::u64().expect("the system gives random bytes")
 }

@@ -1,86 +1,190 @@
 //! What a committed entry does to the keyspace.
 //!
 //! The same entries give the same keyspace and the same answers on every replica: nothing here
-//! looks at anything but the entry and the keyspace.
+//! looks at anything but the entry, the keyspace and its records. An entry that needs an old value
+//! which is on disk waits for it, and so do all after it.
 
+use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
+use crate::mvcc::KeyValue;
 use crate::mvcc::Keyspace;
 use crate::mvcc::Put;
+use crate::mvcc::Records;
 use crate::mvcc::Refusal;
+use crate::mvcc::Row;
+use crate::raft::ConfigData;
 use crate::raft::Entry;
 use crate::raft::EntryKind;
 use crate::shard::Shard;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::command::CommandError;
+use crate::shard::records::Kept;
+use crate::shard::records::Seen;
 use crate::shard::request::Body;
 use crate::shard::request::Response;
+use crate::shard::request::Unavailable;
+use crate::shard::wants::Waiter;
 use crate::types::LeaseId;
 use crate::types::Revision;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 
 impl Shard {
-    /// Applies one committed entry and answers whoever waits for it.
-    pub(super) fn apply(&mut self, entry: &Entry) {
+    /// Applies what is committed, up to an entry that has to wait for an old value.
+    pub(super) fn apply_committed(&mut self) {
+        while !self.halted
+            && self.held_missing == 0
+            && let Some(entry) = self.committed.pop_front()
+        {
+            if self.apply(&entry) {
+                self.release_held();
+            } else {
+                self.committed.push_front(entry);
+            }
+        }
+        self.serve_reads();
+    }
+
+    /// Applies one committed entry and answers whoever waits for it; false if it has to wait.
+    fn apply(&mut self, entry: &Entry) -> bool {
         assert!(entry.index == self.applied.next(), "entries are applied in order, without a gap");
+        let outcome = match entry.kind {
+            EntryKind::Empty => None,
+            EntryKind::Config => {
+                match ConfigData::decode(&entry.data) {
+                    Some(data) => self.membership = data.membership,
+                    None => self.halt(format!("entry {} holds no membership", entry.index)),
+                }
+                None
+            }
+            EntryKind::Normal => match self.apply_command(&entry.data) {
+                Ok(None) => return false,
+                Ok(outcome) => outcome,
+                Err(error) => {
+                    self.halt(format!(
+                        "entry {} of term {} can not be applied: {error}; start the version of \
+                         ringd that wrote it",
+                        entry.index, entry.term
+                    ));
+                    None
+                }
+            },
+        };
         self.applied = entry.index;
         self.applied_term = entry.term;
         let (to, lost) = self.proposals.reached(entry.index, entry.term);
         for to in lost {
-            self.reply(to, Err(crate::shard::request::Unavailable::LeaderChanged.into()));
+            self.reply(to, Err(Unavailable::LeaderChanged.into()));
         }
-        if entry.kind != EntryKind::Normal {
-            return;
+        let (Some(to), Some(result)) = (to, outcome) else { return true };
+        match result {
+            Err(refusal) => self.reply(to, Err(refusal.into())),
+            Ok((body, until)) => {
+                let response = Response { header: self.header(), body };
+                match until {
+                    Some(floor) => self.seals.physical.push((to, floor, response)),
+                    None => self.answer(to, response),
+                }
+            }
         }
-        match apply(&mut self.keyspace, &entry.data) {
-            Err(error) => {
-                let text = format!(
-                    "entry {} of term {} can not be applied: {error}; start the version of ringd \
-                     that wrote it",
-                    entry.index, entry.term
-                );
-                self.halt(text);
+        true
+    }
+
+    /// Applies a command, unless it needs a value that is not in memory; none if it does.
+    fn apply_command(&mut self, data: &Bytes) -> Result<Option<Applied>, CommandError> {
+        let command = ArchivedCommand::open(data)?;
+        if self.wait_for_needs(command) {
+            return Ok(None);
+        }
+        let mut records = Kept { store: &mut self.store, held: &self.held };
+        Ok(Some(apply(&mut self.keyspace, &mut records, command, data)))
+    }
+
+    /// Whether a command has to wait for old values; they are on their way then.
+    fn wait_for_needs(&mut self, command: &ArchivedCommand<'_>) -> bool {
+        let mut missing = BTreeSet::new();
+        let seen = Seen { store: &self.store, held: &self.held };
+        let mut need = |location| missing.extend(seen.missing(location));
+        match command {
+            ArchivedCommand::Put { key, ignore_value: true, .. } => {
+                self.keyspace.get(key).into_iter().for_each(|found| need(found.location));
             }
-            Ok(result) => {
-                let Some(to) = to else {
-                    return;
-                };
-                let response = result
-                    .map(|(revision, body)| Response { header: self.header_at(revision), body });
-                self.reply(to, response.map_err(Into::into));
+            ArchivedCommand::Txn(txn) => self.keyspace.txn_needs(txn, &mut need),
+            ArchivedCommand::Put { .. }
+            | ArchivedCommand::DeleteRange { .. }
+            | ArchivedCommand::Compact { .. } => {}
+        }
+        if missing.is_empty() {
+            return false;
+        }
+        self.held_pin.get_or_insert_with(|| self.store.pin());
+        self.held_missing = missing.len();
+        for block in missing {
+            if self.wants.want(block, Waiter::Apply) {
+                self.store.fetch(block);
             }
+        }
+        true
+    }
+
+    /// The entry that blocks were held for is applied.
+    fn release_held(&mut self) {
+        if let Some(pin) = self.held_pin.take() {
+            self.store.unpin(pin);
+            self.held.clear();
         }
     }
 }
 
-/// What applying a command gives: the revision of its answer, and the answer.
-type Applied = Result<(Revision, Body), Refusal>;
+/// What applying a command gives: the answer, and the floor that must be swept before it leaves.
+type Applied = Result<(Body, Option<Revision>), Refusal>;
 
-/// Applies a command to a keyspace.
-///
-/// # Errors
-/// [`CommandError`] if the data is no command of this format: the replica must not go on.
-pub(super) fn apply(keyspace: &mut Keyspace, data: &Bytes) -> Result<Applied, CommandError> {
-    let command = ArchivedCommand::open(data)?;
-    let mut write = keyspace.write();
-    let body = match command {
+/// Applies a command whose needs are in memory.
+fn apply(
+    keyspace: &mut Keyspace,
+    records: &mut impl Records,
+    command: &ArchivedCommand<'_>,
+    data: &Bytes,
+) -> Applied {
+    // Leases come with their own issue; until then none exists.
+    let no_lease = |_| false;
+    match command {
         ArchivedCommand::Put { key, value, lease, prev_kv, ignore_value, ignore_lease } => {
             let put = Put {
-                key,
+                key: data.slice_ref(key),
                 value: data.slice_ref(value),
                 lease: LeaseId(lease.to_native()),
-                prev_kv: *prev_kv,
                 ignore_value: *ignore_value,
                 ignore_lease: *ignore_lease,
             };
-            // Leases come with their own issue; until then none exists.
-            write.put(&put, |_| false).map(|prev| Body::Put { prev })
+            let key = prev_kv.then(|| put.key.clone());
+            let prior = keyspace.write().put(put, records, no_lease)?;
+            let prev = key.zip(prior).map(|(key, found)| pair(&key, found, records));
+            Ok((Body::Put { prev }, None))
         }
         ArchivedCommand::DeleteRange { key, range_end, prev_kv } => {
-            let deleted = write.delete_range(KeyRange::new(key, range_end), *prev_kv);
-            Ok(Body::DeleteRange { deleted: deleted.count, prevs: deleted.rows })
+            let mut found = Vec::new();
+            let range = KeyRange::new(key, range_end);
+            let deleted = keyspace.write().delete_range(range, records, |key, prior| {
+                if *prev_kv {
+                    found.push((Bytes::copy_from_slice(key), prior));
+                }
+            });
+            let prevs = found.iter().map(|(key, prior)| pair(key, *prior, records)).collect();
+            Ok((Body::DeleteRange { deleted, prevs }, None))
         }
-    };
-    let revision = write.finish();
-    let revision = revision.unwrap_or_else(|| keyspace.revision());
-    Ok(body.map(|body| (revision, body)))
+        ArchivedCommand::Txn(txn) => {
+            keyspace.txn(txn, data, records, no_lease).map(|outcome| (Body::Txn(outcome), None))
+        }
+        ArchivedCommand::Compact { revision, physical } => {
+            let revision = Revision(revision.to_native());
+            keyspace.compact(revision)?;
+            Ok((Body::Compact, physical.then_some(revision)))
+        }
+    }
+}
+
+/// A pair that a change replaced; its value follows when the answer leaves.
+fn pair(key: &[u8], found: Found, records: &impl Records) -> KeyValue {
+    Row::new(key, found).to_key_value(records.lease(found.location), None)
 }

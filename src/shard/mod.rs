@@ -1,8 +1,8 @@
 //! One whole keyspace replica as one machine: propose, append, commit, apply, reply.
 //!
-//! A shard composes consensus ([`raft`]), the log ([`wal`]) and the keyspace ([`mvcc`]). It is told
-//! what happened ([`Input`]) and says what to do ([`Output`]); it reads no clock and touches no
-//! file.
+//! A shard composes consensus ([`raft`]), the log ([`wal`]), the keyspace ([`mvcc`]) and the store
+//! of its values ([`store`]). It is told what happened ([`Input`]) and says what to do ([`Output`]);
+//! it reads no clock and touches no file.
 //!
 //! The life of a write: [`Shard::handle`] proposes it, which gives it a place in Raft's log and in
 //! the list of those who wait. The next [`Shard::poll`] takes everything proposed since the last
@@ -13,137 +13,68 @@
 //! majority and applied here; an answer to a linearizable read only after its read point is
 //! applied.
 //!
+//! **Invariant:** nothing is read from the disk while an entry is applied or an answer made: what
+//! needs an old value waits for it before, or leaves after.
+//!
 //! **Invariant:** nothing here knows how many shards there are.
 //!
 //! [`raft`]: crate::raft
 //! [`wal`]: crate::wal
 //! [`mvcc`]: crate::mvcc
+//! [`store`]: crate::store
 
 mod apply;
+pub mod autocompact;
 pub mod command;
+mod config;
+mod hash;
+pub mod list;
+mod park;
+mod records;
 pub mod recover;
 pub mod request;
+mod seal;
+mod state;
 mod wait;
+mod wants;
 
-use crate::config;
+pub use config::Config;
+
 use crate::mvcc::Keyspace;
-use crate::mvcc::Refusal;
-use crate::mvcc::Row;
-use crate::mvcc::Summary;
 use crate::raft;
 use crate::raft::Rejected;
+use crate::shard::hash::Hashes;
+use crate::shard::list::ListHead;
+use crate::shard::list::Lists;
+use crate::shard::list::RowShape;
+use crate::shard::park::Parked;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
-use crate::shard::request::Member;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
 use crate::shard::request::Response;
 use crate::shard::request::Status;
 use crate::shard::request::Unavailable;
+use crate::shard::seal::MARK_TOKEN;
+use crate::shard::seal::Seals;
+use crate::shard::state::State;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
-use crate::types::ClusterId;
+use crate::shard::wants::Waiter;
+use crate::shard::wants::Wants;
+use crate::store;
+use crate::store::Fetched;
+use crate::store::Store;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Revision;
-use crate::types::ShardId;
 use crate::types::Term;
 use crate::types::Tick;
 use crate::wal;
 use bytes::Bytes;
 use std::collections::VecDeque;
-
-/// What a shard is and what it may hold.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Which of the node's shards.
-    pub id: ShardId,
-    /// The cluster it belongs to.
-    pub cluster: ClusterId,
-    /// The members, this one included, as clients see them; by id.
-    pub members: Vec<Member>,
-    /// Consensus; names this member.
-    pub raft: raft::Config,
-    /// The log.
-    pub wal: wal::Config,
-    /// Largest encoded change, in bytes (`--max-request-bytes`).
-    pub request_size_max: usize,
-    /// Writes and reads that may wait at a time; beyond it they are refused as too many.
-    ///
-    /// etcd bounds the distance from committed to applied to 5,000 entries; here nothing is ever
-    /// committed and not applied, so what is bounded is what waits for the disk or the majority.
-    pub waiting_max: usize,
-    /// Bytes of reads that wait for their read point, and of writes that wait for a leader.
-    pub waiting_size_max: usize,
-    /// Milliseconds after which a request is given up: 5 s and twice the election timeout.
-    pub request_timeout: u64,
-    /// Milliseconds of rest after which the log marks its last frame as durable.
-    pub mark_after: u64,
-    /// What `Status` names as the quota, in bytes.
-    pub quota_bytes: i64,
-}
-
-impl Config {
-    /// What the node's configuration means for one of its shards.
-    ///
-    /// # Errors
-    /// Limits that do not fit together, and which flags say so.
-    pub fn new(
-        node: &config::Config,
-        id: ShardId,
-        cluster: ClusterId,
-        member: NodeId,
-        bootstrap: &config::Bootstrap,
-    ) -> Result<Self, String> {
-        let text = |urls: &[config::Url]| urls.iter().map(|url| url.text().to_owned()).collect();
-        let own = node.shards().find(|(shard, _)| *shard == id).map(|(_, shard)| shard);
-        let own = own.expect("a shard of this node");
-        let members = bootstrap.members.iter().map(|peer| Member {
-            id: peer.id,
-            name: peer.name.clone(),
-            peer_urls: text(&peer.peer_urls),
-            client_urls: text(&own.advertise_client_urls),
-            learner: false,
-        });
-        let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
-        let mut raft = raft::Config::new(member);
-        raft.election_ticks = node.raft.election_timeout_ms;
-        raft.heartbeat_ticks = node.raft.heartbeat_interval_ms;
-        raft.pre_vote = node.raft.pre_vote;
-        raft.stores_inflight_max = to_usize(node.raft.wal_writes_in_flight_max.into());
-        let request_size_max = to_usize(node.limits.request_bytes_max);
-        let mut wal = wal::Config {
-            segment_size: node.format.wal_segment_bytes,
-            writes_in_flight_max: node.raft.wal_writes_in_flight_max,
-            ..wal::Config::default()
-        };
-        if !wal.fit(request_size_max) {
-            return Err(format!(
-                "--max-request-bytes {request_size_max} does not fit a log segment of \
-                 --wal-segment-bytes {}; lower the one or raise the other",
-                wal.segment_size
-            ));
-        }
-        Ok(Self {
-            id,
-            cluster,
-            members: members.collect(),
-            raft,
-            wal,
-            request_size_max,
-            waiting_max: to_usize(node.limits.requests_waiting_max.into()),
-            waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),
-            request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
-            mark_after: 100,
-            quota_bytes: node
-                .limits
-                .quota_bytes
-                .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
-        })
-    }
-}
 
 /// One thing that happened.
 #[derive(Debug)]
@@ -157,6 +88,23 @@ pub enum Input {
     },
     /// The log's files: what the driver has done of what [`Output::Wal`] asked.
     Wal(wal::Event),
+    /// The store's files: what the driver has done of what [`Output::Store`] asked.
+    Store(store::Event),
+    /// A [`Ready::Range`] that can not be answered at once is to be answered in slices;
+    /// [`Ready::List`] follows, or how it failed.
+    List {
+        /// Where it goes.
+        to: RequestId,
+        /// What is read.
+        range: Range,
+        /// Bytes that a row takes on the wire.
+        shape: fn(&RowShape) -> usize,
+    },
+    /// Nobody waits for this answer any more.
+    Forget {
+        /// Where it would have gone.
+        to: RequestId,
+    },
     /// It is now this late; every [`Config::raft`] heartbeat at least.
     Tick(Tick),
     /// Nothing more is taken in: requests that wait for a place in the log are refused.
@@ -168,12 +116,19 @@ pub enum Input {
 pub enum Output {
     /// The log's files; in the order given for one file.
     Wal(wal::Command),
+    /// The store's files; in the order given for one file, and never before the log's.
+    Store(store::Command),
     /// An answer is ready: ask [`Shard`] for what it needs, now or later; later sees no less.
     Reply {
         /// Where it goes.
         to: RequestId,
         /// What it is.
         ready: Ready,
+    },
+    /// A list that had to wait can go on: [`Shard::rows`] is worth asking again.
+    Rows {
+        /// Where it goes.
+        to: RequestId,
     },
     /// A line for the log: what this replica is in which term.
     Role(String),
@@ -186,8 +141,12 @@ pub enum Output {
 pub enum Ready {
     /// It is here.
     Result(Result<Response, Failure>),
-    /// Its read point is reached: [`Shard::read`] gives its rows where they lie.
+    /// Its read point is reached: [`Shard::read`] gives its rows where they lie, or says that it
+    /// must be asked for by [`Input::List`].
     Range(Range),
+    /// A list is measured and open: [`Shard::rows`] gives its rows until it says that they are
+    /// done, or until [`Input::Forget`].
+    List(ListHead),
 }
 
 /// One keyspace replica.
@@ -200,11 +159,26 @@ pub struct Shard {
     raft: raft::Node,
     wal: wal::Writer,
     keyspace: Keyspace,
+    store: Store,
     applied: LogIndex,
     /// The term of the last entry applied.
     applied_term: Term,
+    /// Who belongs to the group, by the entries applied.
+    membership: raft::Membership,
+    /// Committed entries that are not applied: the first waits for an old value.
+    committed: VecDeque<raft::Entry>,
+    /// Blocks that the first of them needs, and how many of those are on their way.
+    held: Vec<Fetched>,
+    held_missing: usize,
+    /// Keeps them readable.
+    held_pin: Option<store::Pin>,
     proposals: Proposals,
     reads: Reads,
+    lists: Lists,
+    parked: Parked,
+    hashes: Hashes,
+    wants: Wants,
+    seals: Seals,
     outputs: VecDeque<Output>,
     now: Tick,
     /// When the log was last written to, until it is marked.
@@ -214,11 +188,51 @@ pub struct Shard {
 }
 
 impl Shard {
+    /// A shard as recovery found it: keyspace, store, log and consensus, and what is sealed.
+    fn new(
+        config: Config,
+        (keyspace, store, wal, raft): (Keyspace, Store, wal::Writer, raft::Node),
+        sealed: Option<State>,
+        membership: raft::Membership,
+        now: Tick,
+    ) -> Self {
+        let applied = sealed.as_ref().map_or_else(raft::Position::default, |it| it.applied);
+        Self {
+            config,
+            raft,
+            wal,
+            keyspace,
+            store,
+            applied: applied.index,
+            applied_term: applied.term,
+            membership,
+            committed: VecDeque::new(),
+            held: Vec::new(),
+            held_missing: 0,
+            held_pin: None,
+            proposals: Proposals::default(),
+            reads: Reads::default(),
+            lists: Lists::default(),
+            parked: Parked::default(),
+            hashes: Hashes::default(),
+            wants: Wants::default(),
+            seals: Seals::new(sealed),
+            outputs: VecDeque::new(),
+            now,
+            unmarked: None,
+            stopping: false,
+            halted: false,
+        }
+    }
+
     /// Takes in one thing that happened. Total: no valid input fails, none blocks.
     pub fn handle(&mut self, input: Input) {
         match input {
             Input::Request { from, request } => self.on_request(from, request),
             Input::Wal(event) => self.on_wal(event),
+            Input::Store(event) => self.on_store(event),
+            Input::List { to, range, shape } => self.open_list(to, range, Some(shape)),
+            Input::Forget { to } => self.forget_list(to),
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stopping = true,
         }
@@ -238,8 +252,25 @@ impl Shard {
                 self.on_raft(output);
                 continue;
             }
-            return self.wal.poll().map(Output::Wal);
+            self.seal_if_due();
+            if let Some(command) = self.wal.poll() {
+                return Some(Output::Wal(command));
+            }
+            return self.store.poll().map(Output::Store);
         }
+    }
+
+    /// Does a slice of what has no hurry: measuring lists, hashing, forgetting, cleaning. Whether
+    /// there is more that could be done at once; a driver asks again when others have had a turn.
+    ///
+    /// # Cost
+    /// A few tenths of a millisecond.
+    pub fn work(&mut self) -> bool {
+        if self.halted {
+            return false;
+        }
+        // Not one of them is to keep the others waiting.
+        self.step_lists() | self.step_hash() | self.step_compaction()
     }
 
     /// Writes the frame that [`wal::Command::Write`] asked for into the driver's buffer.
@@ -250,16 +281,12 @@ impl Shard {
         self.wal.fill(id, buffer);
     }
 
-    /// Gives the rows of a [`Ready::Range`] to `visit`, from where they lie.
+    /// Writes what [`store::Command::Write`] asked for into the driver's buffer.
     ///
-    /// # Errors
-    /// A revision that is compacted or yet to come; `visit` has not been called then.
-    pub fn read<'s>(
-        &'s self,
-        range: &Range,
-        visit: impl FnMut(Row<'s>),
-    ) -> Result<Summary, Refusal> {
-        self.keyspace.range_with(&range.query(), visit)
+    /// # Panics
+    /// As [`Self::fill`].
+    pub fn fill_store(&mut self, id: u64, buffer: &mut [u8]) {
+        self.store.fill(id, buffer);
     }
 
     /// Who answers, at the current revision.
@@ -313,7 +340,11 @@ impl Shard {
     /// Whether nobody waits for an answer.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.proposals.is_empty() && self.reads.is_empty() && self.outputs.is_empty()
+        self.proposals.is_empty()
+            && self.reads.is_empty()
+            && self.lists.is_empty()
+            && self.parked.is_empty()
+            && self.outputs.is_empty()
     }
 
     /// This member.
@@ -330,9 +361,21 @@ impl Shard {
                 self.outputs.push_back(Output::Reply { to: from, ready: Ready::Range(range) });
                 None
             }
-            Request::Range(_) | Request::Alarms | Request::MemberList { linearizable: true } => {
-                self.wait_for_read_point(from, request)
+            Request::RangeStream(range) if range.serializable => {
+                self.open_list(from, range, None);
+                None
             }
+            Request::ReadTxn { txn, serializable: true } => {
+                self.read_txn(from, txn, Vec::new());
+                None
+            }
+            Request::HashKv { revision } => self.begin_hash(from, Some(revision)),
+            Request::Hash => self.begin_hash(from, None),
+            Request::Range(_)
+            | Request::RangeStream(_)
+            | Request::ReadTxn { .. }
+            | Request::Alarms
+            | Request::MemberList { linearizable: true } => self.wait_for_read_point(from, request),
             Request::Status => {
                 self.reply(from, Ok(self.status()));
                 None
@@ -351,7 +394,8 @@ impl Shard {
         if command.len() > self.config.request_size_max {
             return Some(Unavailable::TooLarge);
         }
-        if self.proposals.len() >= self.config.waiting_max || self.wal.is_full() {
+        let waiting = self.proposals.len() + self.parked.len() + self.committed.len();
+        if waiting >= self.config.waiting_max || self.wal.is_full() || self.store.is_full() {
             return Some(Unavailable::TooManyRequests);
         }
         let deadline = Tick(self.now.0 + self.config.request_timeout);
@@ -400,10 +444,8 @@ impl Shard {
                 self.store(ticket, &entries, hard_state);
             }
             raft::Output::Commit { entries } => {
-                for entry in &entries {
-                    self.apply(entry);
-                }
-                self.serve_reads();
+                self.committed.extend(entries);
+                self.apply_committed();
             }
             raft::Output::Read { context, index } => {
                 self.reads.point(context, index);
@@ -457,13 +499,41 @@ impl Shard {
     fn on_wal(&mut self, event: wal::Event) {
         self.wal.handle(event);
         while let Some(token) = self.wal.durable() {
-            self.raft.handle(raft::Input::Stored { ticket: raft::Ticket(token) });
+            if token == MARK_TOKEN {
+                self.on_marked();
+            } else {
+                self.raft.handle(raft::Input::Stored { ticket: raft::Ticket(token) });
+            }
         }
     }
 
+    fn on_store(&mut self, event: store::Event) {
+        if let Err(damage) = self.store.handle(event) {
+            return self.halt(damage.to_string());
+        }
+        while let Some(fetched) = self.store.fetched() {
+            for waiter in self.wants.arrived(fetched.id) {
+                match waiter {
+                    Waiter::Apply => {
+                        self.held.push(fetched.clone());
+                        self.held_missing -= 1;
+                    }
+                    Waiter::Answer(id) => self.answer_fetched(id, &fetched),
+                    Waiter::List(to) => self.list_fetched(to, &fetched),
+                    Waiter::Hash => self.hash_fetched(),
+                }
+            }
+        }
+        self.on_sealed();
+        self.apply_committed();
+    }
+
     fn on_tick(&mut self, now: Tick) {
+        self.seals.tick(now.since(self.now));
         self.now = self.now.max(now);
         self.raft.handle(raft::Input::Tick(self.now));
+        self.store.tick(self.now);
+        self.expire_lists();
         for to in self.proposals.expired(self.now).into_iter().chain(self.reads.expired(self.now)) {
             self.reply(to, Err(Unavailable::Timeout.into()));
         }
@@ -493,11 +563,16 @@ impl Shard {
                 Request::Range(range) => {
                     self.outputs.push_back(Output::Reply { to, ready: Ready::Range(range) });
                 }
+                Request::RangeStream(range) => self.open_list(to, range, None),
                 Request::MemberList { .. } => self.reply(to, Ok(self.member_list())),
                 Request::Alarms => {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
-                Request::Write(_) | Request::Status => {
+                Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Vec::new()),
+                Request::Write(_)
+                | Request::Status
+                | Request::HashKv { .. }
+                | Request::Hash => {
                     unreachable!("only reads wait for a read point")
                 }
             }
@@ -514,13 +589,14 @@ impl Shard {
     }
 
     fn status(&self) -> Response {
-        let size_allocated = self.wal.size_allocated().max(1);
+        let size_allocated = (self.wal.size_allocated() + self.store.size_allocated()).max(1);
+        let size_in_use = self.wal.size_in_use() + self.store.size_in_use();
         let status = Status {
             leader: self.raft.leader(),
             committed: self.raft.committed(),
             applied: self.applied,
             size_allocated,
-            size_in_use: self.wal.size_in_use().min(size_allocated),
+            size_in_use: size_in_use.min(size_allocated),
             learner: self.raft.membership().is_learner(self.member()),
         };
         Response { header: self.header(), body: Body::Status(status) }

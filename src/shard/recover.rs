@@ -1,45 +1,65 @@
-//! From the log's files to a running shard.
+//! From the files of the log and the store to a running shard.
 //!
-//! Entries that the log knows to be committed are applied as they are read, so that what waits in
-//! memory is only the log's last stretch; the rest goes to Raft, which commits it anew once it
-//! leads.
+//! The store comes first: its directories give the index, its manifest says up to which entry. The
+//! log gives what came after; Raft commits that anew once it leads, and it is applied as if it had
+//! just come. So what is read is bounded by what is not sealed, and no value is read at all.
 
 use crate::mvcc::Keyspace;
+use crate::mvcc::Restoring;
 use crate::raft;
-use crate::raft::ConfigData;
 use crate::raft::Entry;
 use crate::raft::EntryKind;
 use crate::raft::Membership;
 use crate::raft::Position;
 use crate::shard::Config;
 use crate::shard::Shard;
-use crate::shard::apply;
-use crate::shard::wait::Proposals;
-use crate::shard::wait::Reads;
+use crate::shard::state::State;
+use crate::store;
+use crate::store::Store;
 use crate::types::LogIndex;
 use crate::types::Tick;
 use crate::wal;
-use crate::wal::FileId;
 use crate::wal::Record;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::fmt;
 
 /// What recovery wants, or has come to.
 #[derive(Debug)]
 pub enum Step {
-    /// Read `size` bytes at `offset` of `file` and pass them to [`Recovery::handle`].
+    /// Read `size` bytes at `offset` of the log's `file` and pass them to [`Recovery::handle`].
     Read {
         /// The file.
-        file: FileId,
+        file: wal::FileId,
         /// Bytes from its start.
         offset: u64,
         /// Bytes.
         size: usize,
     },
-    /// The shard is open; how many entries were applied, and how many wait for a leader.
+    /// The same of the store's files.
+    ReadStore {
+        /// The file.
+        file: store::FileId,
+        /// Bytes from its start.
+        offset: u64,
+        /// Bytes; fewer are there only if the file ends.
+        size: usize,
+    },
+    /// The shard is open.
     Done(Box<Shard>),
-    /// The files can not be opened: which, where, why, and what to do. Nothing was changed.
+    /// The log's files can not be opened: which, where, why, and what to do. Nothing was changed.
     Refused(String),
+    /// The same of the store's files.
+    RefusedStore(String),
+}
+
+/// The files of a shard's two directories, by name and size.
+#[derive(Debug, Clone, Copy)]
+pub struct Files<'a> {
+    /// The log's.
+    pub log: &'a [(String, u64)],
+    /// The store's.
+    pub store: &'a [(String, u64)],
 }
 
 /// A shard on its way from its files.
@@ -47,16 +67,30 @@ pub enum Step {
 pub struct Recovery {
     config: Config,
     wal: wal::Recovery,
-    state: State,
+    phase: Phase,
     seed: u64,
     now: Tick,
 }
 
-/// What the records so far amount to.
+/// Which files are read.
 #[derive(Debug)]
-struct State {
+enum Phase {
+    /// The store's. ─all are read→ `Log`.
+    Store { store: Box<store::Recovery>, restoring: Restoring },
+    /// The log's. ─all are read→ `Over`.
+    Log(Box<Opening>),
+    /// The shard was handed over, or refused.
+    Over,
+}
+
+/// What the store came to, and the log so far.
+#[derive(Debug)]
+struct Opening {
     keyspace: Keyspace,
-    /// The last entry applied.
+    store: Store,
+    /// The state that is sealed; none in a new store.
+    sealed: Option<State>,
+    /// The last entry in the store.
     applied: Position,
     membership: Membership,
     /// Entries after `applied`, without a gap.
@@ -64,109 +98,197 @@ struct State {
 }
 
 impl Recovery {
-    /// Recovery from these files of the log's directory, by name and size.
+    /// Recovery from these files.
     ///
-    /// `log_id` is this node's, `seed` feeds every choice Raft makes by lot.
+    /// `log_id` is this node's, and its store's too; `seed` feeds every choice Raft makes by lot.
     #[must_use]
-    pub fn new(config: Config, log_id: u64, files: &[(String, u64)], seed: u64, now: Tick) -> Self {
-        let voters: Vec<_> = config.members.iter().filter(|m| !m.learner).map(|m| m.id).collect();
-        let learners: Vec<_> = config.members.iter().filter(|m| m.learner).map(|m| m.id).collect();
-        let state = State {
-            keyspace: Keyspace::new(),
-            applied: Position::default(),
-            membership: Membership::new(&voters, &learners),
-            rest: VecDeque::new(),
-        };
-        let wal = wal::Recovery::new(config.wal, config.id, log_id, files);
-        Self { config, wal, state, seed, now }
+    pub fn new(config: Config, log_id: u64, files: Files<'_>, seed: u64, now: Tick) -> Self {
+        let wal = wal::Recovery::new(config.wal, config.id, log_id, files.log);
+        let store = store::Recovery::new(config.store, config.id, log_id, files.store);
+        let phase = Phase::Store { store: Box::new(store), restoring: Restoring::new() };
+        Self { config, wal, phase, seed, now }
     }
 
     /// The bytes of the last [`Step::Read`].
     pub fn handle(&mut self, bytes: &[u8]) {
-        self.wal.handle(bytes);
+        match &mut self.phase {
+            Phase::Store { store, .. } => store.handle(bytes),
+            Phase::Log(_) => self.wal.handle(bytes),
+            Phase::Over => unreachable!("nothing was asked for"),
+        }
     }
 
     /// The next thing to do. After [`Step::Done`] or [`Step::Refused`] there is none.
     pub fn poll(&mut self) -> Step {
         loop {
-            match self.wal.poll() {
-                wal::Step::Read { file, offset, size } => return Step::Read { file, offset, size },
-                wal::Step::Records => {
-                    for record in self.wal.records() {
-                        if let Err(why) = self.state.take(&record) {
-                            return Step::Refused(why);
-                        }
-                    }
+            let step = match &mut self.phase {
+                Phase::Store { .. } => self.poll_store().map_err(Step::RefusedStore),
+                Phase::Log(_) => self.poll_log().map_err(Step::Refused),
+                Phase::Over => unreachable!("recovery is over"),
+            };
+            match step {
+                Ok(Some(step)) => return step,
+                Ok(None) => {}
+                Err(refused) => {
+                    self.phase = Phase::Over;
+                    return refused;
                 }
-                wal::Step::Done(recovered) => return self.open(*recovered),
-                wal::Step::Refused(damage) => return Step::Refused(damage.to_string()),
             }
         }
     }
 
-    fn open(&mut self, recovered: wal::Recovered) -> Step {
+    fn poll_store(&mut self) -> Result<Option<Step>, String> {
+        let Phase::Store { store, restoring } = &mut self.phase else {
+            unreachable!("the store is read");
+        };
+        match store.poll() {
+            store::Step::Read { file, offset, size } => {
+                return Ok(Some(Step::ReadStore { file, offset, size }));
+            }
+            store::Step::Entries => {
+                let mut dead = Vec::new();
+                for entry in store.entries() {
+                    let (at, created, version) = (entry.location, entry.created, entry.version);
+                    restoring
+                        .add(at, entry.key, created, version, |it| dead.push(it))
+                        .map_err(|misfit| refused(&misfit))?;
+                }
+                for location in dead {
+                    store.forget(location);
+                }
+            }
+            store::Step::Done(recovered) => {
+                let restoring = std::mem::take(restoring);
+                self.phase = Phase::Log(Box::new(self.open_store(*recovered, restoring)?));
+            }
+            store::Step::Refused(damage) => return Err(damage.to_string()),
+        }
+        Ok(None)
+    }
+
+    /// The store is read: the keyspace is as it was sealed.
+    fn open_store(
+        &self,
+        recovered: store::Recovered,
+        restoring: Restoring,
+    ) -> Result<Opening, String> {
+        let sealed = match &recovered.state {
+            Some(state) => Some(State::decode(state).map_err(|why| refused(&why))?),
+            None => None,
+        };
+        let mut dead = Vec::new();
+        let keyspace = match &sealed {
+            Some(state) => restoring
+                .finish(state.revision, state.floor, |it| dead.push(it))
+                .map_err(|misfit| refused(&misfit))?,
+            None => Keyspace::new(),
+        };
+        let mut store = Store::new(recovered);
+        dead.into_iter().for_each(|location| store.forget(location));
+        let (applied, membership) = match &sealed {
+            Some(state) => (state.applied, state.membership.clone()),
+            None => {
+                let of = |learner| {
+                    let members = self.config.members.iter();
+                    members.filter(|it| it.learner == learner).map(|it| it.id).collect::<Vec<_>>()
+                };
+                (Position::default(), Membership::new(&of(false), &of(true)))
+            }
+        };
+        Ok(Opening {
+            keyspace,
+            store,
+            sealed,
+            applied,
+            membership,
+            rest: VecDeque::new(),
+        })
+    }
+
+    fn poll_log(&mut self) -> Result<Option<Step>, String> {
+        match self.wal.poll() {
+            wal::Step::Read { file, offset, size } => {
+                Ok(Some(Step::Read { file, offset, size }))
+            }
+            wal::Step::Records => {
+                let Phase::Log(opening) = &mut self.phase else {
+                    unreachable!("the log is read");
+                };
+                for record in self.wal.records() {
+                    opening.take(&record)?;
+                }
+                Ok(None)
+            }
+            wal::Step::Done(recovered) => {
+                let Phase::Log(opening) = std::mem::replace(&mut self.phase, Phase::Over) else {
+                    unreachable!("the log is read");
+                };
+                self.open(*opening, *recovered).map(|shard| Some(Step::Done(Box::new(shard))))
+            }
+            wal::Step::Refused(damage) => Err(damage.to_string()),
+        }
+    }
+
+    fn open(&self, opening: Opening, recovered: wal::Recovered) -> Result<Shard, String> {
         let (asked, room) = (self.config.request_size_max, recovered.writer.entry_size_max());
         if asked > room {
-            return Step::Refused(format!(
+            return Err(format!(
                 "--max-request-bytes {asked} does not fit the segments that this log was made \
                  with, which hold requests of up to {room} bytes; lower it to that"
             ));
         }
-        let state = std::mem::replace(&mut self.state, State::empty());
-        let last = state.rest.back().map_or(state.applied.index, |entry| entry.index);
+        let applied = opening.applied;
+        let marked = recovered.snapshot.as_ref().map_or(LogIndex(0), |mark| mark.index);
+        if marked > applied.index || recovered.last < applied.index {
+            return Err(format!(
+                "the store holds all up to entry {}, and the log goes from entry {} to {}: they \
+                 are not of one time; put back the files that belong together, or restore this \
+                 member from a backup",
+                applied.index,
+                marked.next(),
+                recovered.last
+            ));
+        }
+        let last = opening.rest.back().map_or(applied.index, |entry| entry.index);
         let restored = raft::Restored {
             hard_state: raft::HardState {
-                term: recovered.hard_state.term,
+                term: recovered.hard_state.term.max(applied.term),
                 vote: recovered.hard_state.vote,
-                committed: recovered.hard_state.committed.min(last),
+                committed: recovered.hard_state.committed.min(last).max(applied.index),
             },
-            snapshot: Position::default(),
-            base: state.applied,
-            membership: state.membership,
-            entries: state.rest.into(),
-            applied: state.applied.index,
+            snapshot: applied,
+            base: applied,
+            membership: opening.membership.clone(),
+            entries: opening.rest.into(),
+            applied: applied.index,
         };
         if let Err(rule) = restored.check() {
             let end = recovered.end.0;
-            return Step::Refused(format!(
+            return Err(format!(
                 "the log up to {end} does not hold together: {rule} does not hold; restore this \
                  member from a backup, or remove it and add it anew"
             ));
         }
         let mut raft = raft::Node::new(self.config.raft.clone(), restored, self.seed);
         raft.handle(raft::Input::Tick(self.now));
-        Step::Done(Box::new(Shard {
-            config: self.config.clone(),
-            raft,
-            wal: recovered.writer,
-            keyspace: state.keyspace,
-            applied: state.applied.index,
-            applied_term: state.applied.term,
-            proposals: Proposals::default(),
-            reads: Reads::default(),
-            outputs: VecDeque::new(),
-            now: self.now,
-            unmarked: None,
-            stopping: false,
-            halted: false,
-        }))
+        let parts = (opening.keyspace, opening.store, recovered.writer, raft);
+        Ok(Shard::new(self.config.clone(), parts, opening.sealed, opening.membership, self.now))
     }
 }
 
-impl State {
-    fn empty() -> Self {
-        Self {
-            keyspace: Keyspace::new(),
-            applied: Position::default(),
-            membership: Membership::new(&[], &[]),
-            rest: VecDeque::new(),
-        }
-    }
+/// What to say of a store whose checksums hold and whose content does not.
+fn refused(why: &dyn fmt::Display) -> String {
+    format!(
+        "the store does not hold together: {why}; start the version of ringd that wrote it, or \
+         restore this member from a backup"
+    )
+}
 
-    /// Takes in one record.
+impl Opening {
+    /// Takes in one record of the log.
     ///
     /// # Errors
-    /// A record that contradicts those before it, or an entry this build can not apply.
+    /// A record that contradicts those before it, or the store.
     fn take(&mut self, record: &Record<'_>) -> Result<(), String> {
         match *record {
             Record::Entry { term, index, kind, data } => {
@@ -174,38 +296,31 @@ impl State {
                     format!("entry {index} is of kind {kind}, which is not known")
                 })?;
                 if index <= self.applied.index {
-                    return Err(format!("entry {index} is written again after it was committed"));
+                    return self.check_known(index, term);
                 }
                 while self.rest.pop_back_if(|entry| entry.index >= index).is_some() {}
                 let data = Bytes::copy_from_slice(data);
                 self.rest.push_back(Entry { term, index, kind, data });
                 Ok(())
             }
-            Record::HardState(state) => self.advance(state.committed),
-            Record::Snapshot { index, .. } => {
-                Err(format!("a snapshot at entry {index}, which this build does not write"))
+            Record::HardState(_) | Record::Snapshot { reset: false, .. } => Ok(()),
+            Record::Snapshot { index, reset: true, .. } => {
+                Err(format!("a snapshot of a peer's at entry {index}, which this build never took"))
             }
         }
     }
 
-    /// Applies what is known to be committed.
-    fn advance(&mut self, committed: LogIndex) -> Result<(), String> {
-        while let Some(entry) = self.rest.pop_front_if(|entry| entry.index <= committed) {
-            self.applied = entry.position();
-            match entry.kind {
-                EntryKind::Empty => {}
-                EntryKind::Config => {
-                    let data = ConfigData::decode(&entry.data)
-                        .ok_or_else(|| format!("entry {} holds no membership", entry.index))?;
-                    self.membership = data.membership;
-                }
-                EntryKind::Normal => {
-                    let result = apply::apply(&mut self.keyspace, &entry.data);
-                    result.map(drop).map_err(|error| {
-                        format!("entry {} can not be applied: {error}", entry.index)
-                    })?;
-                }
-            }
+    /// An entry that the store has is written once: nothing committed is written again.
+    fn check_known(&mut self, index: LogIndex, term: crate::types::Term) -> Result<(), String> {
+        if !self.rest.is_empty() {
+            return Err(format!("entry {index} is written again after it was committed"));
+        }
+        if index == self.applied.index && term != self.applied.term {
+            return Err(format!(
+                "entry {index} is of term {term} in the log and of term {} in the store: they \
+                 belong to different histories",
+                self.applied.term
+            ));
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::mvcc::RangeQuery;
 use crate::mvcc::Refusal;
 use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
+use crate::mvcc::txn::Outcome;
 use crate::types::ClusterId;
 use crate::types::LogIndex;
 use crate::types::NodeId;
@@ -110,6 +111,22 @@ pub enum Request {
     Write(Bytes),
     /// A read of keys.
     Range(Range),
+    /// A read of keys, told in pieces.
+    RangeStream(Range),
+    /// A transaction of reads only.
+    ReadTxn {
+        /// The transaction: one [`Command`](crate::shard::command::Command), as if for an entry.
+        txn: Bytes,
+        /// Whether the answer may come from this replica as it is, without asking the others.
+        serializable: bool,
+    },
+    /// etcd's hash of all that can be read up to a revision.
+    HashKv {
+        /// The revision; 0 is the present one, and so is one below.
+        revision: i64,
+    },
+    /// A hash of everything.
+    Hash,
     /// What this replica is and how far it has come.
     Status,
     /// Which alarms are raised, as of a read point.
@@ -127,7 +144,9 @@ impl Request {
     pub fn size(&self) -> usize {
         let held = match self {
             Self::Write(command) => command.len(),
-            Self::Range(range) => range.keys.len(),
+            Self::Range(range) | Self::RangeStream(range) => range.keys.len(),
+            Self::ReadTxn { txn, .. } => txn.len(),
+            Self::HashKv { .. } | Self::Hash => 0,
             Self::Status | Self::Alarms | Self::MemberList { .. } => 0,
         };
         held + size_of::<Self>()
@@ -203,12 +222,49 @@ pub enum Body {
         /// The pairs before it in key order, if asked for.
         prevs: Vec<KeyValue>,
     },
+    /// A transaction took place.
+    Txn(Outcome),
+    /// A compaction took place.
+    Compact,
+    /// A hash, and of what.
+    HashKv {
+        /// The hash.
+        hash: u32,
+        /// The revision last compacted; none before the first.
+        compacted: Option<Revision>,
+        /// The revision up to which it was taken.
+        revision: Revision,
+    },
+    /// A hash of everything.
+    Hash {
+        /// The hash.
+        hash: u32,
+    },
     /// The replica's status.
     Status(Status),
     /// The alarms: none, as nothing raises one yet.
     Alarms,
     /// The members, by id.
     MemberList(Vec<Member>),
+}
+
+impl Body {
+    /// Shows every pair in it to `visit`, in the order of the answer.
+    ///
+    /// Those whose values are on disk are made whole so, before the answer leaves.
+    pub fn each_pair(&mut self, visit: &mut impl FnMut(&mut KeyValue)) {
+        match self {
+            Self::Put { prev } => prev.iter_mut().for_each(&mut *visit),
+            Self::DeleteRange { prevs, .. } => prevs.iter_mut().for_each(&mut *visit),
+            Self::Txn(outcome) => outcome.each_pair(visit),
+            Self::Compact
+            | Self::HashKv { .. }
+            | Self::Hash { .. }
+            | Self::Status(_)
+            | Self::Alarms
+            | Self::MemberList(_) => {}
+        }
+    }
 }
 
 /// Why a request has no answer that a state machine gave.
@@ -231,6 +287,9 @@ pub enum Unavailable {
     /// The replica is stopping.
     #[error("etcdserver: server stopped")]
     Stopped,
+    /// A sort by value that would hold more in memory than it may.
+    #[error("ringd: sorting by value holds too many bytes; ask for fewer keys, or sort them there")]
+    SortTooLarge,
 }
 
 /// Why a request failed.

@@ -12,8 +12,8 @@ use super::format::PageHeader;
 use super::format::SEGMENT_HEADER_SIZE;
 use super::format::SegmentHeader;
 use super::format::Summary;
-use super::format::push_block;
 use super::format::usize_from;
+use super::record::push_block;
 use super::segment::Sealed;
 use crate::frame::BLOCK_SIZE;
 use crate::frame::Seal;
@@ -33,6 +33,7 @@ const PAGE_SIZE: usize = 64 << 10;
 pub struct Builder {
     seal: Seal,
     block_size: usize,
+    page_size: usize,
     sealed: Sealed,
     /// The block that is being filled, and the entries of its records.
     block: Vec<u8>,
@@ -87,6 +88,7 @@ impl Builder {
         Self {
             seal: identity.segment_seal(number),
             block_size,
+            page_size: PAGE_SIZE,
             sealed: Sealed::empty(identity, number, summary, Revision(0)),
             block: Vec::new(),
             entries: Vec::new(),
@@ -100,6 +102,13 @@ impl Builder {
             offset: 0,
             is_finished: false,
         }
+    }
+
+    /// Ends pages at other sizes, so that small directories have several.
+    #[cfg(test)]
+    pub(super) fn with_page_size(mut self, size: usize) -> Self {
+        self.page_size = size;
+        self
     }
 
     /// Bytes of records so far.
@@ -136,7 +145,7 @@ impl Builder {
         let filled = if is_full { self.close_block() } else { None };
         let mut previous = self.sealed.summary().last.main;
         if self.page.bytes.is_empty() {
-            self.page.bytes.reserve_exact(PAGE_SIZE + PAGE_SIZE / 4);
+            self.page.bytes.reserve_exact(self.page_size + self.page_size / 4);
             self.page.bytes.resize(PAGE_HEADER_SIZE, 0);
             self.page.main = change.location.main;
             previous = change.location.main;
@@ -246,7 +255,7 @@ impl Builder {
         self.page.record_count += self.block_first - first;
         push_block(&mut self.page.bytes, self.block_first - first, size, crc);
         self.page.bytes.append(&mut self.entries);
-        if self.page.bytes.len() >= PAGE_SIZE {
+        if self.page.bytes.len() >= self.page_size {
             self.close_page();
         }
         self.enqueue(bytes.clone());

@@ -24,9 +24,9 @@
 //!
 //! # Durability
 //!
-//! A [`Command::Write`] need not be durable when [`Event::Written`] is reported; [`Command::Finish`]
-//! makes it so, with the file's name. A [`Command::Replace`] leaves either manifest behind, whole,
-//! whenever the power goes.
+//! A [`Command::Write`] need not be durable when [`Event::Written`] is reported;
+//! [`Command::Finish`] makes it so, with the file's name. A [`Command::Replace`] leaves either
+//! manifest behind, whole, whenever the power goes.
 
 pub mod builder;
 mod cache;
@@ -37,6 +37,7 @@ pub mod manifest;
 mod output;
 mod plan;
 mod read;
+pub mod record;
 pub mod recover;
 mod seal;
 pub mod segment;

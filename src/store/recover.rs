@@ -407,3 +407,6 @@ fn check_identity(file: FileId, expected: Identity, found: Identity) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -622,6 +622,13 @@ impl Opening {
         assert!(self.size_left() == 0, "all pages are in");
         assert!(tail.len() as u64 == summary.file_size() - summary.padding_at(), "all of the file");
         let (padding, footer) = tail.split_at(summary.padding_size());
+        let damage = |cause| self.damage(summary.footer_at(), cause);
+        match Summary::decode_footer(self.sealed.seal, summary.file_size(), footer) {
+            Ok(found) if found == summary => {}
+            Ok(_) => return Err(damage(Cause::Unlisted)),
+            Err(NotOurs::Version(found)) => return Err(damage(Cause::Version { found })),
+            Err(NotOurs::Foreign | NotOurs::Broken) => return Err(damage(Cause::Footer)),
+        }
         let is_whole = padding.iter().all(|&byte| byte == 0)
             && summary.directory_crc(self.sealed.seal, &self.headers) == summary.directory_crc
             && self.sealed.record_count() == summary.record_count
@@ -630,13 +637,6 @@ impl Opening {
             && self.sealed.location(summary.record_count - 1) == summary.last;
         if !is_whole {
             return Err(self.damage(summary.padding_at(), Cause::Directory));
-        }
-        let damage = |cause| self.damage(summary.footer_at(), cause);
-        match Summary::decode_footer(self.sealed.seal, summary.file_size(), footer) {
-            Ok(found) if found == summary => {}
-            Ok(_) => return Err(damage(Cause::Unlisted)),
-            Err(NotOurs::Version(found)) => return Err(damage(Cause::Version { found })),
-            Err(NotOurs::Foreign | NotOurs::Broken) => return Err(damage(Cause::Footer)),
         }
         self.sealed.complete(summary);
         Ok(self.sealed)

@@ -2,7 +2,7 @@
 
 use crate::RUN;
 use crate::support::peers::{find, under_test};
-use crate::support::process::run;
+use crate::support::process::run_with_input;
 use crate::support::server::Server;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -21,14 +21,23 @@ impl Etcdctl {
     }
 
     fn output(&self, arguments: &[&str]) -> Output {
+        self.output_of(arguments, "")
+    }
+
+    fn output_of(&self, arguments: &[&str], input: &str) -> Output {
         let mut command = Command::new(&self.program);
         command.args(["--endpoints", &self.address]).args(arguments);
-        run(&mut command, RUN).unwrap_or_else(|why| panic!("{why}"))
+        run_with_input(&mut command, input, RUN).unwrap_or_else(|why| panic!("{why}"))
     }
 
     /// What it prints, both outputs together, as it goes well.
     fn ok(&self, arguments: &[&str]) -> String {
-        let output = self.output(arguments);
+        self.ok_with(arguments, "")
+    }
+
+    /// As [`Self::ok`], with something to read.
+    fn ok_with(&self, arguments: &[&str], input: &str) -> String {
+        let output = self.output_of(arguments, input);
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8(text).expect("it prints text");
         assert!(output.status.success(), "etcdctl {arguments:?}: {}\n{text}", output.status);
@@ -104,4 +113,29 @@ fn etcdctl_shows_the_endpoint_and_the_member() {
     for cell in ["started", "one", &address, "IS LEARNER"] {
         assert!(table.contains(cell), "no {cell} in\n{table}");
     }
+}
+
+#[test]
+fn etcdctl_has_transactions_compactions_hashes_and_streams() {
+    let server = Server::start(&under_test());
+    let etcdctl = Etcdctl::of(&server);
+    let input = "mod(\"ctl/a\") = \"0\"\n\nput ctl/a new\nget ctl/a\n\nget ctl/a\n\n";
+    assert_eq!(etcdctl.ok_with(&["txn"], input), "SUCCESS\n\nOK\n\nctl/a\nnew\n");
+    assert_eq!(etcdctl.ok_with(&["txn"], input), "FAILURE\n\nctl/a\nnew\n");
+    let printed = etcdctl.ok_with(&["txn", "--interactive"], input);
+    for line in ["compares:", "success requests (get, put, del):", "FAILURE", "ctl/a"] {
+        assert!(printed.lines().any(|printed| printed == line), "no {line} in\n{printed}");
+    }
+    etcdctl.ok(&["put", "ctl/b", "2"]);
+    assert_eq!(etcdctl.ok(&["get", "--stream", "ctl/", "--prefix"]), "ctl/a\nnew\nctl/b\n2\n");
+
+    let hash = etcdctl.json(&["endpoint", "hashkv"]);
+    assert_eq!(hash[0]["HashKV"]["hash_revision"], 3, "{hash}");
+    assert_eq!(etcdctl.json(&["endpoint", "hashkv", "--rev", "3"])[0]["HashKV"], hash[0]["HashKV"]);
+    let compacted = "compacted revision 3\n";
+    assert_eq!(etcdctl.ok(&["compaction", "3", "--physical"]), compacted);
+    let refused = etcdctl.output(&["get", "ctl/a", "--rev", "2"]);
+    let text = String::from_utf8_lossy(&refused.stderr);
+    assert!(text.contains("required revision has been compacted"), "{text}");
+    assert_eq!(etcdctl.ok(&["get", "ctl/a", "--rev", "3"]), "ctl/a\nnew\n");
 }

@@ -1,4 +1,5 @@
-//! Clients in five languages, and etcd's own command line, put, get and delete.
+//! Clients in five languages, and etcd's own command line, put, get and delete, in transactions
+//! too, list in pages and streams, and compact.
 //!
 //! Each client is a small program of ours in a folder beside this file, with its libraries pinned
 //! by version and fetched into `target/clients` once. A language that is not installed is named

@@ -1,4 +1,4 @@
-//! Put, get and delete with tonic.
+//! Put, get, delete, a transaction, a stream and a compaction with tonic.
 
 use crate::support::block_on;
 use crate::support::peers::under_test;
@@ -6,9 +6,14 @@ use crate::support::server::Server;
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
+use ringd::api::proto::etcdserverpb::compare::{CompareTarget, TargetUnion};
+use ringd::api::proto::etcdserverpb::request_op::Request as Op;
 use ringd::api::proto::etcdserverpb::{
-    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    CompactionRequest, CompactionResponse, Compare, DeleteRangeRequest, DeleteRangeResponse,
+    PutRequest, PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, RequestOp,
+    TxnRequest, TxnResponse,
 };
+use ringd::api::proto::mvccpb::KeyValue;
 use std::collections::BTreeSet;
 use tokio::task::JoinSet;
 use tonic::client::Grpc;
@@ -56,6 +61,7 @@ fn a_rust_client_puts_gets_and_deletes() {
         let channel = endpoint.expect("an address").connect().await.expect("it answers");
         single(&channel).await;
         many(&channel).await;
+        history(&channel).await;
     });
 }
 
@@ -112,4 +118,84 @@ async fn many(channel: &Channel) {
     let gone = gone.expect("a delete");
     assert_eq!((gone.deleted, gone.prev_kvs), (201, full.kvs));
     assert_eq!(range(channel, all).await.expect("a read").count, 0);
+}
+
+async fn history(channel: &Channel) {
+    let key = |n: usize| Bytes::from(format!("rust/l{n:02}"));
+    let old = Bytes::from_static(b"old");
+    let op = |request| RequestOp { request: Some(request) };
+    let put_op = |n| {
+        let (key, value) = (key(n), old.clone());
+        op(Op::RequestPut(PutRequest { key, value, ..PutRequest::default() }))
+    };
+    let get = op(Op::RequestRange(RangeRequest { key: key(0), ..RangeRequest::default() }));
+    let absent = Compare {
+        target: CompareTarget::Mod.into(),
+        key: key(0),
+        target_union: Some(TargetUnion::ModRevision(0)),
+        ..Compare::default()
+    };
+    let txn = TxnRequest {
+        compare: vec![absent],
+        success: (0..50).map(put_op).chain([get.clone()]).collect(),
+        failure: vec![get],
+    };
+    let path = "/etcdserverpb.KV/Txn";
+    let first: TxnResponse = call(channel, path, txn.clone()).await.expect("a transaction");
+    assert_eq!((first.succeeded, first.responses.len()), (true, 51));
+    let second: TxnResponse = call(channel, path, txn).await.expect("a transaction");
+    assert_eq!((second.succeeded, second.responses.len()), (false, 1));
+    let twice = TxnRequest { success: vec![put_op(0), put_op(0)], ..TxnRequest::default() };
+    let text = "etcdserver: duplicate key given in txn request";
+    let twice = call::<_, TxnResponse>(channel, path, twice).await;
+    refused(twice, Code::InvalidArgument, text);
+
+    let then = first.header.expect("a header").revision;
+    let all = RangeRequest {
+        key: Bytes::from_static(b"rust/"),
+        range_end: Bytes::from_static(b"rust0"),
+        revision: then,
+        ..RangeRequest::default()
+    };
+    let (mut listed, mut page) = (Vec::new(), RangeRequest { limit: 7, ..all.clone() });
+    loop {
+        let found = range(channel, page.clone()).await.expect("a page");
+        listed.extend(found.kvs);
+        let last = listed.last().expect("a page is not empty").key.clone();
+        put(channel, PutRequest { key: last.clone(), ..Default::default() }).await.expect("a put");
+        page.key = [last.as_ref(), b"\0"].concat().into();
+        if !found.more {
+            break;
+        }
+    }
+    assert_eq!(listed.len(), 50);
+    assert!(listed.iter().all(|kv| kv.value == old && kv.mod_revision == then));
+    assert_eq!(streamed(channel, all.clone()).await, (listed, 50));
+
+    let now = range(channel, RangeRequest { revision: 0, ..all.clone() }).await.expect("a read");
+    let revision = now.header.expect("a header").revision;
+    let path = "/etcdserverpb.KV/Compact";
+    let request = CompactionRequest { revision, physical: true };
+    call::<_, CompactionResponse>(channel, path, request).await.expect("a compaction");
+    let text = "etcdserver: mvcc: required revision has been compacted";
+    refused(range(channel, all).await, Code::OutOfRange, text);
+    let again = call::<_, CompactionResponse>(channel, path, request).await;
+    refused(again, Code::OutOfRange, text);
+}
+
+/// All pairs of a stream, and the count that its last chunk tells.
+async fn streamed(channel: &Channel, request: RangeRequest) -> (Vec<KeyValue>, i64) {
+    let mut grpc = Grpc::new(channel.clone());
+    grpc.ready().await.expect("it answers");
+    let path = PathAndQuery::from_static("/etcdserverpb.KV/RangeStream");
+    let codec = ProstCodec::<RangeRequest, RangeStreamResponse>::default();
+    let stream = grpc.server_streaming(Request::new(request), path, codec).await;
+    let mut stream = stream.expect("a stream").into_inner();
+    let (mut kvs, mut count) = (Vec::new(), 0);
+    while let Some(chunk) = stream.message().await.expect("a chunk") {
+        let chunk = chunk.range_response.expect("a chunk holds an answer");
+        kvs.extend(chunk.kvs);
+        count = chunk.count;
+    }
+    (kvs, count)
 }

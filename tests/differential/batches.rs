@@ -9,8 +9,12 @@ use crate::support::call::{Client, Status};
 use crate::support::dice::Dice;
 use crate::support::number;
 use bytes::Bytes;
+use ringd::api::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use ringd::api::proto::etcdserverpb::request_op::Request;
+use ringd::api::proto::etcdserverpb::response_op::Response;
 use ringd::api::proto::etcdserverpb::{
-    DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    Compare, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
+    RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
 use ringd::api::proto::mvccpb::KeyValue;
 use std::collections::BTreeMap;
@@ -27,6 +31,8 @@ enum Ask {
     Put(PutRequest),
     Delete(DeleteRangeRequest),
     Get(RangeRequest),
+    /// Whatever comes of it, the key is changed once or not at all, and read.
+    Txn(TxnRequest),
 }
 
 /// What came back: the header's revision, the pairs, the count.
@@ -80,14 +86,53 @@ fn batch_of(dice: &mut Dice) -> Vec<Ask> {
                 prev_kv: dice.chance(50),
                 ..DeleteRangeRequest::default()
             }),
-            _ => Ask::Get(RangeRequest {
+            8 => Ask::Get(RangeRequest {
                 key,
                 serializable: dice.chance(30),
                 ..RangeRequest::default()
             }),
+            _ => Ask::Txn(txn_of(dice, key)),
         }
     });
     asks.collect()
+}
+
+/// A transaction on one key that depends on what the key holds.
+fn txn_of(dice: &mut Dice, key: Bytes) -> TxnRequest {
+    let target_union = match dice.below(3) {
+        0 => TargetUnion::Version(dice.pick(&[0, 1, 2, 3])),
+        1 => TargetUnion::CreateRevision(0),
+        _ => TargetUnion::Value(Bytes::from_static(b"b")),
+    };
+    let target = match target_union {
+        TargetUnion::Version(_) => CompareTarget::Version,
+        TargetUnion::CreateRevision(_) => CompareTarget::Create,
+        TargetUnion::ModRevision(_) | TargetUnion::Value(_) | TargetUnion::Lease(_) => {
+            CompareTarget::Value
+        }
+    };
+    let result = dice.pick(&[CompareResult::Equal, CompareResult::Less, CompareResult::Greater]);
+    let op = |request| RequestOp { request: Some(request) };
+    let get = op(Request::RequestRange(RangeRequest { key: key.clone(), ..Default::default() }));
+    let len = dice.index(20);
+    let value = dice.bytes(len, b"abc").into();
+    let put = PutRequest { key: key.clone(), value, prev_kv: true, ..PutRequest::default() };
+    let delete = DeleteRangeRequest { key: key.clone(), prev_kv: true, ..Default::default() };
+    let change = match dice.below(3) {
+        0 => op(Request::RequestDeleteRange(delete)),
+        _ => op(Request::RequestPut(put)),
+    };
+    TxnRequest {
+        compare: vec![Compare {
+            result: result.into(),
+            target: target.into(),
+            key,
+            target_union: Some(target_union),
+            ..Compare::default()
+        }],
+        success: vec![get.clone(), change.clone(), get.clone()],
+        failure: if dice.chance(20) { vec![change, get] } else { vec![get] },
+    }
 }
 
 /// One of the two servers, with what it is known to hold.
@@ -120,7 +165,7 @@ impl One {
                 && told.wrote
             {
                 written.push(told.revision);
-                self.remember(&asks[number], told.revision);
+                self.remember(&asks[number], told);
             }
             bare.push(answer.map(|told| Told { revision: 0, kvs: without(told.kvs), ..told }));
         }
@@ -132,11 +177,16 @@ impl One {
         bare
     }
 
-    fn remember(&mut self, ask: &Ask, revision: i64) {
+    fn remember(&mut self, ask: &Ask, told: &Told) {
+        let revision = told.revision;
         match ask {
             Ask::Put(put) => drop(self.given.insert(put.key.clone(), revision)),
             Ask::Delete(delete) => drop(self.given.insert(delete.key.clone(), 0)),
             Ask::Get(_) => unreachable!("a read does not write"),
+            Ask::Txn(txn) => {
+                let given = if told.kvs.is_empty() { 0 } else { told.revision };
+                self.given.insert(txn.compare[0].key.clone(), given);
+            }
         }
     }
 
@@ -180,6 +230,20 @@ async fn send(client: &Client, ask: Ask) -> Result<Told, Status> {
             let answer: RangeResponse = client.unary("/etcdserverpb.KV/Range", &get).await?;
             let (revision, count) = (revision(answer.header), answer.count);
             Ok(Told { revision, wrote: false, kvs: answer.kvs, count })
+        }
+        Ask::Txn(txn) => {
+            let answer: TxnResponse = client.unary("/etcdserverpb.KV/Txn", &txn).await?;
+            let revision = revision(answer.header);
+            let (mut wrote, mut kvs) = (false, Vec::new());
+            for part in answer.responses {
+                match part.response.expect("what a part answers") {
+                    Response::ResponsePut(_) => wrote = true,
+                    Response::ResponseDeleteRange(deleted) => wrote = deleted.deleted > 0,
+                    Response::ResponseRange(range) => kvs = range.kvs,
+                    Response::ResponseTxn(_) => unreachable!("none was asked"),
+                }
+            }
+            Ok(Told { revision, wrote, kvs, count: i64::from(answer.succeeded) })
         }
     }
 }

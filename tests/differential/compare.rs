@@ -5,12 +5,16 @@
 //! [`STABLE_MAX`] elements are sorted by insertion; so ties are compared in order up to there, and
 //! as sets beyond.
 
-use crate::generate::Op;
-use crate::support::call::Answer;
+use crate::generate::{Op, Seen};
+use crate::support::call::{Answer, Status};
 use prost::Message;
 use ringd::api::proto::etcdserverpb::range_request::SortTarget;
+use ringd::api::proto::etcdserverpb::request_op::Request;
+use ringd::api::proto::etcdserverpb::response_op::Response;
 use ringd::api::proto::etcdserverpb::{
-    DeleteRangeResponse, PutResponse, RangeRequest, RangeResponse, ResponseHeader,
+    CompactionResponse, DeleteRangeResponse, HashKvResponse, HashResponse, PutResponse,
+    RangeRequest, RangeResponse, RangeStreamResponse, RequestOp, ResponseHeader, ResponseOp,
+    TxnRequest, TxnResponse,
 };
 use ringd::api::proto::mvccpb::KeyValue;
 use std::fmt::Debug;
@@ -21,19 +25,37 @@ const STABLE_MAX: i64 = 12;
 const VERSION: i32 = SortTarget::Version as i32;
 const VALUE: i32 = SortTarget::Value as i32;
 
-/// Compares all that came back for `op`; gives the store's revision, if the answer has it.
+/// Compares all that came back for `op`; gives what is to be learned from it.
 ///
 /// # Errors
 ///
 /// What differs, and both answers.
-pub(crate) fn answers(op: &Op, ours: &Answer, theirs: &Answer) -> Result<Option<i64>, String> {
+pub(crate) fn answers(op: &Op, ours: &Answer, theirs: &Answer) -> Result<Seen, String> {
     transport(ours, theirs)?;
     match op {
         Op::Put(_) => messages::<PutResponse>(ours, theirs, PartialEq::eq),
         Op::Delete(_) => messages::<DeleteRangeResponse>(ours, theirs, PartialEq::eq),
-        Op::Range(range) => {
-            messages::<RangeResponse>(ours, theirs, |ours, theirs| ranges(range, ours, theirs))
+        Op::Compact(_) => messages::<CompactionResponse>(ours, theirs, PartialEq::eq),
+        Op::HashKv(_) => messages::<HashKvResponse>(ours, theirs, PartialEq::eq),
+        // It is over all that a store holds, in the store's own way.
+        Op::Hash => {
+            messages::<HashResponse>(ours, theirs, |ours, theirs| ours.header == theirs.header)
         }
+        Op::Txn(txn) => {
+            messages::<TxnResponse>(ours, theirs, |ours, theirs| txns(txn, ours, theirs))
+        }
+        Op::Range(range) => {
+            let equal = |ours: &_, theirs: &_| ranges(range, ours, theirs);
+            let seen = messages::<RangeResponse>(ours, theirs, equal)?;
+            let current = range.revision <= 0 && !range.keys_only && seen.revision.is_some();
+            let kvs = match theirs.message::<RangeResponse>() {
+                Ok(answer) if current => answer.kvs,
+                Ok(_) | Err(_) => Vec::new(),
+            };
+            Ok(Seen { kvs, ..seen })
+        }
+        Op::Stream(_) => both(&streamed(ours)?, &streamed(theirs)?, PartialEq::eq),
+        Op::Restart => Ok(Seen::default()),
     }
 }
 
@@ -83,7 +105,8 @@ macro_rules! headed {
         }
     )*};
 }
-headed!(PutResponse, DeleteRangeResponse, RangeResponse);
+headed!(PutResponse, DeleteRangeResponse, RangeResponse, TxnResponse, CompactionResponse);
+headed!(HashKvResponse, HashResponse);
 headed!(ringd::api::proto::etcdserverpb::StatusResponse);
 headed!(ringd::api::proto::etcdserverpb::MemberListResponse);
 headed!(ringd::api::proto::etcdserverpb::AlarmResponse);
@@ -108,23 +131,90 @@ pub(crate) fn level<M: Headed>(message: &mut M) -> Result<i64, String> {
     }
 }
 
-fn messages<M: Headed>(
+/// Compares the one message of a unary call, or the refusal.
+///
+/// # Errors
+///
+/// What differs, and both.
+pub(crate) fn messages<M: Headed>(
     ours: &Answer,
     theirs: &Answer,
     equal: impl Fn(&M, &M) -> bool,
-) -> Result<Option<i64>, String> {
-    let (ours, theirs) = (ours.message::<M>(), theirs.message::<M>());
+) -> Result<Seen, String> {
+    both(&ours.message::<M>(), &theirs.message::<M>(), equal)
+}
+
+fn both<M: Headed>(
+    ours: &Result<M, Status>,
+    theirs: &Result<M, Status>,
+    equal: impl Fn(&M, &M) -> bool,
+) -> Result<Seen, String> {
     match (ours, theirs) {
-        (Ok(mut ours), Ok(mut theirs)) => {
-            let revision = level(&mut theirs)?;
+        (Ok(ours), Ok(theirs)) => {
+            let (mut ours, mut theirs) = (ours.clone(), theirs.clone());
+            let revision = Some(level(&mut theirs)?);
             level(&mut ours)?;
             if equal(&ours, &theirs) {
-                return Ok(Some(revision));
+                return Ok(Seen { revision, kvs: Vec::new() });
             }
             Err(differ("messages", &ours, &theirs))
         }
-        (Err(ours), Err(theirs)) => same("errors", &ours, &theirs).map(|()| None),
-        (ours, theirs) => Err(differ("answers", &ours, &theirs)),
+        (Err(ours), Err(theirs)) => same("errors", ours, theirs).map(|()| Seen::default()),
+        (ours, theirs) => Err(differ("answers", ours, theirs)),
+    }
+}
+
+/// The chunks of a stream as the one answer that they are together.
+///
+/// # Errors
+///
+/// If the chunks are not what chunks are: pairs in all of them, the rest in the last.
+pub(crate) fn streamed(answer: &Answer) -> Result<Result<RangeResponse, Status>, String> {
+    let chunks: Vec<RangeStreamResponse> =
+        answer.messages().map_err(|status| format!("no stream of chunks: {status:?}"))?;
+    if let Err(status) = answer.status() {
+        return Ok(Err(status));
+    }
+    let chunks: Option<Vec<_>> = chunks.into_iter().map(|chunk| chunk.range_response).collect();
+    let mut chunks = chunks.ok_or("a chunk holds no answer")?;
+    let mut whole = chunks.pop().ok_or("a stream ends well after no chunk")?;
+    for chunk in &chunks {
+        let bare = RangeResponse { kvs: chunk.kvs.clone(), ..RangeResponse::default() };
+        if *chunk != bare || chunk.kvs.is_empty() {
+            return Err(format!("a chunk before the last is not some pairs alone: {chunk:?}"));
+        }
+    }
+    let last = std::mem::take(&mut whole.kvs);
+    whole.kvs = chunks.into_iter().flat_map(|chunk| chunk.kvs).chain(last).collect();
+    Ok(Ok(whole))
+}
+
+/// Compares what a transaction answered, knowing what each part was asked.
+fn txns(request: &TxnRequest, ours: &TxnResponse, theirs: &TxnResponse) -> bool {
+    if ours == theirs {
+        return true;
+    }
+    let asked = if theirs.succeeded { &request.success } else { &request.failure };
+    ours.header == theirs.header
+        && ours.succeeded == theirs.succeeded
+        && ours.responses.len() == theirs.responses.len()
+        && asked.len() == theirs.responses.len()
+        && asked.iter().zip(ours.responses.iter().zip(&theirs.responses)).all(part)
+}
+
+fn part((asked, (ours, theirs)): (&RequestOp, (&ResponseOp, &ResponseOp))) -> bool {
+    match (&asked.request, &ours.response, &theirs.response) {
+        (
+            Some(Request::RequestRange(range)),
+            Some(Response::ResponseRange(ours)),
+            Some(Response::ResponseRange(theirs)),
+        ) => ranges(range, ours, theirs),
+        (
+            Some(Request::RequestTxn(txn)),
+            Some(Response::ResponseTxn(ours)),
+            Some(Response::ResponseTxn(theirs)),
+        ) => txns(txn, ours, theirs),
+        _ => ours == theirs,
     }
 }
 

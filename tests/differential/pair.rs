@@ -1,11 +1,17 @@
 //! The server under test and an etcd, side by side on fresh directories.
 
+use crate::Bug;
 use crate::compare;
-use crate::generate::Op;
+use crate::generate::{Op, Seen};
 use crate::support::call::{Answer, Client};
 use crate::support::peers;
 use crate::support::server::Server;
+use bytes::Bytes;
 use prost::Message;
+use ringd::api::proto::etcdserverpb::{
+    HashKvRequest, HashKvResponse, HashRequest, HashResponse, RangeRequest, RangeResponse,
+};
+use std::collections::BTreeMap;
 
 /// Two servers, and a connection to each.
 #[derive(Debug)]
@@ -18,6 +24,8 @@ pub(crate) struct Pair {
     pub(crate) to_ours: Client,
     /// A connection to etcd.
     pub(crate) to_theirs: Client,
+    /// The hash of ours at a revision, as of a compaction.
+    hashes: BTreeMap<(i64, i64), u32>,
 }
 
 impl Pair {
@@ -32,7 +40,7 @@ impl Pair {
         let ours = Server::start_with(&peers::under_test(), flags);
         let to_ours = Client::connect(ours.port()).await.expect("ours answers");
         let to_theirs = Client::connect(theirs.port()).await.expect("theirs answers");
-        Self { ours, theirs, to_ours, to_theirs }
+        Self { ours, theirs, to_ours, to_theirs, hashes: BTreeMap::new() }
     }
 
     /// Asks both the same.
@@ -45,12 +53,93 @@ impl Pair {
     /// # Errors
     ///
     /// What differs.
-    pub(crate) async fn compare(&self, op: &Op) -> Result<Option<i64>, String> {
-        let (ours, theirs) = match op {
-            Op::Put(put) => self.call(op.path(), put).await,
-            Op::Range(range) => self.call(op.path(), range).await,
-            Op::Delete(delete) => self.call(op.path(), delete).await,
-        };
-        compare::answers(op, &ours, &theirs)
+    pub(crate) async fn compare(&mut self, op: &Op) -> Result<Seen, String> {
+        self.compare_with(op, |_| {}).await
+    }
+
+    /// As [`Self::compare`], but ours is asked what `bug` makes of it.
+    ///
+    /// # Errors
+    ///
+    /// What differs.
+    pub(crate) async fn compare_with(&mut self, op: &Op, bug: Bug) -> Result<Seen, String> {
+        if *op == Op::Restart {
+            return self.restart().await.map(|()| Seen::default());
+        }
+        let mut changed = op.clone();
+        bug(&mut changed);
+        let (ours, theirs) = tokio::join!(ask(&self.to_ours, &changed), ask(&self.to_theirs, op));
+        if let Op::HashKv(_) = op {
+            self.remember(&ours)?;
+        }
+        let outcome = compare::answers(op, &ours, &theirs);
+        // Over no keys, etcd hashes what it is about to remove.
+        if outcome.is_err() && matches!(op, Op::HashKv(_)) && self.is_empty_at(&theirs).await {
+            return Ok(Seen::default());
+        }
+        outcome
+    }
+
+    /// Sees that ours always has the same hash at one revision as of one compaction.
+    fn remember(&mut self, ours: &Answer) -> Result<(), String> {
+        let Ok(told) = ours.message::<HashKvResponse>() else { return Ok(()) };
+        let at = (told.hash_revision, told.compact_revision);
+        match self.hashes.insert(at, told.hash) {
+            Some(before) if before != told.hash => {
+                Err(format!("the hash of ours was {before} before: {told:?}"))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// True if etcd has no keys at the revision that this is the hash of.
+    async fn is_empty_at(&self, hash: &Answer) -> bool {
+        let Ok(hash) = hash.message::<HashKvResponse>() else { return false };
+        let zero = Bytes::from_static(b"\0");
+        let (revision, range_end) = (hash.hash_revision, zero.clone());
+        let request =
+            RangeRequest { key: zero, range_end, revision, count_only: true, ..Default::default() };
+        let path = "/etcdserverpb.KV/Range";
+        let found = self.to_theirs.unary::<RangeResponse>(path, &request).await;
+        found.is_ok_and(|answer| answer.count == 0)
+    }
+
+    /// Kills ours and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// If its hashes are not what they were.
+    async fn restart(&mut self) -> Result<(), String> {
+        let before = self.own_hashes().await;
+        self.ours.kill();
+        self.ours.restart();
+        self.to_ours = Client::connect(self.ours.port()).await?;
+        if !peers::under_test_is_ours() {
+            // What etcd still had to remove is in the one and not in the other.
+            return Ok(());
+        }
+        compare::same("hashes before and after a restart", &before, &self.own_hashes().await)
+    }
+
+    async fn own_hashes(&self) -> [Result<u32, String>; 2] {
+        let text = |status| format!("{status:?}");
+        let (path, all) = ("/etcdserverpb.Maintenance/HashKV", HashKvRequest { revision: 0 });
+        let keys = self.to_ours.unary::<HashKvResponse>(path, &all).await;
+        let path = "/etcdserverpb.Maintenance/Hash";
+        let whole = self.to_ours.unary::<HashResponse>(path, &HashRequest {}).await;
+        [keys.map(|it| it.hash).map_err(text), whole.map(|it| it.hash).map_err(text)]
+    }
+}
+
+async fn ask(client: &Client, op: &Op) -> Answer {
+    match op {
+        Op::Put(put) => client.call(op.path(), put).await,
+        Op::Range(range) | Op::Stream(range) => client.call(op.path(), range).await,
+        Op::Delete(delete) => client.call(op.path(), delete).await,
+        Op::Txn(txn) => client.call(op.path(), txn).await,
+        Op::Compact(compact) => client.call(op.path(), compact).await,
+        Op::HashKv(hash) => client.call(op.path(), hash).await,
+        Op::Hash => client.call(op.path(), &HashRequest {}).await,
+        Op::Restart => unreachable!("a restart is not asked"),
     }
 }

@@ -18,10 +18,10 @@ use std::time::Duration;
 const HELD_UP: Duration = Duration::from_millis(1500);
 /// What a flood may add to the server's memory at its peak, in MiB, where nothing else is said.
 const GROWTH_MAX: u64 = 48;
-/// The same where answers wait for a client that does not read: `queued_size_max` of `http2`, what
-/// may be on its way between cores, and what the allocator keeps for a while of answers that were
-/// made on one core and dropped on another. All that were asked for would be 10 GiB.
-const GROWTH_UNREAD_MAX: u64 = 256 + 64 + 256;
+/// The same where answers wait for a client that does not read: long ones are made only as far as
+/// they can leave, so it is `output_size_max` of `http2` and a slice, or a row, for each of the
+/// first few. All that were asked for would be 10 GiB.
+const GROWTH_UNREAD_MAX: u64 = 64;
 /// The same where requests come in by halves: `PARTIAL_SIZE_MAX` of `api`, and room to grow.
 const GROWTH_HALVES_MAX: u64 = 64 + 96;
 /// Puts, each with its get, that another client must get answered during any flood.

@@ -8,6 +8,7 @@ mod floods;
 mod hostile;
 mod kill;
 mod life;
+mod lists;
 mod load;
 mod screen;
 mod shards;

@@ -1,7 +1,7 @@
 //! From a disk to a running shard, as the server does it.
 
 use crate::disk::{Change, Disk};
-use ringd::shard::recover::{Recovery, Step};
+use ringd::shard::recover::{Files, Recovery, Step};
 use ringd::shard::{Config, Input, Output, Shard};
 use ringd::types::Tick;
 use ringd::wal::{self, Command};
@@ -21,14 +21,17 @@ pub(crate) fn recover(
     seed: u64,
     now: Tick,
 ) -> Result<Box<Shard>, String> {
-    let mut recovery = Recovery::new(config.clone(), LOG_ID, &disk.list(), seed, now);
+    let log = disk.list();
+    let files = Files { log: &log, store: &[] };
+    let mut recovery = Recovery::new(config.clone(), LOG_ID, files, seed, now);
     loop {
         match recovery.poll() {
             Step::Read { file, offset, size } => {
                 recovery.handle(disk.read(&file.to_string(), offset, size));
             }
             Step::Done(shard) => return Ok(shard),
-            Step::Refused(why) => return Err(why),
+            Step::ReadStore { file, .. } => return Err(format!("no store yet: {file}")),
+            Step::Refused(why) | Step::RefusedStore(why) => return Err(why),
         }
     }
 }
@@ -45,9 +48,10 @@ pub(crate) fn open(shard: &mut Shard, disk: &mut Disk) -> Result<(), String> {
                 let event = perform(shard, disk, command);
                 shard.handle(Input::Wal(event));
             }
+            Some(Output::Store(command)) => return Err(format!("no store yet: {command:?}")),
             Some(Output::Halt(why)) => return Err(format!("halted while opening: {why}")),
             Some(Output::Reply { .. }) => return Err("an answer nobody asked for".to_owned()),
-            Some(Output::Role(_)) => {}
+            Some(Output::Role(_) | Output::Rows { .. }) => {}
             None if shard.is_ready() => return Ok(()),
             None => return Err("it never leads".to_owned()),
         }

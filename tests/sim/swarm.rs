@@ -43,6 +43,8 @@ pub(crate) struct Swarm {
     pub(crate) stops: bool,
     /// The driver makes the answers of some reads in later turns.
     pub(crate) postpones: bool,
+    /// Bytes of an answer that is made in one go.
+    pub(crate) whole_size_max: usize,
     /// It is started again with other limits.
     retunes: bool,
     /// Of a hundred crash points: those at which a bit is flipped besides.
@@ -88,6 +90,7 @@ impl Swarm {
             impatience: dice.chance(40),
             stops: dice.chance(30),
             postpones: on(dice),
+            whole_size_max: 1 << 20,
             retunes: dice.chance(50),
             flips: dice.pick(&[0, 10, 30]),
             tick_max: dice.pick(&[20, 200, 1_500]),

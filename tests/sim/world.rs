@@ -15,15 +15,16 @@ use crate::oracle::Oracle;
 use crate::planted::Bug;
 use crate::swarm::Swarm;
 use crate::wire;
-use ringd::api::status::Status;
-use ringd::api::{self, Session, Settings, Sink};
+use ringd::api::{Answers, Piece, Session, Settings, Sink};
 use ringd::http2::Limits;
-use ringd::shard::request::{Range, Request, RequestId};
-use ringd::shard::{Input, Output, Ready, Shard};
+use ringd::shard::request::{Request, RequestId};
+use ringd::shard::{Input, Output, Shard};
 use ringd::types::Tick;
 use ringd::wal::{Command, Event, FileId};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+
+mod replies;
 
 /// Steps that are told when a seed fails.
 const TRACE_MAX: usize = 100;
@@ -83,18 +84,22 @@ struct Work {
     write: u64,
 }
 
-/// What an answer holds when it leaves the driver.
-type Outcome = Result<Vec<u8>, Status>;
+/// What an answer, or a piece of it, holds when it leaves the driver.
+type Outcome = Piece<Vec<u8>>;
 
 /// Keeps a session's requests until they are handed to the shard.
 struct Requests<'a> {
     from: RequestId,
-    requests: &'a mut Vec<(RequestId, Request)>,
+    requests: &'a mut Vec<(RequestId, Option<Request>)>,
 }
 
 impl Sink for Requests<'_> {
     fn submit(&mut self, stream: u32, request: Request) {
-        self.requests.push((RequestId { stream, ..self.from }, request));
+        self.requests.push((RequestId { stream, ..self.from }, Some(request)));
+    }
+
+    fn forget(&mut self, stream: u32) {
+        self.requests.push((RequestId { stream, ..self.from }, None));
     }
 }
 
@@ -126,8 +131,8 @@ pub(crate) struct World {
     /// A crash now may leave something else than at the last crash point.
     is_changed: bool,
     held: Option<(RequestId, Outcome)>,
-    /// Reads whose answers are made in a later turn.
-    postponed: VecDeque<(RequestId, Range)>,
+    /// Answers that are not made at once.
+    answers: Answers,
     late: Option<crate::disk::Write>,
 }
 
@@ -142,9 +147,12 @@ impl Drop for World {
 impl World {
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(seed));
-        let swarm = Swarm::new(&mut dice);
+        let mut swarm = Swarm::new(&mut dice);
+        swarm.whole_size_max = Dice::new(seed).pick(&[0, 200, 3_000, 1 << 20]);
         let settings = Settings {
             message_size_max: swarm.message_size_max,
+            txn_ops_max: 128,
+            whole_size_max: swarm.whole_size_max,
             bench: false,
             limits: Limits::default(),
         };
@@ -158,6 +166,7 @@ impl World {
             dice,
             crash_dice,
             bug,
+            answers: Answers::new(&settings),
             settings: Rc::new(settings),
             now: 0,
             disk,
@@ -175,7 +184,6 @@ impl World {
             trace: VecDeque::new(),
             is_changed: true,
             held: None,
-            postponed: VecDeque::new(),
             late: None,
         }
     }
@@ -322,8 +330,12 @@ impl World {
         self.submit(requests);
     }
 
-    fn submit(&mut self, requests: Vec<(RequestId, Request)>) {
+    fn submit(&mut self, requests: Vec<(RequestId, Option<Request>)>) {
         for (from, request) in requests {
+            let Some(request) = request else {
+                self.forget(from);
+                continue;
+            };
             if let Some(&call) = self.asked.get(&from) {
                 self.oracle.submitted(call);
             }
@@ -336,21 +348,22 @@ impl World {
         while let Some(output) = self.shard.poll() {
             match output {
                 Output::Wal(command) => self.begin(command),
-                Output::Reply { to, ready: Ready::Range(range) } if self.postpones(to) => {
-                    self.postponed.push_back((to, range));
-                }
-                Output::Reply { to, ready } => self.reply(to, &ready),
+                Output::Store(command) => return Err(format!("no store yet: {command:?}")),
+                Output::Reply { to, ready } => self.reply(to, ready),
+                Output::Rows { to } => self.answers.go_on(to),
                 Output::Role(_) => {}
                 Output::Halt(why) => return Err(format!("it halted: {why}")),
             }
             self.crash_point()?;
         }
-        while let Some((to, range)) = self.postponed.pop_front() {
-            if self.swarm.postpones && self.dice.chance(40) {
-                self.postponed.push_front((to, range));
-                break;
+        self.pull_all();
+        while self.answers.has_pulls() && !(self.swarm.postpones && self.dice.chance(40)) {
+            let mut message = Vec::new();
+            let served = self.answers.serve(&mut self.shard, &mut message);
+            if let Some((to, Some(piece))) = served {
+                let piece = piece.map(<[u8]>::to_vec);
+                self.answer(to, piece);
             }
-            self.reply(to, &Ready::Range(range));
             self.crash_point()?;
         }
         if self.bug == Some(Bug::SwappedReplies)
@@ -369,13 +382,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// Whether a read is answered in a later turn: once one is, so are those after it on the same
-    /// connection.
-    fn postpones(&mut self, to: RequestId) -> bool {
-        let waits = self.postponed.iter().any(|(other, _)| other.connection == to.connection);
-        waits || (self.swarm.postpones && self.dice.chance(30))
     }
 
     /// The shard leads and has applied its log: clients may come.
@@ -455,52 +461,6 @@ impl World {
     /// Whether this bug is planted, and strikes now: so many times of a hundred.
     pub(crate) fn has(&mut self, bug: Bug, percent: u64) -> bool {
         self.bug == Some(bug) && self.crash_dice.chance(percent)
-    }
-
-    fn reply(&mut self, to: RequestId, ready: &Ready) {
-        let mut message = Vec::new();
-        let result = api::answer(&self.shard, ready, &mut message);
-        self.mix(&message);
-        if let Some(&call) = self.asked.get(&to) {
-            let status = result.as_ref().err().map(|status| &*status.message);
-            self.oracle.released(call, self.shard.header().revision.0, status);
-        }
-        self.is_changed = true;
-        let result = result.map(|()| message);
-        if self.has(Bug::StaleReply, 20)
-            && let Some((_, old)) = self.held.clone()
-        {
-            return self.hand_over(to, old);
-        }
-        if self.has(Bug::OtherStream, 20) {
-            let to = RequestId { stream: to.stream + 2, ..to };
-            return self.hand_over(to, result);
-        }
-        if self.has(Bug::SwappedReplies, 50) {
-            match self.held.take() {
-                None => self.held = Some((to, result)),
-                Some((first, old)) => {
-                    self.hand_over(first, result);
-                    self.hand_over(to, old);
-                }
-            }
-            return;
-        }
-        if self.bug == Some(Bug::StaleReply) {
-            self.held = Some((to, result.clone()));
-        }
-        self.hand_over(to, result);
-    }
-
-    fn hand_over(&mut self, to: RequestId, result: Outcome) {
-        let at = usize::try_from(to.connection).expect("64 bits");
-        let mut requests = Vec::new();
-        if let Some(link) = self.links.get_mut(at).filter(|l| l.generation == to.generation) {
-            let mut sink = Requests { from: to, requests: &mut requests };
-            let result = result.as_ref().map(|message| &message[..]);
-            link.session.reply(to.stream, result, &mut sink);
-        }
-        self.submit(requests);
     }
 
     fn complete(&mut self) -> Result<(), String> {
@@ -658,7 +618,7 @@ impl World {
         self.links.clear();
         self.works.clear();
         self.held = None;
-        self.postponed.clear();
+        self.answers = Answers::new(&self.settings);
         if self.bug == Some(Bug::LateWrite) {
             self.late = self.disk.hold_back();
         }

@@ -14,6 +14,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// The flow-control windows that this client grants: larger than any answer in the tests.
 const WINDOW_SIZE: u32 = 64 << 20;
 
+/// The windows of a client that a server has to wait for: HTTP/2's own.
+const NARROW_WINDOW_SIZE: u32 = 65_535;
+
 /// One connection; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -52,18 +55,59 @@ impl Client {
     ///
     /// If nobody listens or the handshake fails.
     pub(crate) async fn connect(port: u16) -> Result<Self, String> {
+        Self::connect_with(port, WINDOW_SIZE).await
+    }
+
+    /// As [`Self::connect`], so that no more than 64 KiB are ever on their way.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_narrowly(port: u16) -> Result<Self, String> {
+        Self::connect_with(port, NARROW_WINDOW_SIZE).await
+    }
+
+    /// Connects with a flow-control window of so many bytes for each stream, and of ten times as
+    /// many for all.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub(crate) async fn connect_with(port: u16, window: u32) -> Result<Self, String> {
         let socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port))
             .await
             .map_err(|error| error.to_string())?;
         socket.set_nodelay(true).map_err(|error| error.to_string())?;
         let (sender, connection) = h2::client::Builder::new()
-            .initial_window_size(WINDOW_SIZE)
-            .initial_connection_window_size(WINDOW_SIZE)
+            .initial_window_size(window)
+            .initial_connection_window_size(window.saturating_mul(10).clamp(65_535, WINDOW_SIZE))
             .handshake(socket)
             .await
             .map_err(|error| error.to_string())?;
         tokio::spawn(connection);
         Ok(Self { sender, authority: format!("127.0.0.1:{port}") })
+    }
+
+    /// Begins a call; its answer's body is taken when and as far as the caller wants.
+    ///
+    /// # Errors
+    ///
+    /// How the stream or the connection ended.
+    pub(crate) async fn begin(
+        &self,
+        path: &str,
+        request: &impl Message,
+    ) -> Result<h2::RecvStream, String> {
+        let attempt = async {
+            let mut sender = self.sender.clone().ready().await?;
+            let (response, mut stream) = sender.send_request(self.head(path), false)?;
+            stream.send_data(framed(0, &request.encode_to_vec()), true)?;
+            Ok(response.await?.into_body())
+        };
+        match tokio::time::timeout(PATIENCE, attempt).await {
+            Ok(outcome) => outcome.map_err(|error: h2::Error| named(&error)),
+            Err(_) => Err(format!("no answer after {PATIENCE:?}")),
+        }
     }
 
     /// The head of a gRPC request to `path`, as every client sends it.
@@ -178,6 +222,47 @@ impl Client {
     }
 }
 
+/// The rest of an answer's body, and its `grpc-status`.
+///
+/// # Errors
+///
+/// How the stream or the connection ended, if not in order.
+pub(crate) async fn rest_of(body: &mut h2::RecvStream) -> Result<(Bytes, String), String> {
+    let attempt = async {
+        let mut all = BytesMut::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk?;
+            body.flow_control().release_capacity(chunk.len())?;
+            all.put(chunk);
+        }
+        let trailers = body.trailers().await?.unwrap_or_default();
+        let status = trailers.get("grpc-status").map(|it| it.as_bytes()).unwrap_or_default();
+        Ok((all.freeze(), String::from_utf8_lossy(status).into_owned()))
+    };
+    match tokio::time::timeout(PATIENCE, attempt).await {
+        Ok(outcome) => outcome.map_err(|error: h2::Error| named(&error)),
+        Err(_) => Err(format!("no end after {PATIENCE:?}")),
+    }
+}
+
+/// The messages that a body consists of.
+///
+/// # Errors
+///
+/// What is no message.
+pub(crate) fn messages<A: Message + Default>(mut body: &[u8]) -> Result<Vec<A>, String> {
+    let mut out = Vec::new();
+    while !body.is_empty() {
+        let (prefix, rest) = body.split_at_checked(5).ok_or("a prefix is cut")?;
+        let length = u32::from_be_bytes(prefix[1..].try_into().expect("four bytes"));
+        let length = usize::try_from(length).expect("64 bits");
+        let (message, rest) = rest.split_at_checked(length).ok_or("a message is cut")?;
+        out.push(A::decode(message).map_err(|error| error.to_string())?);
+        body = rest;
+    }
+    Ok(out)
+}
+
 impl Answer {
     /// The one message of a unary call that went well, or its status.
     ///
@@ -185,27 +270,59 @@ impl Answer {
     ///
     /// The status that the server gave; code -1 if it gave none or broke the protocol.
     pub(crate) fn message<A: Message + Default>(&self) -> Result<A, Status> {
-        let broken = |what: &str| Status { code: -1, message: format!("{what}: {self:?}") };
+        self.status()?;
+        let mut messages = self.messages()?;
+        let message = messages.pop().ok_or_else(|| self.broken("no message"))?;
+        if messages.is_empty() { Ok(message) } else { Err(self.broken("many messages")) }
+    }
+
+    /// That the call went well.
+    ///
+    /// # Errors
+    ///
+    /// The status that the server gave; code -1 if it gave none.
+    pub(crate) fn status(&self) -> Result<(), Status> {
         if self.failure.is_some() || self.http != 200 {
-            return Err(broken("no gRPC answer"));
+            return Err(self.broken("no gRPC answer"));
         }
         let find = |name| {
             let both = self.trailers.iter().chain(&self.headers);
             both.into_iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
         };
         let code = find("grpc-status").and_then(|code| code.parse().ok());
-        let code: i32 = code.ok_or_else(|| broken("no grpc-status"))?;
-        if code != 0 {
-            let message = unescaped(find("grpc-message").unwrap_or_default());
-            return Err(Status { code, message });
+        match code.ok_or_else(|| self.broken("no grpc-status"))? {
+            0 => Ok(()),
+            code => {
+                let message = unescaped(find("grpc-message").unwrap_or_default());
+                Err(Status { code, message })
+            }
         }
-        let (prefix, message) =
-            self.body.split_at_checked(5).ok_or_else(|| broken("no message"))?;
-        let length = u32::from_be_bytes(prefix[1..].try_into().expect("four bytes"));
-        if prefix[0] != 0 || u32::try_from(message.len()) != Ok(length) {
-            return Err(broken("not one plain message"));
+    }
+
+    /// All messages that came, whatever the status.
+    ///
+    /// # Errors
+    ///
+    /// Code -1 if they are not whole.
+    pub(crate) fn messages<A: Message + Default>(&self) -> Result<Vec<A>, Status> {
+        let mut rest = self.body.as_ref();
+        let mut messages = Vec::new();
+        while !rest.is_empty() {
+            let part = rest.split_at_checked(5).and_then(|(prefix, after)| {
+                let length = u32::from_be_bytes(prefix[1..].try_into().expect("four bytes"));
+                let length = usize::try_from(length).expect("32 bits fit");
+                if prefix[0] == 0 { after.split_at_checked(length) } else { None }
+            });
+            let (message, after) = part.ok_or_else(|| self.broken("no whole plain message"))?;
+            let message = A::decode(message).map_err(|error| self.broken(&error.to_string()))?;
+            messages.push(message);
+            rest = after;
         }
-        A::decode(message).map_err(|error| broken(&error.to_string()))
+        Ok(messages)
+    }
+
+    fn broken(&self, what: &str) -> Status {
+        Status { code: -1, message: format!("{what}: {self:?}") }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -26,12 +26,27 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
 ///
 /// What it had written until then, if it was still running at the limit; it is killed then.
 pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Output, String> {
+    run_with_input(command, "", limit)
+}
+
+/// As [`run`], with something to read, which is no more than a pipe holds.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_with_input(
+    command: &mut Command,
+    input: &str,
+    limit: Duration,
+) -> Result<Output, String> {
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|error| format!("{command:?} does not start: {error}"))?;
+    // It may have ended before it reads.
+    let _ = child.stdin.take().expect("piped").write_all(input.as_bytes());
     let stdout = drain(child.stdout.take().expect("piped"));
     let stderr = drain(child.stderr.take().expect("piped"));
     let ended = wait(child, limit);

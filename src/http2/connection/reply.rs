@@ -152,6 +152,27 @@ impl<C> Connection<C> {
         self.queued
     }
 
+    /// Bytes of reply data that would leave at once on this stream; none if its reply is whole or
+    /// it is gone.
+    #[must_use]
+    pub fn room(&self, stream: StreamId) -> Option<usize> {
+        let stream = self.streams.get(self.replying(stream)?);
+        if stream.queue.is_some() {
+            return Some(0);
+        }
+        let window = usize::try_from(stream.send_window).unwrap_or(0);
+        Some(window.min(self.room_total()))
+    }
+
+    /// Bytes of reply data that would leave at once on all streams together, if their own windows
+    /// allow it.
+    #[must_use]
+    pub fn room_total(&self) -> usize {
+        let output = self.output.len() - self.output_start;
+        let window = usize::try_from(self.send_window).unwrap_or(0);
+        window.min(self.limits.output_size_max.saturating_sub(output))
+    }
+
     /// The slot of a stream whose reply is not whole.
     fn replying(&self, stream: StreamId) -> Option<usize> {
         self.streams.find(stream.0).filter(|slot| self.streams.get(*slot).call.is_some())

@@ -24,9 +24,11 @@ use self::node::Lower;
 use self::node::Node;
 use self::node::Sum;
 use self::node::Upper;
+use self::node::Walk;
 use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
 use crate::mvcc::Location;
+use crate::mvcc::history;
 use crate::mvcc::history::History;
 use crate::types::Revision;
 
@@ -42,6 +44,12 @@ impl Index {
     #[must_use]
     pub fn new() -> Self {
         Self { root: Node::new_leaf(), sum: Sum::EMPTY }
+    }
+
+    /// Whether the index has room for the sub-revision of `location`.
+    #[must_use]
+    pub fn has_room(location: Location) -> bool {
+        history::has_room(location)
     }
 
     /// Keys that are live at the present.
@@ -65,6 +73,12 @@ impl Index {
         self.root.get(key)?.at(at)
     }
 
+    /// Whether the change of `key` at `location` is not forgotten, be it a tombstone.
+    #[must_use]
+    pub fn knows(&self, key: &[u8], location: Location) -> bool {
+        self.root.get(key).is_some_and(|history| history.knows(location))
+    }
+
     /// Adds a put of `key`; gives what was live before.
     ///
     /// # Panics
@@ -73,21 +87,56 @@ impl Index {
     /// # Cost
     /// One way down the tree; allocates for a new key, and seldom for a known one.
     pub fn put(&mut self, key: &[u8], location: Location) -> Option<Found> {
-        let mut placed = self.root.put(key, location);
+        let mut prior = None;
+        self.place(key, |history| match history {
+            None => Some(History::new(location)),
+            Some(history) => {
+                prior = history.latest();
+                history.put(location);
+                None
+            }
+        });
+        prior
+    }
+
+    /// Adds a change that a file holds: a put of which version, of a life begun at `created`, or
+    /// with version 0 a tombstone. Changes before it may be missing. If so, nobody can see what is
+    /// remembered of the key so far: it is forgotten, and `told` hears of each change.
+    ///
+    /// # Panics
+    /// If `location` is not after every change of this key.
+    pub fn restore(
+        &mut self,
+        key: &[u8],
+        location: Location,
+        created: Revision,
+        version: i64,
+        told: impl FnMut(Location),
+    ) {
+        self.place(key, |history| match history {
+            None => Some(History::begin(location, created, version)),
+            Some(history) => {
+                history.restore(location, created, version, told);
+                None
+            }
+        });
+    }
+
+    fn place(&mut self, key: &[u8], edit: impl FnOnce(Option<&mut History>) -> Option<History>) {
+        let mut placed = self.root.place(key, edit);
         if let Some((separator, right)) = placed.split.take() {
             let left = std::mem::replace(&mut self.root, Node::new_leaf());
             self.root = Node::over(left, separator, right);
             self.sum = self.root.sum();
         } else {
-            self.sum.put(location.main, &placed);
+            self.sum.place(&placed);
         }
-        placed.prior
     }
 
     /// Adds a tombstone for every live key in `range`, the first at `first` and each a sub-revision
     /// after the one before, in key order; gives the sub-revision after the last.
     ///
-    /// `told` hears each key and what it was.
+    /// `told` hears each key, what it was, and where its tombstone lies.
     ///
     /// # Panics
     /// If `first` is not after every change of such a key.
@@ -98,10 +147,10 @@ impl Index {
         &mut self,
         range: KeyRange<'_>,
         first: Location,
-        mut told: impl FnMut(&[u8], Found),
+        mut told: impl FnMut(&[u8], Found, Location),
     ) -> u32 {
         let mut next = first;
-        if let Some((lower, upper)) = ends(range) {
+        if let Some((lower, upper)) = ends(range, None, false) {
             self.root.bury(lower, upper, &mut next, &mut told);
             self.sum = self.root.sum();
         }
@@ -111,36 +160,45 @@ impl Index {
     /// Keys in `range` that are there at `at`.
     ///
     /// # Cost
-    /// Two ways down the tree, and a look at each key of those leaves in the range that have
-    /// changed since `at`.
+    /// As [`Self::count_slice`], to the end.
     #[must_use]
     pub fn count(&self, range: KeyRange<'_>, at: Revision) -> u64 {
-        if let KeyRange::One(key) = range {
-            return u64::from(self.get_at(key, at).is_some());
-        }
-        ends(range).map_or(0, |(lower, upper)| self.root.count(lower, upper, at))
+        self.count_slice(&Slice::new(range, at)).0
     }
 
-    /// Shows the keys in `range` that are there at `at` in key order, but for the first `skip`,
-    /// until `visit` breaks off.
+    /// Keys that are there in a slice, from its first key up whatever direction it has, and the
+    /// first key that was not looked at, if any is left.
     ///
     /// # Cost
-    /// One way down the tree to the first key shown, as [`Self::count`]; then what is shown.
+    /// Two ways down the tree, and a look at each key of those leaves in the range that have
+    /// changed since the slice's revision.
+    #[must_use]
+    pub fn count_slice(&self, slice: &Slice<'_>) -> (u64, Option<&[u8]>) {
+        let (mut counted, mut budget) = (0, slice.budget);
+        let rest = ends(slice.range, slice.resume, false).and_then(|(lower, upper)| {
+            self.root.count(lower, upper, slice.at, &mut budget, &mut counted).break_value()
+        });
+        (counted, rest)
+    }
+
+    /// Shows the keys that are there in a slice, until `visit` breaks off before it has taken one;
+    /// gives the key to go on with, if any is left.
+    ///
+    /// # Cost
+    /// One way down the tree to the first key; then what is looked at.
     pub fn walk<'a>(
         &'a self,
-        range: KeyRange<'_>,
-        at: Revision,
-        mut skip: u64,
-        mut visit: impl FnMut(&'a [u8], Found) -> ControlFlow<()>,
-    ) {
-        if let Some((lower, upper)) = ends(range) {
-            // Who breaks off has seen enough; there is nobody else to tell.
-            let _ = self.root.walk(lower, upper, at, &mut skip, &mut visit);
-        }
+        slice: &Slice<'_>,
+        visit: impl FnMut(&'a [u8], Found) -> ControlFlow<()>,
+    ) -> Option<&'a [u8]> {
+        let (lower, upper) = ends(slice.range, slice.resume, slice.down)?;
+        let Slice { at, down, budget, .. } = *slice;
+        self.root.walk(lower, upper, &mut Walk { at, down, budget, visit }).break_value()
     }
 
     /// Forgets what nobody can see at `floor` or above, until `budget` changes or visits of leaves
-    /// are spent; whether there is more to forget. `told` hears the location of each put forgotten.
+    /// are spent; whether there is more to forget. `told` hears of each change forgotten,
+    /// tombstones too.
     ///
     /// # Cost
     /// One way down the tree for each leaf with something to forget. A single long history may
@@ -191,13 +249,46 @@ impl Default for Index {
     }
 }
 
-/// The ends of `range` as the nodes want them; none if no key can be in it.
-fn ends(range: KeyRange<'_>) -> Option<(Lower<'_>, Upper<'_>)> {
-    match range {
-        KeyRange::One(key) => Some((Some(key), Upper::Through(key))),
-        KeyRange::Span { start, end } => (start < end).then_some((Some(start), Upper::Below(end))),
-        KeyRange::From(start) => Some((Some(start), Upper::Last)),
+/// A part of a range to look at, at one revision.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'k> {
+    /// The range.
+    pub range: KeyRange<'k>,
+    /// The key to go on with, as the slice before gave it.
+    pub resume: Option<&'k [u8]>,
+    /// The revision.
+    pub at: Revision,
+    /// Whether from the last key to the first.
+    pub down: bool,
+    /// Keys to look at, about: it is exceeded by less than what a leaf of the index has.
+    pub budget: usize,
+}
+
+impl<'k> Slice<'k> {
+    /// All of `range`, upwards.
+    #[must_use]
+    pub fn new(range: KeyRange<'k>, at: Revision) -> Self {
+        Self { range, resume: None, at, down: false, budget: usize::MAX }
     }
+}
+
+/// The ends of what is left of `range` as the nodes want them; none if no key can be in it.
+fn ends<'k>(
+    range: KeyRange<'k>,
+    resume: Option<&'k [u8]>,
+    down: bool,
+) -> Option<(Lower<'k>, Upper<'k>)> {
+    let (lower, upper) = match range {
+        KeyRange::One(key) => (key, Upper::Through(key)),
+        KeyRange::Span { start, end } if start < end => (start, Upper::Below(end)),
+        KeyRange::Span { .. } => return None,
+        KeyRange::From(start) => (start, Upper::Last),
+    };
+    Some(match resume {
+        Some(key) if down => (Some(lower), Upper::Through(key)),
+        Some(key) => (Some(key), upper),
+        None => (Some(lower), upper),
+    })
 }
 
 #[cfg(test)]

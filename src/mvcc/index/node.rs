@@ -49,10 +49,10 @@ impl Sum {
         }
     }
 
-    /// Takes in that one key was put.
-    pub(super) fn put(&mut self, newest: Revision, placed: &Placed) {
-        self.live += u64::from(placed.prior.is_none());
-        self.newest = newest;
+    /// Takes in that one key has changed.
+    pub(super) fn place(&mut self, placed: &Placed) {
+        self.live = self.live + u64::from(placed.is_live) - u64::from(placed.was_live);
+        self.newest = self.newest.max(placed.newest);
         self.garbage = self.garbage.min(placed.garbage);
     }
 }
@@ -71,10 +71,23 @@ pub(super) enum Upper<'a> {
     Through(&'a [u8]),
 }
 
-/// What a put did below a node.
+/// Which keys to walk over, below a node, and what for.
+pub(super) struct Walk<V> {
+    /// The revision to look at.
+    pub(super) at: Revision,
+    /// Whether from the last key to the first.
+    pub(super) down: bool,
+    /// About how many more keys may be looked at.
+    pub(super) budget: usize,
+    /// Is shown each key; breaks off before it has taken one.
+    pub(super) visit: V,
+}
+
+/// What a change of one key did below a node.
 pub(super) struct Placed {
-    /// What was live there before.
-    pub(super) prior: Option<Found>,
+    was_live: bool,
+    is_live: bool,
+    newest: Revision,
     /// The lowest floor at which something of the key may be forgotten.
     garbage: Revision,
     /// What the node split off on its right, and the separator between the two.
@@ -167,10 +180,15 @@ impl Node {
         }
     }
 
-    pub(super) fn put(&mut self, key: &[u8], location: Location) -> Placed {
+    /// Lets `edit` change the history of `key`, or make one if there is none.
+    pub(super) fn place(
+        &mut self,
+        key: &[u8],
+        edit: impl FnOnce(Option<&mut History>) -> Option<History>,
+    ) -> Placed {
         match self {
-            Self::Leaf(leaf) => leaf.put(key, location),
-            Self::Inner(inner) => inner.put(key, location),
+            Self::Leaf(leaf) => leaf.place(key, edit),
+            Self::Inner(inner) => inner.place(key, edit),
         }
     }
 
@@ -180,7 +198,7 @@ impl Node {
         lower: Lower<'_>,
         upper: Upper<'_>,
         next: &mut Location,
-        told: &mut impl FnMut(&[u8], Found),
+        told: &mut impl FnMut(&[u8], Found, Location),
     ) {
         match self {
             Self::Leaf(leaf) => leaf.bury(lower, upper, next, told),
@@ -196,43 +214,49 @@ impl Node {
         }
     }
 
-    /// Keys in a range that are there at `at`.
-    pub(super) fn count(&self, lower: Lower<'_>, upper: Upper<'_>, at: Revision) -> u64 {
-        match self {
-            Self::Leaf(leaf) => leaf.count(lower, upper, at),
-            Self::Inner(inner) => {
-                let count_part = |(i, lower, upper): (usize, Lower<'_>, Upper<'_>)| {
-                    let Child { sum, node } = &inner.children[i];
-                    if is_whole(lower, upper) && sum.newest <= at {
-                        sum.live
-                    } else {
-                        node.count(lower, upper, at)
-                    }
-                };
-                inner.parts(lower, upper).map(count_part).sum()
-            }
-        }
-    }
-
-    /// Shows the keys in a range that are there at `at`, but for the first `skip`, which is counted
-    /// down.
-    pub(super) fn walk<'a>(
+    /// Counts the keys in a range that are there at `at` into `counted`, until about `budget` keys
+    /// have been looked at: then breaks off with the first that has not been.
+    pub(super) fn count<'a>(
         &'a self,
         lower: Lower<'_>,
         upper: Upper<'_>,
         at: Revision,
-        skip: &mut u64,
-        visit: &mut impl FnMut(&'a [u8], Found) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+        budget: &mut usize,
+        counted: &mut u64,
+    ) -> ControlFlow<&'a [u8]> {
         match self {
-            Self::Leaf(leaf) => leaf.walk(lower, upper, at, skip, visit),
+            Self::Leaf(leaf) => leaf.count(lower, upper, at, budget, counted),
             Self::Inner(inner) => {
                 for (i, lower, upper) in inner.parts(lower, upper) {
                     let Child { sum, node } = &inner.children[i];
-                    if is_whole(lower, upper) && sum.newest <= at && sum.live <= *skip {
-                        *skip -= sum.live;
+                    if is_whole(lower, upper) && sum.newest <= at {
+                        *counted += sum.live;
                     } else {
-                        node.walk(lower, upper, at, skip, visit)?;
+                        node.count(lower, upper, at, budget, counted)?;
+                    }
+                }
+                ControlFlow::Continue(())
+            }
+        }
+    }
+
+    /// Walks over a range; breaks off with the key that is next.
+    pub(super) fn walk<'a, V: FnMut(&'a [u8], Found) -> ControlFlow<()>>(
+        &'a self,
+        lower: Lower<'_>,
+        upper: Upper<'_>,
+        walk: &mut Walk<V>,
+    ) -> ControlFlow<&'a [u8]> {
+        match self {
+            Self::Leaf(leaf) => leaf.walk(lower, upper, walk),
+            Self::Inner(inner) => {
+                let mut parts = inner.parts(lower, upper);
+                while let Some((i, lower, upper)) =
+                    if walk.down { parts.next_back() } else { parts.next() }
+                {
+                    let Child { sum, node } = &inner.children[i];
+                    if sum.live > 0 || sum.newest > walk.at {
+                        node.walk(lower, upper, walk)?;
                     }
                 }
                 ControlFlow::Continue(())
@@ -428,57 +452,67 @@ impl Leaf {
         self.live & below(places.end) & !below(places.start)
     }
 
-    fn put(&mut self, key: &[u8], location: Location) -> Placed {
+    fn place(
+        &mut self,
+        key: &[u8],
+        edit: impl FnOnce(Option<&mut History>) -> Option<History>,
+    ) -> Placed {
+        let mut placed =
+            Placed { was_live: false, is_live: false, newest: NEVER, garbage: NEVER, split: None };
         match self.heads.search(key, &self.entries) {
             Ok(place) => {
                 let history = &mut self.entries[place].history;
-                let prior = history.latest();
-                history.put(location);
-                let garbage = history.garbage_from();
-                self.live |= 1 << place;
-                self.newest = location.main;
-                self.garbage = self.garbage.min(garbage);
-                Placed { prior, garbage, split: None }
+                edit(Some(history));
+                let bit = 1 << place;
+                placed.was_live = self.live & bit != 0;
+                placed.is_live = history.is_live();
+                placed.newest = history.last().main;
+                placed.garbage = history.garbage_from();
+                self.live = if placed.is_live { self.live | bit } else { self.live & !bit };
+                self.newest = self.newest.max(placed.newest);
+                self.garbage = self.garbage.min(placed.garbage);
             }
             Err(place) => {
-                Placed { prior: None, garbage: NEVER, split: self.insert(place, key, location) }
+                let history = edit(None).expect("an edit makes what is not there");
+                placed.is_live = history.is_live();
+                placed.newest = history.last().main;
+                placed.garbage = history.garbage_from();
+                placed.split = self.insert(place, Entry { key: key.into(), history });
             }
         }
+        placed
     }
 
     /// Takes in a new key, and splits if it is full.
-    fn insert(
-        &mut self,
-        place: usize,
-        key: &[u8],
-        location: Location,
-    ) -> Option<(Box<[u8]>, Node)> {
+    fn insert(&mut self, place: usize, entry: Entry) -> Option<(Box<[u8]>, Node)> {
         if self.entries.len() < LEAF_MAX {
-            self.insert_at(place, key, location);
+            self.insert_at(place, entry);
             return None;
         }
         // Keys that come in ascending order leave nearly full leaves behind.
         let at = if place == LEAF_MAX { LEAF_MAX * 7 / 8 } else { LEAF_MAX / 2 };
         let (separator, mut right) = self.split_off(at);
         self.rebuild();
-        if place <= at && key < &*separator {
-            self.insert_at(place, key, location);
+        if place <= at && entry.key < separator {
+            self.insert_at(place, entry);
         } else {
-            right.insert_at(place - at, key, location);
+            right.insert_at(place - at, entry);
         }
         Some((separator, Node::Leaf(right)))
     }
 
-    fn insert_at(&mut self, place: usize, key: &[u8], location: Location) {
+    fn insert_at(&mut self, place: usize, entry: Entry) {
         let len = self.entries.len();
         if len == self.entries.capacity() {
             self.entries.reserve_exact(LEAF_GROW);
         }
-        self.heads.insert(place, len, key);
+        self.heads.insert(place, len, &entry.key);
         let below = (1 << place) - 1;
-        self.live = (self.live & below) | ((self.live & !below) << 1) | (1 << place);
-        self.newest = location.main;
-        self.entries.insert(place, Entry { key: key.into(), history: History::new(location) });
+        let bit = u64::from(entry.history.is_live()) << place;
+        self.live = (self.live & below) | ((self.live & !below) << 1) | bit;
+        self.newest = self.newest.max(entry.history.last().main);
+        self.garbage = self.garbage.min(entry.history.garbage_from());
+        self.entries.insert(place, entry);
     }
 
     /// Splits the entries from `at` on off into a new leaf; this one is to be rebuilt.
@@ -494,13 +528,13 @@ impl Leaf {
         lower: Lower<'_>,
         upper: Upper<'_>,
         next: &mut Location,
-        told: &mut impl FnMut(&[u8], Found),
+        told: &mut impl FnMut(&[u8], Found, Location),
     ) {
         let mut live = self.live_among(self.places(lower, upper));
         self.live &= !live;
         while live != 0 {
             let Entry { key, history } = &mut self.entries[lowest_bit(live)];
-            told(key, history.latest().expect("its bit says that it is live"));
+            told(key, history.latest().expect("its bit says that it is live"), *next);
             history.bury(*next);
             next.sub += 1;
             self.newest = next.main;
@@ -509,56 +543,72 @@ impl Leaf {
         }
     }
 
-    fn count(&self, lower: Lower<'_>, upper: Upper<'_>, at: Revision) -> u64 {
-        let places = self.places(lower, upper);
-        if self.newest <= at {
-            return u64::from(self.live_among(places).count_ones());
-        }
-        let there = self.entries[places].iter().filter(|entry| entry.history.at(at).is_some());
-        u64::try_from(there.count()).expect("a leaf is small")
-    }
-
-    fn walk<'a>(
+    fn count<'a>(
         &'a self,
         lower: Lower<'_>,
         upper: Upper<'_>,
         at: Revision,
-        skip: &mut u64,
-        visit: &mut impl FnMut(&'a [u8], Found) -> ControlFlow<()>,
-    ) -> ControlFlow<()> {
+        budget: &mut usize,
+        counted: &mut u64,
+    ) -> ControlFlow<&'a [u8]> {
         let places = self.places(lower, upper);
-        let mut show = |entry: &'a Entry, found: Found| {
-            if *skip > 0 {
-                *skip -= 1;
-                return ControlFlow::Continue(());
-            }
-            visit(&entry.key, found)
-        };
         if self.newest <= at {
-            let mut live = self.live_among(places);
-            while live != 0 {
-                let entry = &self.entries[lowest_bit(live)];
-                show(entry, entry.history.latest().expect("its bit says that it is live"))?;
-                live &= live - 1;
+            *counted += u64::from(self.live_among(places).count_ones());
+            return ControlFlow::Continue(());
+        }
+        let entries = &self.entries[places];
+        if *budget == 0
+            && let Some(next) = entries.first()
+        {
+            return ControlFlow::Break(&next.key);
+        }
+        *budget = budget.saturating_sub(entries.len());
+        let there = entries.iter().filter(|entry| entry.history.at(at).is_some());
+        *counted += u64::try_from(there.count()).expect("a leaf is small");
+        ControlFlow::Continue(())
+    }
+
+    fn walk<'a, V: FnMut(&'a [u8], Found) -> ControlFlow<()>>(
+        &'a self,
+        lower: Lower<'_>,
+        upper: Upper<'_>,
+        walk: &mut Walk<V>,
+    ) -> ControlFlow<&'a [u8]> {
+        let mut places = self.places(lower, upper);
+        let first = if walk.down { places.clone().next_back() } else { places.clone().next() };
+        let Some(first) = first else { return ControlFlow::Continue(()) };
+        if walk.budget == 0 {
+            return ControlFlow::Break(&self.entries[first].key);
+        }
+        walk.budget = walk.budget.saturating_sub(places.len());
+        let mut show = |Entry { key, history }: &'a Entry| {
+            history.at(walk.at).map_or(ControlFlow::Continue(()), |found| {
+                (walk.visit)(key, found).map_break(|()| &**key)
+            })
+        };
+        if self.newest > walk.at {
+            while let Some(place) = if walk.down { places.next_back() } else { places.next() } {
+                show(&self.entries[place])?;
             }
             return ControlFlow::Continue(());
         }
-        for entry in &self.entries[places] {
-            if let Some(found) = entry.history.at(at) {
-                show(entry, found)?;
-            }
+        let mut live = self.live_among(places);
+        while live != 0 {
+            let place = if walk.down { highest_bit(live) } else { lowest_bit(live) };
+            show(&self.entries[place])?;
+            live &= !(1 << place);
         }
         ControlFlow::Continue(())
     }
 
     fn compact(&mut self, floor: Revision, budget: &mut usize, told: &mut impl FnMut(Location)) {
         let before = self.entries.len();
-        *budget = budget.saturating_sub(1);
         self.entries.retain_mut(|Entry { history, .. }| {
             let count = history.forgettable(floor).min(history.slice(*budget));
             *budget = budget.saturating_sub(count);
             !history.forget(count, told)
         });
+        *budget = budget.saturating_sub(1);
         if self.entries.len() < before {
             self.entries.shrink_to(self.entries.len() + LEAF_GROW);
         }
@@ -593,7 +643,7 @@ impl Inner {
         &self,
         lower: Lower<'k>,
         upper: Upper<'k>,
-    ) -> impl Iterator<Item = (usize, Lower<'k>, Upper<'k>)> + use<'k> {
+    ) -> impl DoubleEndedIterator<Item = (usize, Lower<'k>, Upper<'k>)> + use<'k> {
         let first = lower.map_or(0, |key| self.child_of(key));
         let last = match upper {
             Upper::Last => self.separators.len(),
@@ -605,15 +655,19 @@ impl Inner {
         })
     }
 
-    fn put(&mut self, key: &[u8], location: Location) -> Placed {
+    fn place(
+        &mut self,
+        key: &[u8],
+        edit: impl FnOnce(Option<&mut History>) -> Option<History>,
+    ) -> Placed {
         let i = self.child_of(key);
         let child = &mut self.children[i];
-        let mut placed = child.node.put(key, location);
+        let mut placed = child.node.place(key, edit);
         if let Some((separator, right)) = placed.split.take() {
             child.sum = child.node.sum();
             placed.split = self.insert(i, separator, right);
         } else {
-            child.sum.put(location.main, &placed);
+            child.sum.place(&placed);
         }
         placed
     }
@@ -691,4 +745,8 @@ fn is_whole(lower: Lower<'_>, upper: Upper<'_>) -> bool {
 
 fn lowest_bit(bits: u64) -> usize {
     usize::try_from(bits.trailing_zeros()).expect("usize has 64 bits")
+}
+
+fn highest_bit(bits: u64) -> usize {
+    usize::try_from(bits.ilog2()).expect("usize has 64 bits")
 }

@@ -47,11 +47,40 @@ fn agree(index: &Index, model: &Model, range: KeyRange<'_>, revision: i64, skip:
     let expected = within(model, range, revision);
     assert_eq!(index.count(range, Revision(revision)), expected.len() as u64, "{range:?}");
     let mut seen = Vec::new();
-    index.walk(range, Revision(revision), skip as u64, |key, _| {
+    let all = Slice::new(range, Revision(revision));
+    let rest = index.walk(&all, |key, _| {
         seen.push(key);
         ControlFlow::Continue(())
     });
-    assert_eq!(seen, expected.get(skip..).unwrap_or_default(), "{range:?} but {skip}");
+    assert_eq!((rest, &seen), (None, &expected), "{range:?}");
+    // The same in slices, with a visitor that takes a few at a time.
+    for down in [false, true] {
+        let (mut slice, mut sliced) = (Slice { down, budget: 1 + skip, ..all }, Vec::new());
+        while let Some(next) = {
+            let due = sliced.len() + 1 + skip;
+            index.walk(&slice, |key, _| {
+                if sliced.len() == due {
+                    return ControlFlow::Break(());
+                }
+                sliced.push(key);
+                ControlFlow::Continue(())
+            })
+        } {
+            slice.resume = Some(next);
+        }
+        if down {
+            sliced.reverse();
+        }
+        assert_eq!(sliced, expected, "{range:?} in slices, down: {down}");
+    }
+    let (mut slice, mut counted) = (Slice { budget: 1 + skip, ..all }, 0);
+    loop {
+        let (count, rest) = index.count_slice(&slice);
+        counted += count;
+        let Some(next) = rest else { break };
+        slice.resume = Some(next);
+    }
+    assert_eq!(counted, expected.len() as u64, "{range:?} counted in slices");
 }
 
 /// Short keys over few letters, among them prefixes of one another, zeros, and long common ones.
@@ -100,7 +129,7 @@ proptest! {
                     let gone: Vec<_> =
                         within(&model, range, now).into_iter().map(<[u8]>::to_vec).collect();
                     let mut told = Vec::new();
-                    let next = index.bury(range, at(now), |key, _| told.push(key.to_vec()));
+                    let next = index.bury(range, at(now), |key, _, _| told.push(key.to_vec()));
                     assert_eq!(told, gone);
                     assert_eq!(next as usize, gone.len());
                     for key in gone {
@@ -150,24 +179,22 @@ fn a_hundred_thousand_random_keys_are_found_counted_and_forgotten() {
         let (low, high) = (one.min(other), one.max(other));
         let range = KeyRange::Span { start: &keys[low], end: &keys[high] };
         assert_eq!(index.count(range, Revision(200_000)), (high - low) as u64);
-        let mut first = None;
-        index.walk(range, Revision(200_000), (high - low) as u64 / 2, |key, _| {
-            first = Some(key);
-            ControlFlow::Break(())
-        });
-        let expected = (low < high).then(|| keys[low + (high - low) / 2].as_slice());
-        assert_eq!(first, expected);
+        for (down, end) in [(false, low), (true, high.saturating_sub(1))] {
+            let slice = Slice { down, ..Slice::new(range, Revision(200_000)) };
+            let first = index.walk(&slice, |_, _| ControlFlow::Break(()));
+            assert_eq!(first, (low < high).then_some(keys[end].as_slice()));
+        }
     }
     let end = keys[90_000];
     let range = KeyRange::Span { start: &[], end: &end };
-    assert_eq!(index.bury(range, at(200_000), |_, _| ()), 90_000);
+    assert_eq!(index.bury(range, at(200_000), |_, _, _| ()), 90_000);
     index.check_all();
     assert_eq!(index.count(KeyRange::From(&[]), Revision(199_999)), 100_000);
     assert_eq!(index.live(), 10_000);
     let mut forgotten = 0;
     while index.compact(Revision(200_001), 1000, |_| forgotten += 1) {}
     index.check_all();
-    assert_eq!(forgotten, 90_000);
+    assert_eq!(forgotten, 180_000, "each put and its tombstone");
     let mut left = 0;
     index.each(|_, _| left += 1);
     assert_eq!(left, 10_000);
@@ -191,7 +218,7 @@ fn a_read_of_the_past_walks_only_what_has_changed_since() {
         index.put(format!("{number:04}").as_bytes(), at(number + 2));
     }
     index.put(b"0500", at(2000));
-    index.bury(KeyRange::One(b"0501"), at(2001), |_, _| ());
+    index.bury(KeyRange::One(b"0501"), at(2001), |_, _, _| ());
     assert_eq!(index.count(KeyRange::From(b""), Revision(1999)), 1000);
     assert_eq!(index.count(KeyRange::From(b""), Revision(2001)), 999);
     assert_eq!(index.count(KeyRange::From(b""), Revision(501)), 500);
@@ -216,21 +243,22 @@ fn a_tree_that_grows_and_shrinks_stays_whole() {
             revision += 1;
             let (start, end) = (key(mix.below(20_000)), key(mix.below(20_000)));
             let range = KeyRange::Span { start: start.as_bytes(), end: end.as_bytes() };
-            index.bury(range, at(revision), |_, _| ());
+            index.bury(range, at(revision), |_, _, _| ());
             live.retain(|key, _| !range.contains(key.as_bytes()));
         }
         index.check_all();
         while index.compact(Revision(revision), 500, |_| ()) {}
         index.check_all();
         let mut seen = Vec::new();
-        index.walk(KeyRange::From(b"\0"), Revision(revision), 0, |key, found| {
+        let all = Slice::new(KeyRange::From(b"\0"), Revision(revision));
+        index.walk(&all, |key, found| {
             seen.push((key, found.location.main.0));
             ControlFlow::Continue(())
         });
         assert!(seen.into_iter().eq(live.iter().map(|(key, main)| (key.as_bytes(), *main))));
     }
     revision += 1;
-    index.bury(KeyRange::From(b"\0"), at(revision), |_, _| ());
+    index.bury(KeyRange::From(b"\0"), at(revision), |_, _, _| ());
     while index.compact(Revision(revision + 1), 100, |_| ()) {}
     index.check_all();
     assert!(index.heap_size() < 1000, "an empty tree is one leaf");

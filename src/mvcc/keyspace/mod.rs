@@ -1,20 +1,23 @@
-//! The keyspace: etcd's rules over an index and its records.
+//! The keyspace: etcd's rules over an index.
 
 mod read;
+mod restore;
+mod txn;
 mod write;
 
-use bytes::Bytes;
+use std::collections::BTreeMap;
 
+use crate::mvcc::Found;
 use crate::mvcc::Location;
+use crate::mvcc::Records;
 use crate::mvcc::Refusal;
 use crate::mvcc::digest::Digest;
 use crate::mvcc::index::Index;
-use crate::mvcc::tail::Record;
-use crate::mvcc::tail::Tail;
 use crate::types::LeaseId;
 use crate::types::Revision;
 
-pub use self::write::Deleted;
+pub use self::restore::Misfit;
+pub use self::restore::Restoring;
 pub use self::write::Put;
 pub use self::write::Write;
 
@@ -23,24 +26,33 @@ const FIRST: Revision = Revision(1);
 /// What stands for the floor before the first compaction, as in etcd.
 const NO_FLOOR: Revision = Revision(-1);
 
-/// One keyspace in memory: every key's history since the last compaction, and its values.
+/// Every key's history since the last compaction, without its values.
 ///
 /// # Shape
-/// `floor <= revision`. The index may still know changes that the floor has made unreadable, while
-/// [`Self::compact_step`] has not come to them; nothing else tells them from those that are gone.
+/// `swept <= floor <= revision`. A revision below `floor` is refused to clients at once. Changes
+/// that only such revisions see stay known until [`Self::compact_step`] has come to them: it goes
+/// no further than `swept`, which passes no pin.
 #[derive(Debug)]
 pub struct Keyspace {
     revision: Revision,
     floor: Revision,
+    swept: Revision,
+    /// How many hold each revision.
+    pins: BTreeMap<Revision, u32>,
     index: Index,
-    tail: Tail,
 }
 
 impl Keyspace {
     /// An empty keyspace at revision 1.
     #[must_use]
     pub fn new() -> Self {
-        Self { revision: FIRST, floor: NO_FLOOR, index: Index::new(), tail: Tail::new() }
+        Self {
+            revision: FIRST,
+            floor: NO_FLOOR,
+            swept: NO_FLOOR,
+            pins: BTreeMap::new(),
+            index: Index::new(),
+        }
     }
 
     /// The revision of the last change.
@@ -59,16 +71,6 @@ impl Keyspace {
     #[must_use]
     pub fn live(&self) -> u64 {
         self.index.live()
-    }
-
-    fn record(&self, location: Location) -> &Record {
-        self.tail.get(location).expect("every put that the index knows has a record")
-    }
-
-    /// The value of the change at `location`, if it is one and not forgotten.
-    #[must_use]
-    pub fn value(&self, location: Location) -> Option<Bytes> {
-        self.tail.get(location).map(|record| record.value.clone())
     }
 
     /// The revision to read at for a client that asks for `revision`.
@@ -91,13 +93,13 @@ impl Keyspace {
     /// [`Refusal::LeaseNotFound`], [`Refusal::KeyNotFound`], in this order.
     pub fn check_put(
         &self,
-        put: &Put<'_>,
+        put: &Put,
         lease_exists: impl FnOnce(LeaseId) -> bool,
     ) -> Result<(), Refusal> {
         if put.lease != LeaseId(0) && !lease_exists(put.lease) {
             return Err(Refusal::LeaseNotFound);
         }
-        if (put.ignore_value || put.ignore_lease) && self.index.get(put.key).is_none() {
+        if (put.ignore_value || put.ignore_lease) && self.index.get(&put.key).is_none() {
             return Err(Refusal::KeyNotFound);
         }
         Ok(())
@@ -119,22 +121,95 @@ impl Keyspace {
         Ok(())
     }
 
-    /// Removes about `budget` forgotten changes; whether more are left.
+    /// Removes about `budget` changes that nobody can see at `floor` or above, which is lowered to
+    /// the keyspace's own and to the oldest pin; whether more are left. `told` hears of each change
+    /// removed, tombstones too.
     ///
     /// # Cost
     /// As [`Index::compact`].
-    pub fn compact_step(&mut self, budget: usize) -> bool {
-        let tail = &mut self.tail;
-        self.index.compact(self.floor, budget, |location| tail.forget(location))
+    pub fn compact_step(
+        &mut self,
+        floor: Revision,
+        budget: usize,
+        told: impl FnMut(Location),
+    ) -> bool {
+        let pinned = self.pins.keys().next().copied();
+        let floor = floor.min(self.floor).min(pinned.unwrap_or(self.floor));
+        self.swept = self.swept.max(floor);
+        self.index.compact(floor, budget, told)
+    }
+
+    /// Keeps all that `revision` and later ones see, until it is unpinned as often as pinned.
+    ///
+    /// # Panics
+    /// If some of it may be gone; a revision that [`Self::check_revision`] gave is there.
+    pub fn pin(&mut self, revision: Revision) {
+        self.assert_kept(revision);
+        *self.pins.entry(revision).or_default() += 1;
+    }
+
+    /// Takes back one [`Self::pin`].
+    ///
+    /// # Panics
+    /// If the revision is not pinned.
+    pub fn unpin(&mut self, revision: Revision) {
+        let pins = self.pins.get_mut(&revision).expect("what is unpinned was pinned");
+        *pins -= 1;
+        if *pins == 0 {
+            self.pins.remove(&revision);
+        }
+    }
+
+    /// The oldest revision that is pinned.
+    #[must_use]
+    pub fn oldest_pin(&self) -> Option<Revision> {
+        self.pins.keys().next().copied()
+    }
+
+    fn assert_kept(&self, revision: Revision) {
+        assert!(self.swept <= revision, "{revision} may be forgotten: it is not pinned");
+    }
+
+    /// Whether the change of `key` at `location` is not removed yet, be it a tombstone.
+    ///
+    /// # Cost
+    /// One way down the index.
+    #[must_use]
+    pub fn knows(&self, key: &[u8], location: Location) -> bool {
+        self.index.knows(key, location)
+    }
+
+    /// Whether etcd, about to hash the keyspace as of `at`, keeps the change of `key` at `location`
+    /// from among those up to its last compaction: whether it is the put that `at` sees.
+    ///
+    /// # Panics
+    /// If what that revision sees may be forgotten.
+    ///
+    /// # Source
+    /// etcd: `server/storage/mvcc/key_index.go`, `keep`. Where not a single key is there at `at`,
+    /// etcd hashes all that is not yet removed, which no two members need agree on.
+    #[must_use]
+    pub fn keeps(&self, key: &[u8], location: Location, at: Revision) -> bool {
+        self.get_at(key, at).is_some_and(|found| found.location == location)
+    }
+
+    /// Shows every change that is not removed, with what a put made of its key, by key.
+    pub fn each<'s>(&'s self, mut visit: impl FnMut(&'s [u8], Location, Option<Found>)) {
+        self.index.each(|key, history| {
+            history.each(0, |location, found| visit(key, location, found));
+        });
     }
 
     /// A digest of all that a client could ever read from here: the same on every replica at the
     /// same revision and floor, however far each has removed what is forgotten.
     ///
+    /// # Panics
+    /// If a value is not in memory.
+    ///
     /// # Cost
     /// Visits everything.
     #[must_use]
-    pub fn digest(&self) -> u64 {
+    pub fn digest(&self, records: &impl Records) -> u64 {
         let mut digest = Digest::new();
         digest.number(self.revision.0);
         digest.number(self.floor.0);
@@ -150,9 +225,8 @@ impl Keyspace {
                 let Some(found) = found else { return digest.number(0) };
                 digest.number(found.version);
                 digest.number(found.created.0);
-                let record = self.record(location);
-                digest.number(record.lease.0);
-                digest.bytes(&record.value);
+                digest.number(records.lease(location).0);
+                digest.bytes(&records.value(location));
             });
         });
         digest.finish()
@@ -167,19 +241,14 @@ impl Keyspace {
     /// Visits everything.
     pub fn check_all(&self) {
         assert!(self.floor <= self.revision, "the floor is not in the future");
+        assert!(self.swept <= self.floor, "nothing above the floor is removed");
+        let pinned = self.oldest_pin().is_none_or(|pin| self.swept <= pin);
+        assert!(pinned, "nothing that is pinned is removed");
         self.index.check_all();
-        self.tail.check_all();
-        let mut puts = 0;
-        self.index.each(|key, history| {
+        self.each(|key, location, _| {
             assert!(!key.is_empty(), "no key is empty");
-            history.each(0, |location, found| {
-                assert!(location.main <= self.revision, "no change is in the future");
-                let record = self.tail.get(location);
-                assert!(record.is_some() == found.is_some(), "each put has a record");
-                puts += usize::from(found.is_some());
-            });
+            assert!(location.main <= self.revision, "no change is in the future");
         });
-        assert!(puts == self.tail.len(), "each record is of a put that the index knows");
     }
 }
 

@@ -4,43 +4,34 @@ use bytes::Bytes;
 
 use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
-use crate::mvcc::KeyValue;
 use crate::mvcc::Keyspace;
 use crate::mvcc::Location;
+use crate::mvcc::Records;
 use crate::mvcc::Refusal;
-use crate::mvcc::tail::Record;
+use crate::types::Change;
 use crate::types::LeaseId;
 use crate::types::Revision;
 
 /// A put, as a request has it.
 #[derive(Clone, Debug)]
-pub struct Put<'a> {
-    /// The key to write.
-    pub key: &'a [u8],
+pub struct Put {
+    /// The key to write, a slice of whatever buffer it came in.
+    pub key: Bytes,
     /// Its value, kept as given: a slice of whatever buffer it came in.
     pub value: Bytes,
     /// The lease to attach the key to; 0 detaches it.
     pub lease: LeaseId,
-    /// Give back the pair that was there before.
-    pub prev_kv: bool,
     /// Keep the present value.
     pub ignore_value: bool,
     /// Keep the present lease.
     pub ignore_lease: bool,
 }
 
-impl<'a> Put<'a> {
+impl Put {
     /// A put of `value` at `key` and nothing else.
     #[must_use]
-    pub fn new(key: &'a [u8], value: Bytes) -> Self {
-        Self {
-            key,
-            value,
-            lease: LeaseId(0),
-            prev_kv: false,
-            ignore_value: false,
-            ignore_lease: false,
-        }
+    pub fn new(key: Bytes, value: Bytes) -> Self {
+        Self { key, value, lease: LeaseId(0), ignore_value: false, ignore_lease: false }
     }
 
     /// Checks what needs no keyspace, as etcd does before it proposes.
@@ -60,15 +51,6 @@ impl<'a> Put<'a> {
         }
         Ok(())
     }
-}
-
-/// What a deletion did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Deleted {
-    /// Keys that were there and are gone.
-    pub count: i64,
-    /// What they held, in key order; empty unless asked for.
-    pub rows: Vec<KeyValue>,
 }
 
 impl Keyspace {
@@ -91,74 +73,82 @@ pub struct Write<'k> {
 }
 
 impl Write<'_> {
-    /// Writes one key, and gives what was there before if `put` asks for it.
+    /// Writes one key; gives what was there before.
     ///
     /// `lease_exists` says whether a lease does; it is asked only for a lease that is not 0.
     ///
     /// # Errors
     /// As [`Put::validate`] and [`Keyspace::check_put`]; nothing has changed then.
     ///
+    /// # Panics
+    /// If the put keeps the value that is there, and `records` does not have it in memory.
+    ///
     /// # Cost
-    /// One way down the index, or two if the put keeps or returns something; no allocation but for
-    /// what is stored or returned.
+    /// One way down the index, or two if the put keeps something; no allocation but for what the
+    /// index and `records` keep.
     pub fn put(
         &mut self,
-        put: &Put<'_>,
+        mut put: Put,
+        records: &mut impl Records,
         lease_exists: impl FnOnce(LeaseId) -> bool,
-    ) -> Result<Option<KeyValue>, Refusal> {
+    ) -> Result<Option<Found>, Refusal> {
         put.validate()?;
-        let Keyspace { index, tail, revision, .. } = &mut *self.keyspace;
         if put.lease != LeaseId(0) && !lease_exists(put.lease) {
             return Err(Refusal::LeaseNotFound);
         }
-        let mut record = Record { value: put.value.clone(), lease: put.lease };
-        let mut prior = None;
-        if put.prev_kv || put.ignore_value || put.ignore_lease {
-            let found = index.get(put.key);
-            let there = found.map(|found| {
-                let record = tail.get(found.location);
-                (found, record.expect("every put that the index knows has a record"))
-            });
-            if there.is_none() && (put.ignore_value || put.ignore_lease) {
-                return Err(Refusal::KeyNotFound);
+        let Keyspace { index, revision, .. } = &mut *self.keyspace;
+        if put.ignore_value || put.ignore_lease {
+            let found = index.get(&put.key).ok_or(Refusal::KeyNotFound)?;
+            if put.ignore_value {
+                put.value = records.value(found.location);
             }
-            if let Some((found, old)) = there {
-                if put.ignore_value {
-                    record.value = old.value.clone();
-                }
-                if put.ignore_lease {
-                    record.lease = old.lease;
-                }
-                prior = put.prev_kv.then(|| key_value(put.key, found, old));
+            if put.ignore_lease {
+                put.lease = records.lease(found.location);
             }
         }
-        index.put(put.key, self.next);
-        tail.push(self.next, record);
-        *revision = self.next.main;
+        let location = self.next;
+        let prior = index.put(&put.key, location);
+        records.push(Change {
+            location,
+            key: put.key,
+            value: put.value,
+            lease: put.lease,
+            created: prior.map_or(location.main, |prior| prior.created),
+            version: prior.map_or(1, |prior| prior.version.saturating_add(1)),
+        });
+        *revision = location.main;
         self.next.sub += 1;
         Ok(prior)
     }
 
-    /// Deletes every key in `range`, and gives what they held if `prev_kv` asks for it.
+    /// Deletes every key in `range`, tells of each and what it was, and gives how many they were.
     ///
     /// # Cost
-    /// One way down the index, what is deleted, and what is returned.
-    pub fn delete_range(&mut self, range: KeyRange<'_>, prev_kv: bool) -> Deleted {
-        let Keyspace { index, tail, revision, .. } = &mut *self.keyspace;
-        let mut rows = Vec::new();
-        let next = index.bury(range, self.next, |key, found| {
-            if prev_kv {
-                let old = tail.get(found.location);
-                let old = old.expect("every put that the index knows has a record");
-                rows.push(key_value(key, found, old));
-            }
+    /// One way down the index, and what is deleted; a copy of each key.
+    pub fn delete_range(
+        &mut self,
+        range: KeyRange<'_>,
+        records: &mut impl Records,
+        mut told: impl FnMut(&[u8], Found),
+    ) -> i64 {
+        let Keyspace { index, revision, .. } = &mut *self.keyspace;
+        let next = index.bury(range, self.next, |key, found, location| {
+            told(key, found);
+            records.push(Change {
+                location,
+                key: Bytes::copy_from_slice(key),
+                value: Bytes::new(),
+                lease: LeaseId(0),
+                created: Revision(0),
+                version: 0,
+            });
         });
         let count = i64::from(next - self.next.sub);
         if count > 0 {
             *revision = self.next.main;
             self.next.sub = next;
         }
-        Deleted { count, rows }
+        count
     }
 
     /// The keyspace with the changes made so far.
@@ -177,16 +167,5 @@ impl Write<'_> {
     #[must_use]
     pub fn finish(self) -> Option<Revision> {
         (self.next.sub > 0).then_some(self.next.main)
-    }
-}
-
-fn key_value(key: &[u8], found: Found, record: &Record) -> KeyValue {
-    KeyValue {
-        key: Bytes::copy_from_slice(key),
-        create_revision: found.created,
-        mod_revision: found.location.main,
-        version: found.version,
-        lease: record.lease,
-        value: record.value.clone(),
     }
 }

@@ -1,4 +1,4 @@
-// Put, get and delete with clientv3: main ADDRESS.
+// Put, get, delete, transactions, compaction and lists with clientv3: main ADDRESS.
 package main
 
 import (
@@ -47,7 +47,13 @@ func run(address string) error {
 	if err := single(ctx, client); err != nil {
 		return err
 	}
-	return many(ctx, client)
+	if err := many(ctx, client); err != nil {
+		return err
+	}
+	if err := transactions(ctx, client); err != nil {
+		return err
+	}
+	return history(ctx, client)
 }
 
 func single(ctx context.Context, client *clientv3.Client) error {
@@ -145,5 +151,106 @@ func many(ctx context.Context, client *clientv3.Client) error {
 		return err
 	}
 	c.same("members", 1, len(members.Members))
+	return c.err
+}
+
+func transactions(ctx context.Context, client *clientv3.Client) error {
+	var c checks
+	key := own + "t"
+	create := func(value string) (*clientv3.TxnResponse, error) {
+		return client.Txn(ctx).
+			If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
+			Then(clientv3.OpPut(key, value), clientv3.OpGet(key)).
+			Else(clientv3.OpGet(key), clientv3.OpTxn(
+				[]clientv3.Cmp{clientv3.Compare(clientv3.Value(key), "=", "1")},
+				[]clientv3.Op{clientv3.OpDelete(key, clientv3.WithPrevKV())},
+				nil,
+			)).
+			Commit()
+	}
+	first, err := create("1")
+	if err != nil {
+		return err
+	}
+	c.same("first", true, first.Succeeded)
+	c.same("its own put", "1", string(first.Responses[1].GetResponseRange().Kvs[0].Value))
+	second, err := create("2")
+	if err != nil {
+		return err
+	}
+	c.same("second", false, second.Succeeded)
+	nested := second.Responses[1].GetResponseTxn()
+	c.same("nested", true, nested.Succeeded)
+	gone := nested.Responses[0].GetResponseDeleteRange().PrevKvs
+	c.same("deleted", "1", string(gone[0].Value))
+	_, err = client.Txn(ctx).Then(clientv3.OpPut(key, "1"), clientv3.OpPut(key, "2")).Commit()
+	c.same("twice", true, errors.Is(err, rpctypes.ErrDuplicateKey))
+	return c.err
+}
+
+// A list in pages and as a stream while its keys change, and the end of their history.
+func history(ctx context.Context, client *clientv3.Client) error {
+	var c checks
+	prefix := own + "list/"
+	var ops []clientv3.Op
+	for n := range 100 {
+		ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s%03d", prefix, n), "old"))
+	}
+	put, err := client.Txn(ctx).Then(ops...).Commit()
+	if err != nil {
+		return err
+	}
+	then := put.Header.Revision
+	end := clientv3.WithRange(clientv3.GetPrefixRangeEnd(prefix))
+	count := 0
+	for key, more := prefix, true; more; {
+		page, err := client.Get(ctx, key, end, clientv3.WithLimit(7), clientv3.WithRev(then))
+		if err != nil {
+			return err
+		}
+		for _, kv := range page.Kvs {
+			c.same("value on a page", "old", string(kv.Value))
+		}
+		count += len(page.Kvs)
+		last := string(page.Kvs[len(page.Kvs)-1].Key)
+		if _, err := client.Put(ctx, last, "new"); err != nil {
+			return err
+		}
+		key, more = last+"\x00", page.More
+	}
+	c.same("pairs on all pages", 100, count)
+	chunks, err := client.GetStream(ctx, prefix, end, clientv3.WithRev(then))
+	if err != nil {
+		return err
+	}
+	stream, err := clientv3.GetStreamToGetResponse(chunks)
+	if err != nil {
+		return err
+	}
+	c.same("streamed", 100, len(stream.Kvs))
+	c.same("count of the stream", int64(100), stream.Count)
+
+	now, err := client.Get(ctx, prefix, end, clientv3.WithCountOnly())
+	if err != nil {
+		return err
+	}
+	revision := now.Header.Revision
+	hash, err := client.HashKV(ctx, client.Endpoints()[0], 0)
+	if err != nil {
+		return err
+	}
+	c.same("revision of the hash", revision, hash.HashRevision)
+	if _, err := client.Compact(ctx, revision, clientv3.WithCompactPhysical()); err != nil {
+		return err
+	}
+	_, err = client.Get(ctx, prefix, clientv3.WithRev(then))
+	c.same("compacted", true, errors.Is(err, rpctypes.ErrCompacted))
+	_, err = client.Compact(ctx, revision)
+	c.same("compacted before", true, errors.Is(err, rpctypes.ErrCompacted))
+	left, err := client.Get(ctx, prefix, end, clientv3.WithRev(revision))
+	if err != nil {
+		return err
+	}
+	c.same("pairs that are left", 100, len(left.Kvs))
 	return c.err
 }

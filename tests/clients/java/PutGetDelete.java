@@ -3,6 +3,11 @@ import io.etcd.jetcd.Client;
 import io.etcd.jetcd.KV;
 import io.etcd.jetcd.KeyValue;
 import io.etcd.jetcd.kv.PutResponse;
+import io.etcd.jetcd.kv.TxnResponse;
+import io.etcd.jetcd.op.Cmp;
+import io.etcd.jetcd.op.CmpTarget;
+import io.etcd.jetcd.op.Op;
+import io.etcd.jetcd.options.CompactOption;
 import io.etcd.jetcd.options.DeleteOption;
 import io.etcd.jetcd.options.GetOption;
 import io.etcd.jetcd.options.PutOption;
@@ -14,7 +19,7 @@ import java.util.Objects;
 import java.util.concurrent.CompletableFuture;
 import java.util.concurrent.ExecutionException;
 
-/** Put, get and delete with jetcd: PutGetDelete ADDRESS. */
+/** Put, get, delete, a transaction and a compaction with jetcd: PutGetDelete ADDRESS. */
 public final class PutGetDelete {
   private static final ByteSequence OWN = bytes("java/");
 
@@ -23,6 +28,7 @@ public final class PutGetDelete {
   public static void main(String[] args) throws Exception {
     try (Client client = Client.builder().endpoints("http://" + args[0]).build()) {
       run(client.getKVClient());
+      history(client.getKVClient());
     }
     System.out.println("ok");
     System.exit(0);
@@ -68,6 +74,52 @@ public final class PutGetDelete {
     var rest = kv.delete(OWN, DeleteOption.builder().isPrefix(true).build()).get();
     same(201L, rest.getDeleted());
     same(0L, kv.get(OWN, GetOption.builder().isPrefix(true).build()).get().getCount());
+  }
+
+  private static void history(KV kv) throws Exception {
+    ByteSequence first = bytes("java/l00");
+    List<Op> puts = new ArrayList<>();
+    for (int n = 0; n < 50; n++) {
+      puts.add(Op.put(bytes(String.format("java/l%02d", n)), bytes("old"), PutOption.DEFAULT));
+    }
+    puts.add(Op.get(first, GetOption.DEFAULT));
+    List<TxnResponse> made = new ArrayList<>();
+    for (int n = 0; n < 2; n++) {
+      made.add(kv.txn()
+          .If(new Cmp(first, Cmp.Op.EQUAL, CmpTarget.createRevision(0)))
+          .Then(puts.toArray(new Op[0]))
+          .Else(Op.get(first, GetOption.DEFAULT))
+          .commit().get());
+    }
+    same(List.of(true, false), made.stream().map(TxnResponse::isSucceeded).toList());
+    same(bytes("old"), made.get(1).getGetResponses().get(0).getKvs().get(0).getValue());
+    refused(kv.txn().Then(puts.get(0), puts.get(0)).commit(),
+        "etcdserver: duplicate key given in txn request");
+
+    long then = made.get(0).getHeader().getRevision();
+    int count = 0;
+    ByteSequence start = OWN;
+    for (boolean more = true; more; ) {
+      var page = kv.get(start, GetOption.builder()
+          .withRange(bytes("java0")).withLimit(7).withRevision(then).build()).get();
+      for (KeyValue pair : page.getKvs()) {
+        same(bytes("old"), pair.getValue());
+      }
+      count += page.getKvs().size();
+      ByteSequence last = page.getKvs().get(page.getKvs().size() - 1).getKey();
+      kv.put(last, bytes("new")).get();
+      start = last.concat(ByteSequence.from(new byte[] {0}));
+      more = page.isMore();
+    }
+    same(50, count);
+
+    long now = kv.get(first).get().getHeader().getRevision();
+    kv.compact(now, CompactOption.builder().withCompactPhysical(true).build()).get();
+    String compacted = "etcdserver: mvcc: required revision has been compacted";
+    refused(kv.get(first, GetOption.builder().withRevision(then).build()), compacted);
+    refused(kv.compact(now), compacted);
+    GetOption left = GetOption.builder().isPrefix(true).withRevision(now).build();
+    same(50L, kv.get(OWN, left).get().getCount());
   }
 
   private static ByteSequence bytes(String text) {

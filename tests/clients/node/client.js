@@ -1,4 +1,4 @@
-// Put, get and delete with grpc-js: node client.js ADDRESS FOLDER_OF_PROTOS
+// Put, get, delete, a transaction and a compaction with grpc-js: node client.js ADDRESS FOLDER_OF_PROTOS
 "use strict";
 
 const assert = require("node:assert/strict");
@@ -63,6 +63,45 @@ async function main(address, protos) {
   assert.equal((await call("DeleteRange", all)).deleted, 201);
   const empty = await call("Range", all);
   assert.deepEqual([empty.count, empty.kvs.length], [0, 0]);
+
+  const put = (n) => ({
+    request_put: { key: key("l" + String(n).padStart(2, "0")), value: Buffer.from("old") },
+  });
+  const get = { request_range: { key: key("l00") } };
+  const absent = { result: "EQUAL", target: "VERSION", key: key("l00"), version: 0 };
+  const puts50 = [...Array(50).keys()].map(put);
+  const txn = { compare: [absent], success: [...puts50, get], failure: [get] };
+  const made = await call("Txn", txn);
+  assert.equal(made.succeeded, true);
+  assert.equal(made.responses[50].response_range.kvs[0].value.toString(), "old");
+  const other = await call("Txn", txn);
+  assert.deepEqual([other.succeeded, other.responses.length], [false, 1]);
+  const duplicate = "etcdserver: duplicate key given in txn request";
+  const twice = { success: [put(0), put(0)] };
+  await refused("Txn", twice, grpc.status.INVALID_ARGUMENT, duplicate);
+
+  const then = made.header.revision;
+  let listed = 0;
+  for (let start = all.key, more = true; more; ) {
+    const page = await call("Range", { ...all, key: start, limit: 7, revision: then });
+    listed += page.kvs.length;
+    assert.ok(page.kvs.every((pair) => pair.value.toString() === "old"));
+    const last = page.kvs.at(-1).key;
+    await call("Put", { key: last, value: Buffer.from("new") });
+    start = Buffer.concat([last, Buffer.from([0])]);
+    more = page.more;
+  }
+  assert.equal(listed, 50);
+  const chunks = await kv.RangeStream({ ...all, revision: then }).toArray();
+  assert.equal(chunks.flatMap((chunk) => chunk.range_response.kvs).length, 50);
+  assert.equal(chunks.at(-1).range_response.count, 50);
+
+  const now = (await call("Range", all)).header.revision;
+  await call("Compact", { revision: now, physical: true });
+  const compacted = "etcdserver: mvcc: required revision has been compacted";
+  await refused("Range", { ...all, revision: then }, grpc.status.OUT_OF_RANGE, compacted);
+  await refused("Compact", { revision: now }, grpc.status.OUT_OF_RANGE, compacted);
+  assert.equal((await call("Range", { ...all, revision: now })).count, 50);
   kv.close();
   console.log("ok");
 }

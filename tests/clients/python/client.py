@@ -1,4 +1,4 @@
-"""Put, get and delete with grpcio: client.py ADDRESS, beside the modules made from proto/."""
+"""Put, get, delete, a transaction and a compaction with grpcio: client.py ADDRESS, beside the modules made from proto/."""
 
 import sys
 
@@ -17,6 +17,48 @@ def refused(call, code, text):
         assert (error.code(), error.details()) == (code, text), error
     else:
         raise AssertionError(f"expected: {text}")
+
+
+def history(kv):
+    put = lambda n: pb.RequestOp(request_put=pb.PutRequest(key=OWN + b"l%02d" % n, value=b"old"))
+    get = pb.RequestOp(request_range=pb.RangeRequest(key=OWN + b"l00"))
+    absent = pb.Compare(result="EQUAL", target="CREATE", key=OWN + b"l00", create_revision=0)
+    txn = pb.TxnRequest(compare=[absent], success=[put(n) for n in range(50)] + [get], failure=[get])
+    first = kv.Txn(txn)
+    assert first.succeeded, first
+    assert first.responses[50].response_range.kvs[0].value == b"old", first
+    second = kv.Txn(txn)
+    assert not second.succeeded and len(second.responses) == 1, second
+    refused(
+        lambda: kv.Txn(pb.TxnRequest(success=[put(0), put(0)])),
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "etcdserver: duplicate key given in txn request",
+    )
+
+    then = first.header.revision
+    keys, start = [], OWN
+    while True:
+        page = kv.Range(pb.RangeRequest(key=start, range_end=END, limit=7, revision=then))
+        keys += [pair.key for pair in page.kvs]
+        assert all(pair.value == b"old" for pair in page.kvs), page
+        kv.Put(pb.PutRequest(key=keys[-1], value=b"new"))
+        start = keys[-1] + b"\0"
+        if not page.more:
+            break
+    assert len(keys) == 50 and keys == sorted(keys), keys
+    chunks = list(kv.RangeStream(pb.RangeRequest(key=OWN, range_end=END, revision=then)))
+    streamed = [pair.key for chunk in chunks for pair in chunk.range_response.kvs]
+    assert streamed == keys, streamed
+    assert chunks[-1].range_response.count == 50, chunks[-1]
+
+    now = kv.Range(pb.RangeRequest(key=OWN, range_end=END)).header.revision
+    kv.Compact(pb.CompactionRequest(revision=now, physical=True))
+    compacted = "etcdserver: mvcc: required revision has been compacted"
+    past = pb.RangeRequest(key=OWN, revision=then)
+    refused(lambda: kv.Range(past), grpc.StatusCode.OUT_OF_RANGE, compacted)
+    again = pb.CompactionRequest(revision=now)
+    refused(lambda: kv.Compact(again), grpc.StatusCode.OUT_OF_RANGE, compacted)
+    assert kv.Range(pb.RangeRequest(key=OWN, range_end=END, revision=now)).count == 50
 
 
 def main(address):
@@ -60,6 +102,7 @@ def main(address):
         assert rest.deleted == 201, rest
         empty = kv.Range(pb.RangeRequest(key=OWN, range_end=END))
         assert (empty.count, len(empty.kvs)) == (0, 0), empty
+        history(kv)
     print("ok")
 
 

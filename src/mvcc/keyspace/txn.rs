@@ -1,0 +1,340 @@
+//! Transactions: all compares against what was before, then all operations in one revision.
+
+use std::cmp::Ordering;
+use std::ops::ControlFlow;
+
+use bytes::Bytes;
+
+use crate::mvcc::Found;
+use crate::mvcc::KeyRange;
+use crate::mvcc::KeyValue;
+use crate::mvcc::Keyspace;
+use crate::mvcc::Location;
+use crate::mvcc::Put;
+use crate::mvcc::RangeQuery;
+use crate::mvcc::Records;
+use crate::mvcc::Refusal;
+use crate::mvcc::Row;
+use crate::mvcc::Slice;
+use crate::mvcc::SortTarget;
+use crate::mvcc::Write;
+use crate::mvcc::txn::Compare;
+use crate::mvcc::txn::Op;
+use crate::mvcc::txn::OpResult;
+use crate::mvcc::txn::Operand;
+use crate::mvcc::txn::Outcome;
+use crate::mvcc::txn::PutOp;
+use crate::mvcc::txn::Script;
+use crate::types::LeaseId;
+use crate::types::Revision;
+
+/// For each transaction, whether its compares held; none if it is not on the way taken.
+type Path = Vec<Option<bool>>;
+
+impl Keyspace {
+    /// Shows `need` every change whose value must be in memory before the transaction is done.
+    ///
+    /// Those are what values are compared with or sorted by, and what puts keep. Compares are
+    /// looked at wherever they stand, as which of them decide is not known before.
+    ///
+    /// # Cost
+    /// Nothing for a transaction that needs none. Otherwise the keys in the ranges that need them.
+    pub fn txn_needs(&self, script: &impl Script, mut need: impl FnMut(Location)) {
+        for txn in 0..script.txns() {
+            let head = script.head(txn);
+            for at in head.compares {
+                let Compare { range, operand, .. } = script.compare(at);
+                if matches!(operand, Operand::Value(_)) {
+                    self.each_key(range, self.revision, |_, found| {
+                        need(found.location);
+                        ControlFlow::Continue(())
+                    });
+                }
+            }
+            for at in head.success.chain(head.failure) {
+                match script.op(at) {
+                    Op::Put(PutOp { key, ignore_value: true, .. }) => {
+                        self.index.get(key).into_iter().for_each(|found| need(found.location));
+                    }
+                    Op::Range(query) if query.target == SortTarget::Value && !query.count_only => {
+                        let Ok(revision) = self.check_revision(query.revision) else {
+                            continue;
+                        };
+                        self.each_key(query.range, revision, |_, found| {
+                            need(found.location);
+                            ControlFlow::Continue(())
+                        });
+                    }
+                    Op::Range(_)
+                    | Op::Put(_)
+                    | Op::DeleteRange { .. }
+                    | Op::Txn(_)
+                    | Op::Refused(_) => {}
+                }
+            }
+        }
+    }
+
+    /// Does a transaction. `data` is what its keys and values are slices of.
+    ///
+    /// `lease_exists` says whether a lease does; it is asked only for one that is not 0.
+    ///
+    /// # Errors
+    /// [`Refusal::FutureRevision`] or [`Refusal::Compacted`] of a read,
+    /// [`Refusal::LeaseNotFound`] or [`Refusal::KeyNotFound`] of a put, whichever comes first on
+    /// the way taken; nothing has changed then. They rest on the keyspace's revision and floor and
+    /// on which keys there are, and so are the same on every replica.
+    ///
+    /// # Panics
+    /// If it was not validated, or a key or value is no slice of `data`.
+    pub fn txn(
+        &mut self,
+        script: &impl Script,
+        data: &Bytes,
+        records: &mut impl Records,
+        lease_exists: impl Fn(LeaseId) -> bool,
+    ) -> Result<Outcome, Refusal> {
+        let path = self.path(script, records);
+        Checks {
+            keyspace: self,
+            script,
+            path: &path,
+            deleted_from: None,
+            lease_exists: &lease_exists,
+        }
+        .check(0)?;
+        let mut run = Run { write: self.write(), records, script, path: &path, data };
+        let outcome = run.txn(0);
+        let _ = run.write.finish();
+        Ok(outcome)
+    }
+
+    /// Does a transaction of reads only, all as of the present.
+    ///
+    /// # Errors
+    /// As [`Self::txn`].
+    ///
+    /// # Panics
+    /// If there is anything but reads in it.
+    pub fn read_txn(
+        &self,
+        script: &impl Script,
+        records: &impl Records,
+    ) -> Result<Outcome, Refusal> {
+        let path = self.path(script, records);
+        Checks {
+            keyspace: self,
+            script,
+            path: &path,
+            deleted_from: None,
+            lease_exists: &|_| false,
+        }
+        .check(0)?;
+        let succeeded = path[0].expect("the outermost is on every way");
+        let result = |at| match script.op(at) {
+            Op::Range(query) => self.txn_range(&query, records),
+            Op::Put(_) | Op::DeleteRange { .. } | Op::Txn(_) | Op::Refused(_) => {
+                panic!("only reads are done without a place in the log")
+            }
+        };
+        let results = script.head(0).branch(succeeded).map(result).collect();
+        Ok(Outcome { succeeded, results })
+    }
+
+    /// Which branches are taken: every compare sees the keyspace as it was before.
+    fn path(&self, script: &impl Script, records: &impl Records) -> Path {
+        let mut path = vec![None; script.txns()];
+        path[0] = Some(false);
+        // A transaction stands after the one it is in.
+        for txn in 0..path.len() {
+            if path[txn].is_none() {
+                continue;
+            }
+            let head = script.head(txn);
+            let succeeded = head.compares.clone().all(|at| self.holds(&script.compare(at), records));
+            path[txn] = Some(succeeded);
+            for at in head.branch(succeeded) {
+                if let Op::Txn(inner) = script.op(at) {
+                    path[inner] = Some(false);
+                }
+            }
+        }
+        path
+    }
+
+    /// Whether `compare` holds for every key in its range; a range without keys is as a key that is
+    /// not there.
+    fn holds(&self, compare: &Compare<'_>, records: &impl Records) -> bool {
+        let (mut any, mut all) = (false, true);
+        self.each_key(compare.range, self.revision, |_, found| {
+            any = true;
+            all = compare.operator.holds(order(found, &compare.operand, records));
+            if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        if any {
+            return all;
+        }
+        match compare.operand {
+            Operand::Value(_) => false,
+            Operand::Version(operand)
+            | Operand::Create(operand)
+            | Operand::Mod(operand)
+            | Operand::Lease(operand) => compare.operator.holds(0.cmp(&operand)),
+            Operand::Unknown => compare.operator.holds(Ordering::Equal),
+        }
+    }
+
+    /// Shows every key of `range` at `revision`, in order, until told to stop.
+    fn each_key(
+        &self,
+        range: KeyRange<'_>,
+        revision: Revision,
+        visit: impl FnMut(&[u8], Found) -> ControlFlow<()>,
+    ) {
+        self.index.walk(&Slice::new(range, revision), visit);
+    }
+
+    /// A read within a transaction, as of what has been written so far; values come later.
+    fn txn_range(&self, query: &RangeQuery<'_>, records: &impl Records) -> OpResult {
+        let mut rows = Vec::new();
+        let summary = self
+            .range_with(query, records, |row| rows.push(row.resolve_later(query, records)))
+            .expect("the read's revision was checked");
+        OpResult::Range { revision: summary.revision, rows, more: summary.more, count: summary.count }
+    }
+}
+
+/// How what is there compares to the operand.
+fn order(found: Found, operand: &Operand<'_>, records: &impl Records) -> Ordering {
+    match operand {
+        Operand::Version(version) => found.version.cmp(version),
+        Operand::Create(revision) => found.created.0.cmp(revision),
+        Operand::Mod(revision) => found.location.main.0.cmp(revision),
+        Operand::Value(value) => records.value(found.location)[..].cmp(value),
+        Operand::Lease(lease) => records.lease(found.location).0.cmp(lease),
+        Operand::Unknown => Ordering::Equal,
+    }
+}
+
+/// A pair that a change replaced; its value comes later.
+fn pair(key: &[u8], found: Found, records: &impl Records) -> KeyValue {
+    Row::new(key, found).to_key_value(records.lease(found.location), None)
+}
+
+/// The second check: what is on the way taken, against the keyspace as it was before.
+struct Checks<'t, S, L> {
+    keyspace: &'t Keyspace,
+    script: &'t S,
+    path: &'t Path,
+    /// All keys from here on will have been deleted.
+    ///
+    /// Of all deletions only one without an end may come before a put of a key of its own.
+    deleted_from: Option<&'t [u8]>,
+    lease_exists: &'t L,
+}
+
+impl<S: Script, L: Fn(LeaseId) -> bool> Checks<'_, S, L> {
+    fn check(&mut self, txn: usize) -> Result<(), Refusal> {
+        let succeeded = self.path[txn].expect("it is on the way taken");
+        for at in self.script.head(txn).branch(succeeded) {
+            match self.script.op(at) {
+                Op::Range(query) => self.keyspace.check_txn_revision(query.revision)?,
+                Op::Put(put) => self.check_put(&put)?,
+                Op::DeleteRange { range: KeyRange::From(start), .. } => {
+                    let first = self.deleted_from.map_or(start, |first| first.min(start));
+                    self.deleted_from = Some(first);
+                }
+                Op::DeleteRange { .. } => {}
+                Op::Txn(inner) => self.check(inner)?,
+                Op::Refused(refusal) => return Err(refusal),
+            }
+        }
+        Ok(())
+    }
+
+    fn check_put(&self, put: &PutOp<'_>) -> Result<(), Refusal> {
+        if put.lease != LeaseId(0) && !(self.lease_exists)(put.lease) {
+            return Err(Refusal::LeaseNotFound);
+        }
+        // etcd finds the second half of this out too late, and every member of the cluster ends.
+        let is_there = || {
+            self.keyspace.index.get(put.key).is_some()
+                && self.deleted_from.is_none_or(|first| put.key < first)
+        };
+        if (put.ignore_value || put.ignore_lease) && !is_there() {
+            return Err(Refusal::KeyNotFound);
+        }
+        Ok(())
+    }
+}
+
+impl Keyspace {
+    /// Checks the revision of a read in a transaction: stricter than that of one alone, as one
+    /// below zero is not the present but before everything.
+    fn check_txn_revision(&self, revision: i64) -> Result<(), Refusal> {
+        if revision > self.revision.0 {
+            Err(Refusal::FutureRevision)
+        } else if revision != 0 && revision < self.floor.0 {
+            Err(Refusal::Compacted)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// A transaction whose way is known and checked.
+struct Run<'t, S, R> {
+    write: Write<'t>,
+    records: &'t mut R,
+    script: &'t S,
+    path: &'t Path,
+    data: &'t Bytes,
+}
+
+impl<S: Script, R: Records> Run<'_, S, R> {
+    fn txn(&mut self, txn: usize) -> Outcome {
+        let succeeded = self.path[txn].expect("it is on the way taken");
+        let ops = self.script.head(txn).branch(succeeded);
+        let mut results = Vec::with_capacity(ops.len());
+        for at in ops {
+            results.push(match self.script.op(at) {
+                Op::Range(query) => self.write.keyspace().txn_range(&query, &*self.records),
+                Op::Put(put) => self.put(&put),
+                Op::DeleteRange { range, prev_kv } => self.delete_range(range, prev_kv),
+                Op::Txn(inner) => OpResult::Txn(self.txn(inner)),
+                Op::Refused(_) => panic!("a refused operation has no effect"),
+            });
+        }
+        Outcome { succeeded, results }
+    }
+
+    fn put(&mut self, op: &PutOp<'_>) -> OpResult {
+        let put = Put {
+            key: self.data.slice_ref(op.key),
+            value: self.data.slice_ref(op.value),
+            lease: op.lease,
+            ignore_value: op.ignore_value,
+            ignore_lease: op.ignore_lease,
+        };
+        let prior = self.write.put(put, self.records, |_| true).expect("the put was checked");
+        let prior = prior.filter(|_| op.prev_kv);
+        OpResult::Put {
+            revision: self.write.keyspace().revision(),
+            prev: prior.map(|found| pair(op.key, found, &*self.records)),
+        }
+    }
+
+    fn delete_range(&mut self, range: KeyRange<'_>, prev_kv: bool) -> OpResult {
+        let mut found = Vec::new();
+        let deleted = self.write.delete_range(range, self.records, |key, prior| {
+            if prev_kv {
+                found.push((Bytes::copy_from_slice(key), prior));
+            }
+        });
+        let prevs = found.iter().map(|(key, prior)| pair(key, *prior, &*self.records)).collect();
+        OpResult::DeleteRange { revision: self.write.keyspace().revision(), deleted, prevs }
+    }
+}
+
+#[cfg(test)]
+mod tests;

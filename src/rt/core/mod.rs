@@ -1,0 +1,548 @@
+//! One core: its connections, its shards, and the turn that moves bytes between them.
+//!
+//! Connection tasks feed what they received to their session, which hands requests to the shard at
+//! once if it lives here. Then, once every task that had something has run, the driver takes its
+//! turn: it polls each shard until nothing is left, starts the log's writes, hands answers to their
+//! sessions, and sends each connection all it has with one call.
+//!
+//! Nothing here decides anything: no output is held back, reordered or looked into.
+
+mod connection;
+
+use self::connection::Connection;
+use self::connection::RECEIVE_SIZE;
+use crate::api::Answers;
+use crate::api::Piece;
+use crate::api::Settings;
+use crate::api::Sink;
+use crate::api::status::Status;
+use crate::rt::clock::Clock;
+use crate::rt::disk::DiskError;
+use crate::rt::disk::LogDisk;
+use crate::rt::disk::StoreDisk;
+use crate::rt::event::Event;
+use crate::rt::mesh::Mesh;
+use crate::rt::mesh::Message;
+use crate::rt::mesh::Post;
+use crate::rt::mesh::Report;
+use crate::shard::Input;
+use crate::shard::Output;
+use crate::shard::Ready;
+use crate::shard::Shard;
+use crate::shard::request::Request;
+use crate::shard::request::RequestId;
+use crate::shard::request::Unavailable;
+use crate::store;
+use crate::types::ShardId;
+use crate::types::Tick;
+use crate::wal;
+use bytes::Bytes;
+use glommio::io::DmaBuffer;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Bytes of answers that one turn makes before writes, other shards and other connections have
+/// theirs: a millisecond or so.
+const TURN_SIZE_MAX: usize = 4 << 20;
+/// Bytes that an attempt to bring more of an answer counts for, beside those it brings.
+const SERVE_SIZE: usize = 4 << 10;
+
+/// A shard that lives here, and its files.
+struct Host {
+    id: ShardId,
+    shard: Shard,
+    disks: Rc<Disks>,
+    ready: bool,
+    /// Answers that are not made at once.
+    answers: Answers,
+}
+
+impl Host {
+    /// Nobody waits for an answer any more.
+    fn forget(&mut self, to: RequestId) {
+        self.answers.forget(to);
+        self.shard.handle(Input::Forget { to });
+    }
+}
+
+/// What a shard's files need, its bytes already made.
+enum Work {
+    Log { id: u64, file: wal::FileId, offset: u64, buffer: DmaBuffer },
+    LogOther(wal::Command),
+    Store { id: u64, file: store::FileId, offset: u64, buffer: DmaBuffer },
+    StoreRead { id: u64, file: store::FileId, offset: u64, size: usize },
+    StoreOther(store::Command),
+}
+
+impl Work {
+    fn of_log(shard: &mut Shard, command: wal::Command) -> Self {
+        let wal::Command::Write { id, file, offset, size } = command else {
+            return Self::LogOther(command);
+        };
+        let mut buffer = glommio::allocate_dma_buffer(size);
+        shard.fill(id, buffer.as_bytes_mut());
+        Self::Log { id, file, offset, buffer }
+    }
+
+    fn of_store(shard: &mut Shard, command: store::Command) -> Self {
+        match command {
+            store::Command::Write { id, file, offset, size } => {
+                let mut buffer = glommio::allocate_dma_buffer(size);
+                shard.fill_store(id, buffer.as_bytes_mut());
+                Self::Store { id, file, offset, buffer }
+            }
+            store::Command::Read { id, file, offset, size } => {
+                Self::StoreRead { id, file, offset, size }
+            }
+            store::Command::Create { .. }
+            | store::Command::Finish { .. }
+            | store::Command::Replace { .. }
+            | store::Command::Remove { .. } => Self::StoreOther(command),
+        }
+    }
+
+    /// Does it; what the shard is to be told.
+    async fn perform(self, disks: &Disks) -> Result<Input, DiskError> {
+        let (log, store) = (&disks.log, &disks.store);
+        Ok(match self {
+            Self::Log { id, file, offset, buffer } => {
+                log.write(file, offset, buffer).await?;
+                Input::Wal(wal::Event::Written { id })
+            }
+            Self::LogOther(command) => {
+                log.perform(command).await?;
+                Input::Wal(wal::Event::Done)
+            }
+            Self::Store { id, file, offset, buffer } => {
+                store.write(file, offset, buffer).await?;
+                Input::Store(store::Event::Written { id })
+            }
+            Self::StoreRead { id, file, offset, size } => {
+                let bytes = store.read_exact(file, offset, size).await?;
+                Input::Store(store::Event::Read { id, bytes })
+            }
+            Self::StoreOther(command) => {
+                store.perform(command).await?;
+                Input::Store(store::Event::Done)
+            }
+        })
+    }
+}
+
+/// A shard's directories.
+#[derive(Debug)]
+pub(crate) struct Disks {
+    pub(crate) log: LogDisk,
+    pub(crate) store: StoreDisk,
+}
+
+/// One pinned CPU with its executor.
+pub(crate) struct Core {
+    index: u32,
+    clock: Clock,
+    settings: Rc<Settings>,
+    mesh: Mesh,
+    hosts: RefCell<BTreeMap<ShardId, Host>>,
+    connections: RefCell<Vec<Option<Connection>>>,
+    vacant: RefCell<Vec<u32>>,
+    generation: Cell<u32>,
+    /// Connections that have something to send.
+    dirty: RefCell<Vec<u32>>,
+    /// Connections that may have room for more of their answers.
+    pullers: RefCell<Vec<u32>>,
+    /// By core: what goes there at the end of the turn.
+    posts: RefCell<BTreeMap<u32, Post>>,
+    refused: RefCell<Vec<RequestId>>,
+    receive_buffer: RefCell<Vec<u8>>,
+    answer: RefCell<Vec<u8>>,
+    turn: Event,
+    stopping: Cell<bool>,
+    stopped: Cell<bool>,
+    halted: Cell<bool>,
+}
+
+/// Keeps a session's requests until its shard can be borrowed again.
+#[derive(Default)]
+struct Later(Vec<(u32, Request)>);
+
+impl Sink for Later {
+    fn submit(&mut self, stream: u32, request: Request) {
+        self.0.push((stream, request));
+    }
+
+    /// Taking in an answer ends no other.
+    fn forget(&mut self, _stream: u32) {}
+}
+
+impl Core {
+    pub(crate) fn new(index: u32, clock: Clock, settings: Settings, mesh: Mesh) -> Self {
+        Self {
+            index,
+            clock,
+            settings: Rc::new(settings),
+            mesh,
+            hosts: RefCell::default(),
+            connections: RefCell::default(),
+            vacant: RefCell::default(),
+            generation: Cell::new(0),
+            dirty: RefCell::default(),
+            pullers: RefCell::default(),
+            posts: RefCell::default(),
+            refused: RefCell::default(),
+            receive_buffer: RefCell::new(vec![0; RECEIVE_SIZE]),
+            answer: RefCell::default(),
+            turn: Event::default(),
+            stopping: Cell::new(false),
+            stopped: Cell::new(false),
+            halted: Cell::new(false),
+        }
+    }
+
+    /// A recovered shard lives here from now on.
+    pub(crate) fn host(&self, id: ShardId, shard: Shard, disks: Rc<Disks>) {
+        let answers = Answers::new(&self.settings);
+        let host = Host { id, shard, disks, ready: false, answers };
+        self.hosts.borrow_mut().insert(id, host);
+        self.turn.set();
+    }
+
+    /// Takes a turn whenever something happened, until the process ends: a core whose own
+    /// connections are gone still serves those that other cores hold.
+    pub(crate) async fn drive(self: Rc<Self>) {
+        loop {
+            self.turn.wait().await;
+            if self.take_turn() {
+                self.turn.set();
+                glommio::executor().yield_task_queue_now().await;
+            }
+        }
+    }
+
+    /// Tells the placement how much of the time since `last` this core worked.
+    fn tell_load(&self, last: &mut Tick, now: Tick) {
+        // Counted since the last call.
+        let worked = glommio::executor().executor_stats().total_runtime().as_micros();
+        let permille = worked / u128::from(now.since(*last).max(1));
+        *last = now;
+        self.mesh.placement.set_busy(self.index, u32::try_from(permille).unwrap_or(1000));
+    }
+
+    /// Tells shards and sessions the time, for as long as the core runs.
+    pub(crate) async fn keep_time(self: Rc<Self>, every: Duration) {
+        let mut last = self.clock.now();
+        loop {
+            glommio::timer::sleep(every).await;
+            let now = self.clock.now();
+            self.tell_load(&mut last, now);
+            for host in self.hosts.borrow_mut().values_mut() {
+                host.shard.handle(Input::Tick(now));
+            }
+            let count = self.connections.borrow().len();
+            for at in 0..count {
+                self.tick_connection(u32::try_from(at).expect("connections are few"));
+            }
+            if self.stopping.get() {
+                self.try_stop();
+            }
+            self.turn.set();
+        }
+    }
+
+    /// Takes what other cores and the main thread send.
+    pub(crate) async fn receive_messages(self: Rc<Self>, inbox: flume::Receiver<Message>) {
+        while let Ok(message) = inbox.recv_async().await {
+            self.on_message(message);
+            while let Ok(message) = inbox.try_recv() {
+                self.on_message(message);
+            }
+            self.turn.set();
+        }
+    }
+
+    fn on_message(self: &Rc<Self>, message: Message) {
+        match message {
+            Message::Connection(socket, shard) => self.accept(socket, shard),
+            Message::Post(post) => {
+                for (shard, from, request) in post.requests {
+                    self.submit(shard, from, request);
+                }
+                for (shard, to, piece) in post.pieces {
+                    self.mesh.placement.answers_arrive(self.index, piece.bytes().len());
+                    let is_part = matches!(piece, Piece::Part(_));
+                    let (is_wanted, again) = self.deliver(to, piece.as_slice());
+                    if is_part && !is_wanted {
+                        self.forget(shard, to);
+                    }
+                    self.ask_again(to, again);
+                }
+                for (shard, to, size) in post.pulls {
+                    self.pull(shard, to, size);
+                }
+                for (shard, to) in post.forgets {
+                    self.forget(shard, to);
+                }
+            }
+            Message::Stop => self.stop(),
+        }
+    }
+
+    pub(super) fn submit(&self, shard: ShardId, from: RequestId, request: Request) {
+        if let Some(host) = self.hosts.borrow_mut().get_mut(&shard) {
+            host.shard.handle(Input::Request { from, request });
+            return;
+        }
+        let mut posts = self.posts.borrow_mut();
+        let post = posts.entry(self.mesh.home(shard)).or_default();
+        if post.requests.len() < self.mesh.messages_max {
+            post.requests.push((shard, from, request));
+        } else {
+            self.refused.borrow_mut().push(from);
+        }
+    }
+
+    /// Nobody waits for an answer any more.
+    pub(super) fn forget(&self, shard: ShardId, to: RequestId) {
+        if let Some(host) = self.hosts.borrow_mut().get_mut(&shard) {
+            host.forget(to);
+        } else {
+            let mut posts = self.posts.borrow_mut();
+            posts.entry(self.mesh.home(shard)).or_default().forgets.push((shard, to));
+        }
+    }
+
+    /// A connection has room for more of an answer.
+    fn pull(&self, shard: ShardId, to: RequestId, size: usize) {
+        if let Some(host) = self.hosts.borrow_mut().get_mut(&shard) {
+            host.answers.pull(to, size);
+        } else {
+            let mut posts = self.posts.borrow_mut();
+            posts.entry(self.mesh.home(shard)).or_default().pulls.push((shard, to, size));
+        }
+    }
+
+    /// Asks shards for more of those answers that their connections have room for.
+    fn pull_all(&self) {
+        for at in std::mem::take(&mut *self.pullers.borrow_mut()) {
+            let mut connections = self.connections.borrow_mut();
+            let Some(connection) = find(&mut connections, at) else {
+                continue;
+            };
+            connection.pulls = false;
+            while let Some((stream, size)) = connection.session.pull() {
+                let generation = connection.generation;
+                let to = RequestId { core: self.index, connection: at, generation, stream };
+                self.pull(connection.shard, to, size);
+            }
+        }
+    }
+
+    /// Hands on the requests that waited for an answer from elsewhere to come first.
+    fn ask_again(&self, to: RequestId, again: Vec<(u32, Request)>) {
+        for (stream, request) in again {
+            let shard = find(&mut self.connections.borrow_mut(), to.connection).map(|it| it.shard);
+            if let Some(shard) = shard {
+                self.submit(shard, RequestId { stream, ..to }, request);
+            }
+        }
+    }
+
+    /// Does what is to be done; whether more can be done at once.
+    fn take_turn(self: &Rc<Self>) -> bool {
+        if self.halted.get() {
+            return false;
+        }
+        let shards: Vec<ShardId> = self.hosts.borrow().keys().copied().collect();
+        for id in &shards {
+            self.drain(*id);
+        }
+        self.refuse();
+        self.pull_all();
+        let mut is_more = false;
+        for id in &shards {
+            is_more |= self.serve(*id);
+        }
+        let dirty = std::mem::take(&mut *self.dirty.borrow_mut());
+        for at in dirty {
+            self.send(at);
+        }
+        for id in &shards {
+            is_more |= self.work(*id);
+        }
+        self.mesh.send(&mut self.posts.borrow_mut());
+        is_more || !self.pullers.borrow().is_empty() || !self.dirty.borrow().is_empty()
+    }
+
+    /// A slice of what a shard has to do without hurry, once answers are on their way; whether
+    /// there is more.
+    fn work(self: &Rc<Self>, id: ShardId) -> bool {
+        let is_more = self.hosts.borrow_mut().get_mut(&id).is_some_and(|host| host.shard.work());
+        self.drain(id);
+        is_more
+    }
+
+    /// Answers what found its way to another core full.
+    fn refuse(&self) {
+        let status = Status::from(&Unavailable::TooManyRequests);
+        for to in std::mem::take(&mut *self.refused.borrow_mut()) {
+            let (_, again) = self.deliver(to, Piece::End(status.clone()));
+            self.ask_again(to, again);
+        }
+    }
+
+    /// Does all that a shard asks for, but for what has to wait for its connection or for the next
+    /// turn.
+    fn drain(self: &Rc<Self>, id: ShardId) {
+        let mut hosts = self.hosts.borrow_mut();
+        let Some(host) = hosts.get_mut(&id) else {
+            return;
+        };
+        let mut work = Vec::new();
+        let mut made = 0;
+        while let Some(output) = host.shard.poll() {
+            match output {
+                Output::Wal(command) => work.push(Work::of_log(&mut host.shard, command)),
+                Output::Store(command) => work.push(Work::of_store(&mut host.shard, command)),
+                Output::Reply { to, ready } => made += self.reply(host, to, ready, made),
+                Output::Rows { to } => host.answers.go_on(to),
+                Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
+                Output::Halt(why) => return self.fail(format!("shard {id}: {why}")),
+            }
+        }
+        if !host.ready && host.shard.is_ready() {
+            host.ready = true;
+            let _ = self.mesh.reports.send(Report::Ready);
+        }
+        let disks = host.disks.clone();
+        // A spawned task runs at once up to its first wait, and may borrow what is borrowed here.
+        drop(hosts);
+        for work in work {
+            glommio::spawn_local(self.clone().perform(id, disks.clone(), work)).detach();
+        }
+    }
+
+    /// Makes an answer, or its beginning, and hands it on; how many bytes it has.
+    fn reply(&self, host: &mut Host, to: RequestId, ready: Ready, made: usize) -> usize {
+        let is_now = match &ready {
+            Ready::Range(_) => match self.takes(to) {
+                Some(takes) => takes && made < TURN_SIZE_MAX,
+                None => return 0,
+            },
+            Ready::Result(_) | Ready::List(_) => true,
+        };
+        let mut answer = self.answer.borrow_mut();
+        let piece = host.answers.reply(&mut host.shard, to, ready, is_now, &mut answer);
+        piece.map_or(0, |piece| self.hand_over(host, to, piece))
+    }
+
+    /// Brings connections more of the answers that they asked for; whether there is more to do.
+    fn serve(&self, id: ShardId) -> bool {
+        let mut hosts = self.hosts.borrow_mut();
+        let Some(host) = hosts.get_mut(&id) else {
+            return false;
+        };
+        let mut answer = self.answer.borrow_mut();
+        let mut made = 0;
+        while made < TURN_SIZE_MAX
+            && let Some((to, piece)) = host.answers.serve(&mut host.shard, &mut answer)
+        {
+            made += SERVE_SIZE + piece.map_or(0, |piece| self.hand_over(host, to, piece));
+        }
+        made > 0
+    }
+
+    /// Whether the answer to a read may be made at once; none if nobody waits for it.
+    fn takes(&self, to: RequestId) -> Option<bool> {
+        if to.core != self.index {
+            return Some(self.mesh.placement.takes_answers(to.core));
+        }
+        let mut connections = self.connections.borrow_mut();
+        let connection = find(&mut connections, to.connection)?;
+        let is_same = connection.generation == to.generation;
+        if is_same { connection.session.takes(to.stream) } else { None }
+    }
+
+    /// A piece of an answer goes to its connection, here or on another core; how many bytes it has.
+    fn hand_over(&self, host: &mut Host, to: RequestId, piece: Piece<&[u8]>) -> usize {
+        let size = piece.bytes().len();
+        if to.core != self.index {
+            self.mesh.placement.answers_leave(to.core, size);
+            let piece = piece.map(Bytes::copy_from_slice);
+            let mut posts = self.posts.borrow_mut();
+            posts.entry(to.core).or_default().pieces.push((host.id, to, piece));
+            return size;
+        }
+        let is_part = matches!(piece, Piece::Part(_));
+        let (is_wanted, again) = self.deliver(to, piece);
+        if is_part && !is_wanted {
+            host.forget(to);
+        }
+        for (stream, request) in again {
+            let from = RequestId { stream, ..to };
+            host.shard.handle(Input::Request { from, request });
+        }
+        size
+    }
+
+    /// Gives a piece of an answer to its connection: whether anybody waits for it, and what that
+    /// connection asks next.
+    fn deliver(&self, to: RequestId, piece: Piece<&[u8]>) -> (bool, Vec<(u32, Request)>) {
+        let mut later = Later::default();
+        let mut connections = self.connections.borrow_mut();
+        let connection = find(&mut connections, to.connection);
+        let Some(connection) = connection.filter(|it| it.generation == to.generation) else {
+            return (false, later.0);
+        };
+        let is_wanted = connection.session.reply(to.stream, piece, &mut later);
+        self.mark_dirty(to.connection, connection);
+        (is_wanted, later.0)
+    }
+
+    /// Does what a shard's files need; its end comes back as an input.
+    async fn perform(self: Rc<Self>, id: ShardId, disks: Rc<Disks>, work: Work) {
+        match work.perform(&disks).await {
+            Ok(input) => {
+                if let Some(host) = self.hosts.borrow_mut().get_mut(&id) {
+                    host.shard.handle(input);
+                }
+                self.turn.set();
+            }
+            Err(error) => self.fail(format!("shard {id}: {error}")),
+        }
+    }
+
+    /// Nothing more leaves this core: what failed may mean that something is not durable.
+    fn fail(&self, why: String) {
+        if !self.halted.replace(true) {
+            let _ = self.mesh.reports.send(Report::Failed(why));
+        }
+    }
+
+    fn stop(&self) {
+        self.stopping.set(true);
+        let now = self.clock.now();
+        let mut connections = self.connections.borrow_mut();
+        for at in 0..connections.len() {
+            let at = u32::try_from(at).expect("connections are few");
+            if let Some(connection) = find(&mut connections, at) {
+                connection.session.shutdown(now);
+                self.mark_dirty(at, connection);
+            }
+        }
+    }
+
+    /// Reports once the last connection is gone and the shards rest.
+    fn try_stop(&self) {
+        let open = self.connections.borrow().iter().flatten().count();
+        let is_idle = || self.hosts.borrow().values().all(|host| host.shard.is_idle());
+        if open == 0 && is_idle() && !self.stopped.replace(true) {
+            let _ = self.mesh.reports.send(Report::Stopped);
+        }
+    }
+}
+
+fn find(connections: &mut [Option<Connection>], at: u32) -> Option<&mut Connection> {
+    connections.get_mut(usize::try_from(at).expect("usize is 64 bits"))?.as_mut()
+}

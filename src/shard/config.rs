@@ -1,0 +1,103 @@
+//! What a shard is and what it may hold.
+
+use crate::config;
+use crate::raft;
+use crate::shard::request::Member;
+use crate::store;
+use crate::types::ClusterId;
+use crate::types::NodeId;
+use crate::types::ShardId;
+use crate::wal;
+
+/// What a shard is and what it may hold.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Which of the node's shards.
+    pub id: ShardId,
+    /// The cluster it belongs to.
+    pub cluster: ClusterId,
+    /// The members, this one included, as clients see them; by id.
+    pub members: Vec<Member>,
+    /// Consensus; names this member.
+    pub raft: raft::Config,
+    /// The log.
+    pub wal: wal::Config,
+    /// The store.
+    pub store: store::Config,
+    /// Largest encoded change, in bytes (`--max-request-bytes`).
+    pub request_size_max: usize,
+    /// Writes and reads that may wait at a time; beyond it they are refused as too many.
+    ///
+    /// etcd bounds the distance from committed to applied to 5,000 entries; here nothing is ever
+    /// committed and not applied, so what is bounded is what waits for the disk or the majority.
+    pub waiting_max: usize,
+    /// Bytes of reads that wait for their read point, and of writes that wait for a leader.
+    pub waiting_size_max: usize,
+    /// Milliseconds after which a request is given up: 5 s and twice the election timeout.
+    pub request_timeout: u64,
+    /// Milliseconds of rest after which the log marks its last frame as durable.
+    pub mark_after: u64,
+    /// What `Status` names as the quota, in bytes.
+    pub quota_bytes: i64,
+}
+
+impl Config {
+    /// What the node's configuration means for one of its shards.
+    ///
+    /// # Errors
+    /// Limits that do not fit together, and which flags say so.
+    pub fn new(
+        node: &config::Config,
+        id: ShardId,
+        cluster: ClusterId,
+        member: NodeId,
+        bootstrap: &config::Bootstrap,
+    ) -> Result<Self, String> {
+        let text = |urls: &[config::Url]| urls.iter().map(|url| url.text().to_owned()).collect();
+        let own = node.shards().find(|(shard, _)| *shard == id).map(|(_, shard)| shard);
+        let own = own.expect("a shard of this node");
+        let members = bootstrap.members.iter().map(|peer| Member {
+            id: peer.id,
+            name: peer.name.clone(),
+            peer_urls: text(&peer.peer_urls),
+            client_urls: text(&own.advertise_client_urls),
+            learner: false,
+        });
+        let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
+        let mut raft = raft::Config::new(member);
+        raft.election_ticks = node.raft.election_timeout_ms;
+        raft.heartbeat_ticks = node.raft.heartbeat_interval_ms;
+        raft.pre_vote = node.raft.pre_vote;
+        raft.stores_inflight_max = to_usize(node.raft.wal_writes_in_flight_max.into());
+        let request_size_max = to_usize(node.limits.request_bytes_max);
+        let mut wal = wal::Config {
+            segment_size: node.format.wal_segment_bytes,
+            writes_in_flight_max: node.raft.wal_writes_in_flight_max,
+            ..wal::Config::default()
+        };
+        if !wal.fit(request_size_max) {
+            return Err(format!(
+                "--max-request-bytes {request_size_max} does not fit a log segment of \
+                 --wal-segment-bytes {}; lower the one or raise the other",
+                wal.segment_size
+            ));
+        }
+        Ok(Self {
+            id,
+            cluster,
+            members: members.collect(),
+            raft,
+            wal,
+            store: store::Config::default(),
+            request_size_max,
+            waiting_max: to_usize(node.limits.requests_waiting_max.into()),
+            waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),
+            request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
+            mark_after: 100,
+            quota_bytes: node
+                .limits
+                .quota_bytes
+                .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! Hashes over history: every change up to a revision, in order, a slice at a time.
+//!
+//! What is hashed is what can be read, so that replicas agree whatever each has cleaned: a change
+//! up to the last compaction counts only if that compaction keeps it. Floor and revision are those
+//! of the beginning, and are pinned until the end.
+
+use crate::mvcc::KeyRange;
+use crate::mvcc::Slice;
+use crate::mvcc::hash::Hashed;
+use crate::mvcc::hash::KvHash;
+use crate::shard::Shard;
+use crate::shard::request::Body;
+use crate::shard::request::Header;
+use crate::shard::request::RequestId;
+use crate::shard::request::Response;
+use crate::shard::request::Unavailable;
+use crate::shard::wants::Waiter;
+use crate::store::Pin;
+use crate::store::Scan;
+use crate::types::Location;
+use crate::types::Revision;
+use std::collections::VecDeque;
+
+/// Hashes that may wait for their turn; one more is refused as too many.
+const HASHES_MAX: usize = 64;
+/// Changes hashed in one slice: a few tenths of a millisecond.
+const STEP_CHANGES: usize = 512;
+/// Blocks read beyond the one that is wanted.
+const AHEAD_BLOCKS: u32 = 32;
+
+/// The hashes that are asked for; the first is under way.
+#[derive(Debug, Default)]
+pub(super) struct Hashes {
+    waiting: VecDeque<Hash>,
+    /// The first cannot go on without a block.
+    is_waiting: bool,
+}
+
+/// One hash.
+#[derive(Debug)]
+struct Hash {
+    to: RequestId,
+    header: Header,
+    /// Up to which revision; none for everything.
+    asked: Option<Revision>,
+    floor: Option<Revision>,
+    hasher: KvHash,
+    next: Location,
+    /// What the index must keep meanwhile.
+    kept: Revision,
+    pin: Pin,
+}
+
+impl Hashes {
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+impl Shard {
+    /// Begins a hash of all up to `revision`, 0 or less being the present one; of everything
+    /// without one.
+    pub(super) fn begin_hash(&mut self, to: RequestId, revision: Option<i64>) -> Option<Unavailable> {
+        if self.hashes.waiting.len() >= HASHES_MAX {
+            return Some(Unavailable::TooManyRequests);
+        }
+        let at = match self.keyspace.check_revision(revision.unwrap_or(0)) {
+            Ok(at) => at,
+            Err(refusal) => {
+                self.reply(to, Err(refusal.into()));
+                return None;
+            }
+        };
+        let floor = self.keyspace.compacted();
+        let kept = floor.unwrap_or(Revision(1));
+        self.keyspace.pin(kept);
+        let everything = Slice { budget: 1, ..Slice::new(KeyRange::From(&[0]), at) };
+        let (count, rest) = self.keyspace.count_slice(&everything);
+        let is_empty = count == 0 && rest.is_none();
+        self.hashes.waiting.push_back(Hash {
+            to,
+            header: self.header(),
+            asked: revision.map(|_| at),
+            floor,
+            hasher: KvHash::new(floor, at, is_empty),
+            next: Location { main: Revision(0), sub: 0 },
+            kept,
+            pin: self.store.pin(),
+        });
+        None
+    }
+
+    /// A slice of the first hash; whether there is more to do at once.
+    pub(super) fn step_hash(&mut self) -> bool {
+        if self.hashes.is_waiting {
+            return false;
+        }
+        let Some(hash) = self.hashes.waiting.front_mut() else { return false };
+        let keyspace = &self.keyspace;
+        let hasher = &mut hash.hasher;
+        let mut is_past = false;
+        let scan = self.store.scan(hash.next, STEP_CHANGES, &mut |change| {
+            is_past |= change.location.main > hasher.revision();
+            let hashed = Hashed {
+                location: change.location,
+                key: change.key,
+                created: change.created,
+                version: change.version,
+                lease: change.lease,
+                value: change.value,
+            };
+            hasher.feed(&hashed, |at| keyspace.keeps(change.key, change.location, at));
+        });
+        match scan {
+            _ if is_past => self.end_hash(),
+            Scan::End => self.end_hash(),
+            Scan::Next(next) => hash.next = next,
+            Scan::Away(block, next) => {
+                hash.next = next;
+                self.hashes.is_waiting = true;
+                self.wants.want(block, Waiter::Hash);
+                self.store.fetch_ahead(block, AHEAD_BLOCKS);
+                return false;
+            }
+        }
+        !self.hashes.is_empty()
+    }
+
+    /// The block that the first hash waits for is here.
+    pub(super) fn hash_fetched(&mut self) {
+        self.hashes.is_waiting = false;
+        self.step_hash();
+    }
+
+    fn end_hash(&mut self) {
+        let hash = self.hashes.waiting.pop_front().expect("one was under way");
+        self.keyspace.unpin(hash.kept);
+        self.store.unpin(hash.pin);
+        let sum = hash.hasher.finish();
+        let body = match hash.asked {
+            Some(revision) => Body::HashKv { hash: sum, compacted: hash.floor, revision },
+            None => Body::Hash { hash: sum },
+        };
+        self.reply(hash.to, Ok(Response { header: hash.header, body }));
+    }
+}

@@ -1,0 +1,800 @@
+//! Lists: reads of more keys than one turn answers, in slices, as one revision.
+//!
+//! A list is opened at a revision that is pinned for as long as it lasts, so that its slices belong
+//! together whatever is written or compacted meanwhile. It is first *measured*: how many rows it
+//! has, and how many bytes they make, which the index and the store's directories tell without a
+//! value. Then its owner pulls: [`Shard::rows`] shows rows where they lie, up to what the owner
+//! takes; where values are on disk, a window of them is fetched ahead, many at a time, and given in
+//! order as they come.
+//!
+//! What a list holds is a key to go on from and one window; orders that are not the keys' own hold
+//! all keys.
+
+use crate::mvcc::Found;
+use crate::mvcc::KeyRange;
+use crate::mvcc::Keyspace;
+use crate::mvcc::Refusal;
+use crate::mvcc::Row;
+use crate::mvcc::Slice;
+use crate::mvcc::SortOrder;
+use crate::mvcc::SortTarget;
+use crate::mvcc::Summary;
+use crate::shard::Output;
+use crate::shard::Ready;
+use crate::shard::Shard;
+use crate::shard::records::KNOWN;
+use crate::shard::records::Seen;
+use crate::shard::request::Failure;
+use crate::shard::request::Header;
+use crate::shard::request::Range;
+use crate::shard::request::RequestId;
+use crate::shard::request::Unavailable;
+use crate::shard::wants::Waiter;
+use crate::store::BlockId;
+use crate::store::Fetched;
+use crate::store::Lookup;
+use crate::store::Store;
+use crate::types::LeaseId;
+use crate::types::Location;
+use crate::types::Revision;
+use crate::types::Tick;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+
+/// Rows that one step measures or gathers: half a millisecond or so.
+const STEP_ROWS: usize = 4096;
+/// Rows that a read answered at once may have.
+const ROWS_NOW_MAX: usize = 1024;
+/// Rows shown from memory before the owner's bounds are looked at again.
+const STRETCH_ROWS: usize = 256;
+/// Milliseconds after which a list may no longer hold up compaction.
+const LIST_AGE_MAX: u64 = 600_000;
+/// Rows fetched ahead of a list's owner; each may bring a block of its own.
+const AHEAD_ROWS_MAX: usize = 128;
+/// Bytes of values fetched ahead, beyond which no further row is added.
+const AHEAD_SIZE_MAX: usize = 1 << 20;
+/// Bytes of values that one sorting by value may hold.
+const SORT_SIZE_MAX: usize = 256 << 20;
+
+/// What the size of a row's encoding depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RowShape {
+    /// Bytes of the key.
+    pub key_len: usize,
+    /// The revision that began the key's present life.
+    pub create_revision: Revision,
+    /// The revision that made the change seen.
+    pub mod_revision: Revision,
+    /// Puts since the creation.
+    pub version: i64,
+    /// The lease.
+    pub lease: LeaseId,
+    /// Bytes of the value.
+    pub value_len: usize,
+}
+
+/// How many bytes a row of this shape takes.
+pub type SizeOf = fn(&RowShape) -> usize;
+
+/// What is known of a list before its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ListHead {
+    /// Who answers, at which revision.
+    pub header: Header,
+    /// Keys in the range, whatever limit and bounds leave of them.
+    pub count: i64,
+    /// Whether the limit cuts rows off.
+    pub more: bool,
+    /// Rows that will be given; 0 if the list was not measured.
+    pub rows: u64,
+    /// Bytes they take by the owner's own measure; 0 if the list was not measured.
+    pub size: u64,
+    /// Whether each slice is a message of its own ([`Request::RangeStream`]); it is not measured.
+    ///
+    /// [`Request::RangeStream`]: crate::shard::request::Request::RangeStream
+    pub is_stream: bool,
+}
+
+/// Why a read can not be answered at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotNow {
+    /// It can not be answered at all.
+    Refused(Refusal),
+    /// It is longer than a turn, or not all of it is in memory: ask by [`Input::List`].
+    ///
+    /// [`Input::List`]: crate::shard::Input::List
+    Long,
+}
+
+/// What a pull brought.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rows {
+    /// What was asked for; there may be more.
+    More,
+    /// The next row is on its way from the disk: [`Output::Rows`] says when to ask again.
+    Wait,
+    /// That was the last row. The list is closed.
+    Done,
+    /// The list can not go on, or there is none. It is closed.
+    Lost(Failure),
+}
+
+/// All lists of a shard.
+#[derive(Debug, Default)]
+pub(super) struct Lists {
+    open: BTreeMap<RequestId, List>,
+    /// Whose step comes next is after this one.
+    last: Option<RequestId>,
+}
+
+/// One list.
+#[derive(Debug)]
+struct List {
+    range: Range,
+    at: Revision,
+    header: Header,
+    count: u64,
+    size_of: Option<SizeOf>,
+    store_pin: crate::store::Pin,
+    phase: Phase,
+    cursor: Cursor,
+    /// Rows still to be given, by the limit.
+    left: u64,
+    /// The cursor is behind the last row.
+    is_over: bool,
+    more: bool,
+    rows: u64,
+    size: u64,
+    /// Rows in order, those in front first: what is fetched ahead.
+    ahead: VecDeque<Ahead>,
+    /// Blocks that rows ahead wait for.
+    missing: usize,
+    /// Its owner is to be told when the first row ahead is here.
+    is_awaited: bool,
+    opened: Tick,
+}
+
+/// What a list does now.
+#[derive(Debug)]
+enum Phase {
+    /// Gathers all rows, to sort them. ─all are there→ `Measuring`.
+    Gathering(Vec<Gathered>),
+    /// Counts rows and bytes. ─all are counted→ `Giving`.
+    Measuring,
+    /// Gives rows as its owner pulls. ─the last→ closed.
+    Giving,
+}
+
+/// Where a list goes on.
+#[derive(Debug)]
+enum Cursor {
+    /// With this key, in the order of keys; at the beginning if there is none.
+    Keys(Option<Vec<u8>>),
+    /// Through these, from the nth on.
+    Sorted(Vec<Gathered>, usize),
+}
+
+/// A row gathered to be sorted.
+#[derive(Debug)]
+struct Gathered {
+    key: Box<[u8]>,
+    found: Found,
+    value: Bytes,
+}
+
+/// A row whose turn has not come.
+#[derive(Debug)]
+struct Ahead {
+    key: Box<[u8]>,
+    found: Found,
+    lease: LeaseId,
+    value: Value,
+}
+
+#[derive(Debug)]
+enum Value {
+    Here(Bytes),
+    Away(BlockId),
+}
+
+impl Lists {
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+}
+
+impl Shard {
+    /// Shows the rows of a [`Ready::Range`] if that can be done at once: row, lease, value.
+    ///
+    /// # Errors
+    /// [`NotNow`]. Rows that were shown before it are void.
+    pub fn read(
+        &self,
+        range: &Range,
+        size_max: usize,
+        mut visit: impl FnMut(Row<'_>, LeaseId, &[u8]),
+    ) -> Result<Summary, NotNow> {
+        let query = range.query();
+        if query.target == SortTarget::Value && !matches!(query.range, KeyRange::One(_)) {
+            return Err(NotNow::Long);
+        }
+        let (with_values, with_leases) = (query.shows_values(), query.shows_leases());
+        let mut size = 0;
+        let show = |row: Row<'_>| {
+            let lease = if with_leases {
+                self.store.lease(row.location).expect(KNOWN)
+            } else {
+                LeaseId(0)
+            };
+            if !with_values {
+                visit(row, lease, &[]);
+                return ControlFlow::Continue(());
+            }
+            let Lookup::Here(value) = self.store.value(row.location).expect(KNOWN) else {
+                return ControlFlow::Break(());
+            };
+            size += row.key.len() + value.as_slice().len();
+            if size > size_max {
+                return ControlFlow::Break(());
+            }
+            visit(row, lease, value.as_slice());
+            ControlFlow::Continue(())
+        };
+        let answered = self.keyspace.range_within(&query, &Seen::new(&self.store), ROWS_NOW_MAX, show);
+        answered.map_err(NotNow::Refused)?.ok_or(NotNow::Long)
+    }
+
+    /// Opens the list of `range`: measured before its head leaves if `size_of` is given.
+    pub(super) fn open_list(&mut self, to: RequestId, range: Range, size_of: Option<SizeOf>) {
+        let at = match self.keyspace.check_revision(range.query().revision) {
+            Ok(at) => at,
+            Err(refusal) => return self.reply(to, Err(refusal.into())),
+        };
+        if self.lists.open.contains_key(&to) || self.lists.len() >= self.config.waiting_max {
+            return self.reply(to, Err(Unavailable::TooManyRequests.into()));
+        }
+        let header = self.header();
+        let mut list = List::new(range, at, header, &self.keyspace, self.store.pin(), self.now);
+        self.keyspace.pin(at);
+        list.size_of = size_of;
+        if size_of.is_none() {
+            list.phase = Phase::Giving;
+            self.reply_head(to, &list);
+        }
+        self.lists.open.insert(to, list);
+        if size_of.is_some() {
+            // Most are ready after one step.
+            self.step_list(to);
+        }
+    }
+
+    /// Shows the next rows of a list: up to `rows_max`, until they make about `size_max` bytes.
+    ///
+    /// A row's lease and value are empty where its query asks for keys only.
+    pub fn rows(
+        &mut self,
+        to: RequestId,
+        size_max: usize,
+        rows_max: usize,
+        mut visit: impl FnMut(Row<'_>, LeaseId, &[u8]),
+    ) -> Rows {
+        let Some(mut list) = self.lists.open.remove(&to) else {
+            return Rows::Lost(Refusal::Compacted.into());
+        };
+        let given = list.give(&self.keyspace, &self.store, (size_max, rows_max), &mut visit);
+        match given {
+            Rows::Done | Rows::Lost(_) => self.close_list(list),
+            Rows::More | Rows::Wait => {
+                if matches!(given, Rows::Wait) || list.wants_ahead() {
+                    self.look_ahead(to, &mut list);
+                }
+                list.is_awaited = matches!(given, Rows::Wait);
+                self.lists.open.insert(to, list);
+            }
+        }
+        given
+    }
+
+    /// The owner of a list wants no more of it.
+    pub(super) fn forget_list(&mut self, to: RequestId) {
+        if let Some(list) = self.lists.open.remove(&to) {
+            self.close_list(list);
+        }
+    }
+
+    /// Ends lists whose revision is compacted and which have had their time.
+    pub(super) fn expire_lists(&mut self) {
+        let Some(floor) = self.keyspace.compacted() else { return };
+        let late = |list: &List| list.at < floor && self.now.since(list.opened) > LIST_AGE_MAX;
+        let late: Vec<_> =
+            self.lists.open.iter().filter(|(_, list)| late(list)).map(|(to, _)| *to).collect();
+        for to in late {
+            self.forget_list(to);
+            self.outputs.push_back(Output::Rows { to });
+        }
+    }
+
+    fn close_list(&mut self, list: List) {
+        self.keyspace.unpin(list.at);
+        self.store.unpin(list.store_pin);
+    }
+
+    fn reply_head(&mut self, to: RequestId, list: &List) {
+        let head = ListHead {
+            header: list.header,
+            count: i64::try_from(list.count).expect("keys fit in memory"),
+            more: list.more,
+            rows: list.rows,
+            size: list.size,
+            is_stream: list.size_of.is_none(),
+        };
+        self.outputs.push_back(Output::Reply { to, ready: Ready::List(head) });
+    }
+
+    /// A step of the list whose turn it is; whether any list has more to do at once.
+    pub(super) fn step_lists(&mut self) -> bool {
+        let is_busy = |list: &List| !matches!(list.phase, Phase::Giving) && list.missing == 0;
+        let after = self.lists.last;
+        let busy = |(to, list): (&RequestId, &List)| is_busy(list).then_some(*to);
+        let next = self
+            .lists
+            .open
+            .iter()
+            .filter(|(to, _)| after.is_none_or(|after| **to > after))
+            .find_map(busy)
+            .or_else(|| self.lists.open.iter().find_map(busy));
+        let Some(to) = next else { return false };
+        self.lists.last = Some(to);
+        self.step_list(to);
+        true
+    }
+
+    fn step_list(&mut self, to: RequestId) {
+        let Some(mut list) = self.lists.open.remove(&to) else { return };
+        let mut refused = None;
+        if matches!(list.phase, Phase::Gathering(_)) {
+            let is_away = list.gather(&self.keyspace, &self.store);
+            if is_away {
+                self.look_ahead(to, &mut list);
+            }
+            refused = list.is_too_large().then_some(Unavailable::SortTooLarge);
+        } else if list.measure(&self.keyspace, &self.store) {
+            list.phase = Phase::Giving;
+            self.reply_head(to, &list);
+        }
+        if let Some(refusal) = refused {
+            self.close_list(list);
+            return self.reply(to, Err(refusal.into()));
+        }
+        self.lists.open.insert(to, list);
+    }
+
+    /// Fetches what the next rows of a list lie in.
+    fn look_ahead(&mut self, to: RequestId, list: &mut List) {
+        let mut wanted = list.extend_ahead(&self.keyspace, &self.store);
+        wanted.sort_unstable();
+        wanted.dedup();
+        for block in wanted {
+            if self.wants.want(block, Waiter::List(to)) {
+                self.store.fetch(block);
+            }
+            list.missing += 1;
+        }
+    }
+
+    /// A block that a list waits for is here.
+    pub(super) fn list_fetched(&mut self, to: RequestId, fetched: &Fetched) {
+        let Some(list) = self.lists.open.get_mut(&to) else { return };
+        list.missing = list.missing.saturating_sub(1);
+        let again = list.fill(&self.store, fetched);
+        list.missing += again.len();
+        for block in again {
+            if self.wants.want(block, Waiter::List(to)) {
+                self.store.fetch(block);
+            }
+        }
+        let is_here = list.ahead.front().is_none_or(|row| matches!(row.value, Value::Here(_)));
+        if list.is_awaited && is_here {
+            list.is_awaited = false;
+            self.outputs.push_back(Output::Rows { to });
+        }
+    }
+}
+
+impl List {
+    fn new(
+        range: Range,
+        at: Revision,
+        header: Header,
+        keyspace: &Keyspace,
+        store_pin: crate::store::Pin,
+        opened: Tick,
+    ) -> Self {
+        let query = range.query();
+        let count = keyspace.count_slice(&Slice::new(query.range, at)).0;
+        let limit = query.limit().unwrap_or(u64::MAX);
+        let gather = || Phase::Gathering(Vec::new());
+        let (phase, left) = match query.order {
+            _ if query.is_in_key_order() => (Phase::Measuring, limit),
+            // Without an order, etcd fetches one more than asked for, in key order, and sorts
+            // those alone.
+            SortOrder::None if !query.drops() => (gather(), limit.saturating_add(1)),
+            SortOrder::None | SortOrder::Ascend | SortOrder::Descend => (gather(), u64::MAX),
+        };
+        let more = !query.drops() && count > limit;
+        Self {
+            at,
+            header,
+            count,
+            size_of: None,
+            store_pin,
+            phase,
+            cursor: Cursor::Keys(None),
+            is_over: count == 0,
+            left: if query.count_only { 0 } else { left },
+            more: more && !query.count_only,
+            rows: 0,
+            size: 0,
+            ahead: VecDeque::new(),
+            missing: 0,
+            is_awaited: false,
+            opened,
+            range,
+        }
+    }
+
+    fn is_gathering(&self) -> bool {
+        matches!(self.phase, Phase::Gathering(_))
+    }
+
+    /// Whether the cursor has no more rows.
+    fn is_done(&self) -> bool {
+        self.is_over || self.left == 0
+    }
+
+    /// The next rows, up to `count`, without going on.
+    fn peek<'a>(&'a self, keyspace: &'a Keyspace, count: usize) -> Peek<'a> {
+        let count = usize::try_from(self.left).unwrap_or(usize::MAX).min(count);
+        let mut rows = Vec::new();
+        let query = self.range.query();
+        let rest = match &self.cursor {
+            Cursor::Sorted(sorted, next) => {
+                let rest = &sorted[*next..];
+                rows.extend(rest.iter().take(count).map(Gathered::row));
+                rest.get(count).map(|row| &*row.key)
+            }
+            Cursor::Keys(resume) => {
+                let slice = Slice {
+                    resume: resume.as_deref(),
+                    down: query.is_downwards() && !self.is_gathering(),
+                    budget: count.max(STRETCH_ROWS),
+                    ..Slice::new(query.range, self.at)
+                };
+                keyspace.walk(&slice, |row| {
+                    if query.takes(found_of(&row)) {
+                        if rows.len() == count {
+                            return ControlFlow::Break(());
+                        }
+                        rows.push(row);
+                    }
+                    ControlFlow::Continue(())
+                })
+            }
+        };
+        Peek { rows, rest }
+    }
+
+    /// Goes on past `count` rows, to the key that [`Peek::resume`] gave.
+    fn go_on(&mut self, count: usize, resume: Option<Vec<u8>>) {
+        self.left = self.left.saturating_sub(u64::try_from(count).expect("64 bits"));
+        self.is_over = resume.is_none();
+        match &mut self.cursor {
+            Cursor::Sorted(_, next) => *next += count,
+            Cursor::Keys(at) => *at = resume,
+        }
+    }
+
+    fn lease(&self, store: &Store, location: Location) -> LeaseId {
+        if !self.range.query().shows_leases() {
+            return LeaseId(0);
+        }
+        store.lease(location).expect(KNOWN)
+    }
+
+    /// Measures a stretch; whether that was the last.
+    fn measure(&mut self, keyspace: &Keyspace, store: &Store) -> bool {
+        let query = self.range.query();
+        if self.is_over || query.count_only {
+            self.rewind();
+            return true;
+        }
+        if self.left == 0 && query.drops() {
+            return self.probe(keyspace);
+        }
+        let size_of = self.size_of.expect("what is measured has a measure");
+        let with_values = query.shows_values();
+        let mut size = 0;
+        let stretch = self.peek(keyspace, STEP_ROWS);
+        for row in &stretch.rows {
+            let value_len = if with_values {
+                store.value_size(row.location, row.key.len()).expect(KNOWN)
+            } else {
+                0
+            };
+            let shape = RowShape {
+                key_len: row.key.len(),
+                create_revision: row.create_revision,
+                mod_revision: row.location.main,
+                version: row.version,
+                lease: self.lease(store, row.location),
+                value_len,
+            };
+            size += u64::try_from(size_of(&shape)).expect("64 bits");
+        }
+        let (count, resume) = (stretch.rows.len(), stretch.resume(stretch.rows.len()));
+        self.rows += u64::try_from(count).expect("64 bits");
+        self.size += size;
+        self.go_on(count, resume);
+        let is_last = self.is_over || self.left == 0 && !self.range.query().drops();
+        if is_last {
+            self.rewind();
+        }
+        is_last
+    }
+
+    /// Looks for a row beyond the limit; whether the answer is known.
+    fn probe(&mut self, keyspace: &Keyspace) -> bool {
+        self.left = 1;
+        let beyond = self.peek(keyspace, 1);
+        let (is_there, resume) = (!beyond.rows.is_empty(), beyond.resume(0));
+        self.left = 0;
+        if !is_there && resume.is_some() {
+            self.go_on(0, resume);
+            return false;
+        }
+        self.more = is_there;
+        self.rewind();
+        true
+    }
+
+    /// Back to the first row, after measuring.
+    fn rewind(&mut self) {
+        self.left = self.rows;
+        self.is_over = self.rows == 0;
+        match &mut self.cursor {
+            Cursor::Keys(resume) => *resume = None,
+            Cursor::Sorted(_, next) => *next = 0,
+        }
+    }
+
+    /// Gives rows while they are in memory and the owner takes them.
+    fn give(
+        &mut self,
+        keyspace: &Keyspace,
+        store: &Store,
+        (size_max, rows_max): (usize, usize),
+        visit: &mut impl FnMut(Row<'_>, LeaseId, &[u8]),
+    ) -> Rows {
+        let (mut size, mut rows) = (0, 0);
+        while size < size_max && rows < rows_max {
+            if let Some(row) = self.ahead.front() {
+                let Value::Here(value) = &row.value else { return Rows::Wait };
+                visit(Row::new(&row.key, row.found), row.lease, value);
+                size += row.key.len() + value.len();
+                rows += 1;
+                self.ahead.pop_front();
+                continue;
+            }
+            if self.is_done() {
+                break;
+            }
+            let mut shown = |row: Row<'_>, lease, value: &[u8]| {
+                visit(row, lease, value);
+                size += row.key.len() + value.len();
+                rows += 1;
+                size < size_max && rows < rows_max
+            };
+            if self.give_from_memory(keyspace, store, &mut shown) {
+                return Rows::Wait;
+            }
+        }
+        if self.is_done() && self.ahead.is_empty() { Rows::Done } else { Rows::More }
+    }
+
+    /// Shows rows from where they lie until one is away, or `shown` has enough.
+    fn give_from_memory(
+        &mut self,
+        keyspace: &Keyspace,
+        store: &Store,
+        shown: &mut impl FnMut(Row<'_>, LeaseId, &[u8]) -> bool,
+    ) -> bool {
+        let with_values = self.range.query().shows_values();
+        let (mut taken, mut is_away) = (0, false);
+        let stretch = self.peek(keyspace, STRETCH_ROWS);
+        for row in &stretch.rows {
+            let lease = self.lease(store, row.location);
+            let takes_more = if with_values {
+                match store.value(row.location).expect(KNOWN) {
+                    Lookup::Here(value) => shown(*row, lease, value.as_slice()),
+                    Lookup::Away(_) => {
+                        is_away = true;
+                        break;
+                    }
+                }
+            } else {
+                shown(*row, lease, &[])
+            };
+            taken += 1;
+            if !takes_more {
+                break;
+            }
+        }
+        let resume = stretch.resume(taken);
+        self.go_on(taken, resume);
+        is_away
+    }
+
+    /// Whether so little is fetched ahead that more should be asked for.
+    fn wants_ahead(&self) -> bool {
+        !self.ahead.is_empty() && self.ahead.len() < AHEAD_ROWS_MAX / 2
+    }
+
+    /// Adds the next rows to those ahead: the blocks that are to be fetched for them.
+    fn extend_ahead(&mut self, keyspace: &Keyspace, store: &Store) -> Vec<BlockId> {
+        let mut size: usize = self.ahead.iter().map(Ahead::size).sum();
+        let (mut added, mut wanted) = (Vec::new(), Vec::new());
+        if self.is_done() {
+            return wanted;
+        }
+        let next = self.peek(keyspace, AHEAD_ROWS_MAX.saturating_sub(self.ahead.len()));
+        for row in &next.rows {
+            if size > AHEAD_SIZE_MAX {
+                break;
+            }
+            let value = match store.value(row.location).expect(KNOWN) {
+                Lookup::Here(value) => Value::Here(value.to_bytes()),
+                Lookup::Away(block) => {
+                    wanted.push(block);
+                    Value::Away(block)
+                }
+            };
+            let lease = self.lease(store, row.location);
+            size += row.key.len() + store.value_size(row.location, row.key.len()).unwrap_or(0);
+            added.push(Ahead { key: row.key.into(), found: found_of(row), lease, value });
+        }
+        let resume = next.resume(added.len());
+        self.go_on(added.len(), resume);
+        self.ahead.extend(added);
+        wanted
+    }
+
+    /// Takes what rows ahead wait for out of a block; the blocks that are to be fetched now, where
+    /// cleaning was quicker.
+    fn fill(&mut self, store: &Store, fetched: &Fetched) -> Vec<BlockId> {
+        let mut again = Vec::new();
+        for row in &mut self.ahead {
+            if !matches!(row.value, Value::Away(block) if block == fetched.id) {
+                continue;
+            }
+            let location = row.found.location;
+            row.value = match store.value_in(fetched, location) {
+                Some(value) => Value::Here(value),
+                None => match store.value(location).expect(KNOWN) {
+                    Lookup::Here(value) => Value::Here(value.to_bytes()),
+                    Lookup::Away(block) => {
+                        again.push(block);
+                        Value::Away(block)
+                    }
+                },
+            };
+        }
+        again
+    }
+
+    /// Gathers a stretch of rows to sort; whether the next is away.
+    fn gather(&mut self, keyspace: &Keyspace, store: &Store) -> bool {
+        let Phase::Gathering(mut rows) = std::mem::replace(&mut self.phase, Phase::Giving) else {
+            unreachable!("only who gathers is asked to");
+        };
+        let by_value = self.range.query().target == SortTarget::Value;
+        while let Some(row) = self.ahead.pop_front_if(|row| matches!(row.value, Value::Here(_))) {
+            let Value::Here(value) = row.value else { unreachable!("just looked") };
+            rows.push(Gathered { key: row.key, found: row.found, value });
+        }
+        let mut is_away = !self.ahead.is_empty();
+        self.phase = Phase::Gathering(Vec::new());
+        if !is_away && !self.is_done() {
+            let mut taken = 0;
+            let stretch = self.peek(keyspace, STEP_ROWS);
+            for row in &stretch.rows {
+                let value = match store.value(row.location).filter(|_| by_value) {
+                    Some(Lookup::Here(value)) => value.to_bytes(),
+                    None => Bytes::new(),
+                    Some(Lookup::Away(_)) => {
+                        is_away = true;
+                        break;
+                    }
+                };
+                rows.push(Gathered { key: row.key.into(), found: found_of(row), value });
+                taken += 1;
+            }
+            let resume = stretch.resume(taken);
+            self.go_on(taken, resume);
+        }
+        if !is_away && self.is_done() {
+            self.sort(rows);
+        } else {
+            self.phase = Phase::Gathering(rows);
+        }
+        is_away
+    }
+
+    /// Puts gathered rows in order. Ties stay in the order of keys, either way; etcd promises
+    /// nothing about them.
+    fn sort(&mut self, mut rows: Vec<Gathered>) {
+        let query = self.range.query();
+        let down = query.order == SortOrder::Descend;
+        rows.sort_by(|left, right| {
+            let (one, other) = (&left.found, &right.found);
+            let order = match query.target {
+                SortTarget::Key => left.key.cmp(&right.key),
+                SortTarget::Version => one.version.cmp(&other.version),
+                SortTarget::Create => one.created.cmp(&other.created),
+                SortTarget::Mod => one.location.main.cmp(&other.location.main),
+                SortTarget::Value => left.value.cmp(&right.value),
+            };
+            if down { order.reverse() } else { order }
+        });
+        let limit = query.limit().unwrap_or(u64::MAX);
+        self.more = u64::try_from(rows.len()).expect("64 bits") > limit;
+        self.left = limit;
+        self.is_over = false;
+        rows.iter_mut().for_each(|row| row.value = Bytes::new());
+        self.cursor = Cursor::Sorted(rows, 0);
+        self.phase = Phase::Measuring;
+    }
+
+    /// Whether sorting by value holds more than it may.
+    fn is_too_large(&self) -> bool {
+        let Phase::Gathering(rows) = &self.phase else { return false };
+        rows.iter().map(|row| row.value.len()).sum::<usize>() > SORT_SIZE_MAX
+    }
+}
+
+impl Ahead {
+    fn size(&self) -> usize {
+        let Value::Here(value) = &self.value else { return self.key.len() };
+        self.key.len() + value.len()
+    }
+}
+
+/// The next rows of a list.
+struct Peek<'a> {
+    rows: Vec<Row<'a>>,
+    /// The key after them, if there is one.
+    rest: Option<&'a [u8]>,
+}
+
+impl Peek<'_> {
+    /// The key to go on with after the first `taken`; none if that is the end.
+    fn resume(&self, taken: usize) -> Option<Vec<u8>> {
+        let next = self.rows.get(taken).map(|row| row.key).or(self.rest);
+        next.map(<[u8]>::to_vec)
+    }
+}
+
+impl Gathered {
+    fn row(&self) -> Row<'_> {
+        Row::new(&self.key, self.found)
+    }
+}
+
+fn found_of(row: &Row<'_>) -> Found {
+    Found { created: row.create_revision, location: row.location, version: row.version }
+}

@@ -1,0 +1,82 @@
+//! The store as the keyspace sees it: where the values and leases of changes are.
+
+use crate::mvcc::Records;
+use crate::store::BlockId;
+use crate::store::Fetched;
+use crate::store::Lookup;
+use crate::store::Store;
+use crate::types::Change;
+use crate::types::LeaseId;
+use crate::types::Location;
+use bytes::Bytes;
+
+/// Why a change that the index names is always found.
+pub(super) const KNOWN: &str = "every put that the index knows has a record";
+
+/// A store for one that only reads, with the blocks that were fetched for it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen<'a> {
+    pub(super) store: &'a Store,
+    pub(super) held: &'a [Fetched],
+}
+
+impl<'a> Seen<'a> {
+    /// What is in memory, and nothing else.
+    pub(super) fn new(store: &'a Store) -> Self {
+        Self { store, held: &[] }
+    }
+
+    /// The block with the value of a change, if it is neither in memory nor held.
+    pub(super) fn missing(&self, location: Location) -> Option<BlockId> {
+        let Lookup::Away(block) = self.store.value(location).expect(KNOWN) else { return None };
+        self.in_held(location).is_none().then_some(block)
+    }
+
+    fn in_held(&self, location: Location) -> Option<Bytes> {
+        self.held.iter().find_map(|block| self.store.value_in(block, location))
+    }
+}
+
+impl Records for Seen<'_> {
+    fn lease(&self, location: Location) -> LeaseId {
+        self.store.lease(location).expect(KNOWN)
+    }
+
+    fn value(&self, location: Location) -> Bytes {
+        match self.store.value(location).expect(KNOWN) {
+            Lookup::Here(value) => value.to_bytes(),
+            Lookup::Away(_) => self.in_held(location).expect("what is needed is here before"),
+        }
+    }
+
+    fn push(&mut self, _: Change) {
+        unreachable!("who reads writes nothing")
+    }
+}
+
+/// A store for one that applies an entry, with the blocks that were fetched for it.
+#[derive(Debug)]
+pub(super) struct Kept<'a> {
+    pub(super) store: &'a mut Store,
+    pub(super) held: &'a [Fetched],
+}
+
+impl Kept<'_> {
+    fn seen(&self) -> Seen<'_> {
+        Seen { store: self.store, held: self.held }
+    }
+}
+
+impl Records for Kept<'_> {
+    fn lease(&self, location: Location) -> LeaseId {
+        self.seen().lease(location)
+    }
+
+    fn value(&self, location: Location) -> Bytes {
+        self.seen().value(location)
+    }
+
+    fn push(&mut self, change: Change) {
+        self.store.push(change);
+    }
+}

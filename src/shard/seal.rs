@@ -1,0 +1,149 @@
+//! From the log to the store, and from the store to oblivion: when the tail is sealed, when the log
+//! is let go, and what a compaction may forget.
+//!
+//! **Invariant:** nothing is forgotten below a floor that the sealed state does not have. A restart
+//! begins at the sealed state and applies the log after it, and must find every value which that
+//! needs.
+//!
+//! **Invariant:** the log holds every entry after the last sealed state whose manifest is durable.
+
+use crate::raft;
+use crate::shard::Shard;
+use crate::shard::request::RequestId;
+use crate::shard::request::Response;
+use crate::shard::state::State;
+use crate::types::Revision;
+use crate::wal;
+
+/// What the log calls the write of a snapshot's mark; Raft's own tickets count from the beginning.
+pub(super) const MARK_TOKEN: u64 = u64::MAX;
+/// Changes forgotten in one slice: a tenth of a millisecond or so.
+const FORGET_STEP: usize = 256;
+/// Changes that may be forgotten per millisecond, so that a large compaction takes a fraction of
+/// the core. etcd forgets 100 per millisecond, and stops in between.
+const FORGET_RATE: u64 = 250;
+/// Most milliseconds that one tick gives leave for.
+const TICK_MAX: u64 = 40;
+/// Changes that may be forgotten at once after a rest.
+const FORGET_BURST: u64 = TICK_MAX * FORGET_RATE;
+/// Records that one slice of cleaning looks at.
+const CLEAN_STEP: usize = 256;
+
+/// How far sealing and forgetting have come.
+#[derive(Debug, Default)]
+pub(super) struct Seals {
+    /// The state that is being sealed.
+    pub(super) sealing: Option<State>,
+    /// The last state whose manifest is durable.
+    pub(super) sealed: Option<State>,
+    /// A mark is on its way into the log, for this entry.
+    marking: Option<raft::Position>,
+    /// Everything dead at this floor is forgotten.
+    forgotten: Option<Revision>,
+    /// Changes that may be forgotten now.
+    allowance: u64,
+    /// Who waits for a compaction to be done, in the order they came.
+    pub(super) physical: Vec<(RequestId, Revision, Response)>,
+}
+
+impl Seals {
+    pub(super) fn new(sealed: Option<State>) -> Self {
+        Self { sealed, ..Self::default() }
+    }
+
+    /// The floor up to which changes may be forgotten.
+    fn floor(&self) -> Option<Revision> {
+        self.sealed.as_ref()?.floor
+    }
+
+    pub(super) fn tick(&mut self, elapsed: u64) {
+        let gained = elapsed.min(TICK_MAX) * FORGET_RATE;
+        self.allowance = (self.allowance + gained).min(FORGET_BURST);
+    }
+}
+
+impl Shard {
+    /// Seals what is applied, if there is a reason to.
+    pub(super) fn seal_if_due(&mut self) {
+        if self.seals.sealing.is_some() || self.applied.0 == 0 {
+            return;
+        }
+        let is_floor_due = self.keyspace.compacted() > self.seals.floor();
+        if !is_floor_due && !self.store.wants_seal() {
+            return;
+        }
+        let state = State {
+            applied: raft::Position { term: self.applied_term, index: self.applied },
+            revision: self.keyspace.revision(),
+            floor: self.keyspace.compacted(),
+            membership: self.membership.clone(),
+        };
+        self.store.seal(self.applied.0, state.encode());
+        self.seals.sealing = Some(state);
+    }
+
+    /// What was sealed is durable: the log is told, and lets go once that is durable too.
+    pub(super) fn on_sealed(&mut self) {
+        while let Some(token) = self.store.sealed() {
+            let state = self.seals.sealing.take().expect("something was being sealed");
+            assert!(state.applied.index.0 == token, "seals are durable in order");
+            if self.seals.marking.is_none() {
+                self.wal.append(&wal::Record::Snapshot {
+                    term: state.applied.term,
+                    index: state.applied.index,
+                    reset: false,
+                    membership: &state.membership.encode(),
+                });
+                self.wal.submit(MARK_TOKEN);
+                self.seals.marking = Some(state.applied);
+                self.unmarked = Some(self.now);
+            }
+            self.seals.sealed = Some(state);
+        }
+    }
+
+    /// The log knows durably that the store has all up to the mark.
+    pub(super) fn on_marked(&mut self) {
+        let last = self.seals.marking.take().expect("a mark was under way");
+        self.wal.release(last.index);
+        self.raft.handle(raft::Input::Compacted { last });
+    }
+
+    /// A slice of forgetting and one of cleaning; whether there is more to do at once.
+    pub(super) fn step_compaction(&mut self) -> bool {
+        self.forget_step() | self.store.work(CLEAN_STEP)
+    }
+
+    fn forget_step(&mut self) -> bool {
+        let Some(floor) = self.seals.floor() else { return false };
+        let floor = self.keyspace.oldest_pin().map_or(floor, |pin| floor.min(pin));
+        let budget = FORGET_STEP.min(usize::try_from(self.seals.allowance).unwrap_or(0));
+        if self.seals.forgotten.is_some_and(|done| floor <= done) || budget == 0 {
+            return false;
+        }
+        let store = &mut self.store;
+        let mut told = 0;
+        let is_more = self.keyspace.compact_step(floor, budget, |location| {
+            told += 1;
+            store.forget(location);
+        });
+        self.seals.allowance = self.seals.allowance.saturating_sub(told.max(1));
+        if !is_more {
+            self.seals.forgotten = Some(floor);
+            self.store.forgotten(floor);
+            self.answer_physical(floor);
+        }
+        is_more && self.seals.allowance > 0
+    }
+
+    /// Everything below `floor` is forgotten.
+    fn answer_physical(&mut self, floor: Revision) {
+        for (to, revision, response) in std::mem::take(&mut self.seals.physical) {
+            if revision <= floor {
+                self.reply(to, Ok(response));
+            } else {
+                self.seals.physical.push((to, revision, response));
+            }
+        }
+    }
+}
