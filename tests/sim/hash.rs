@@ -30,7 +30,7 @@ fn crc(before: u32, bytes: &[u8]) -> u32 {
     })
 }
 
-/// The hash of all changes up to `revision` that a compaction at `floor` would leave; 0 is none.
+/// The hash of all changes up to `revision` that a compaction at `floor` would leave.
 pub(crate) fn hash_kv(model: &Model, revision: i64, floor: i64) -> u32 {
     let events = model.events();
     let mut last: BTreeMap<&[u8], usize> = BTreeMap::new();

@@ -214,12 +214,21 @@ pub(crate) struct Event {
     pub(crate) value: Option<Vec<u8>>,
 }
 
+/// What stands for a floor before the first compaction.
+pub(crate) const NO_FLOOR: i64 = -1;
+
 /// Everything that ever happened.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Model {
     events: Vec<Event>,
-    /// The revision below which nothing is read any more; 0 if nothing was compacted.
+    /// The revision below which nothing is read any more.
     floor: i64,
+}
+
+impl Default for Model {
+    fn default() -> Self {
+        Self { events: Vec::new(), floor: NO_FLOOR }
+    }
 }
 
 impl Model {
@@ -228,7 +237,7 @@ impl Model {
         self.events.last().map_or(1, |event| event.revision)
     }
 
-    /// The revision that was compacted last, 0 if none was.
+    /// The revision that was compacted last, or [`NO_FLOOR`].
     pub(crate) fn floor(&self) -> i64 {
         self.floor
     }

@@ -7,11 +7,16 @@
 
 use crate::client::{Answer, End};
 use crate::hash;
-use crate::model::{COMPACTED, Effect, FUTURE, Keys, Model, Op, Question, Refused, Row, Told, Txn};
+use crate::model::{
+    COMPACTED, Effect, FUTURE, Keys, Model, NO_FLOOR, Op, Question, Refused, Row, Told, Txn,
+};
+use crate::node::{self, Disks};
+use bytes::Bytes;
 use prost::Message;
 use ringd::api::proto::etcdserverpb as pb;
-use ringd::mvcc::{KeyRange, RangeQuery};
+use ringd::mvcc::{KeyRange, RangeQuery, Records};
 use ringd::shard::Shard;
+use ringd::types::{Change, LeaseId, Location};
 
 /// Texts of answers to requests of which nothing was done.
 const REFUSALS: [&str; 3] = [
@@ -59,7 +64,7 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     pub(crate) fn new(timeout: u64) -> Self {
-        Self { timeout, told: (1, 0), ..Self::default() }
+        Self { timeout, told: (1, NO_FLOOR), ..Self::default() }
     }
 
     /// The revision after everything that was asked.
@@ -106,7 +111,7 @@ impl Oracle {
                 self.heard(revision, floor);
             }
             // A read has seen all up to there.
-            (None, None) => self.heard(revision, 0),
+            (None, None) => self.heard(revision, NO_FLOOR),
             (Some(at), Some(text)) if REFUSALS.contains(&text) => {
                 self.order.remove(at);
                 self.replay();
@@ -160,7 +165,7 @@ impl Oracle {
             End::Status(code, text) => self.check_status(answer.call, *code, text).map_err(wrong),
             End::Messages(messages) => {
                 let header = self.check_answer(answer.call, messages).map_err(wrong)?;
-                self.heard(header.revision, 0);
+                self.heard(header.revision, NO_FLOOR);
                 let term_before = std::mem::replace(&mut self.term, header.raft_term);
                 if term_before > header.raft_term {
                     return Err(format!("term {term_before} is followed by {}", header.raft_term));
@@ -328,8 +333,8 @@ impl Oracle {
     ) -> Result<pb::ResponseHeader, String> {
         let header = self.check_time(call, told.header, revision)?;
         let at = if revision > 0 { revision } else { header.revision };
-        let floor = told.compact_revision.max(0);
-        let known = floor == 0 || self.order.iter().any(|(_, effect)| effect.floor == floor);
+        let floor = told.compact_revision;
+        let known = floor == NO_FLOOR || self.order.iter().any(|(_, effect)| effect.floor == floor);
         if !known || floor < call.told.1 || told.hash_revision != at {
             return Err(format!("{told:?} at {at}, told that {} was compacted", call.told.1));
         }
@@ -340,46 +345,80 @@ impl Oracle {
         Ok(header)
     }
 
-    /// Holds a recovered shard against everything known; the revision it has come to.
+    /// Holds what a recovered shard has come to against everything known: its revision, and what
+    /// is compacted.
     ///
     /// # Errors
-    /// What is lost, invented or changed.
-    pub(crate) fn check_recovered(&self, shard: &Shard, past: u64) -> Result<i64, String> {
-        let revision = shard.keyspace().revision().0;
-        if revision < self.told.0 {
-            return Err(format!("lost: at {revision}, and {} was told", self.told.0));
+    /// What is lost or invented.
+    pub(crate) fn check_recovered(&self, shard: &Shard) -> Result<(i64, i64), String> {
+        let keyspace = shard.keyspace();
+        let revision = keyspace.revision().0;
+        let floor = keyspace.compacted().map_or(NO_FLOOR, |floor| floor.0);
+        if revision < self.told.0 || floor < self.told.1 {
+            return Err(format!("lost: at {revision}, {floor}, and {:?} was told", self.told));
         }
-        if revision > self.model.revision() {
-            return Err(format!("invented: at {revision}, asked {}", self.model.revision()));
+        match self.beginning(revision, floor) {
+            Some(_) => Ok((revision, floor)),
+            None => Err(format!("invented: at {revision}, {floor}")),
         }
-        self.check_at(shard, revision)?;
-        let past = i64::try_from(past).map_or(1, |past| past % revision + 1);
-        self.check_at(shard, past)?;
-        Ok(revision)
     }
 
-    /// Holds every revision of a shard against the model.
+    /// How many of the writes in their order give this revision and floor, at most.
+    fn beginning(&self, revision: i64, floor: i64) -> Option<usize> {
+        let at = |effect: &Effect| (effect.revision, effect.floor) == (revision, floor);
+        let last = self.order.iter().rposition(|(_, effect)| at(effect)).map(|at| at + 1);
+        last.or_else(|| ((revision, floor) == (1, NO_FLOOR)).then_some(0))
+    }
+
+    /// Holds what a recovered shard tells at two revisions against the model, values and all:
+    /// the present one, and one of the past.
     ///
     /// # Errors
-    /// As [`Self::check_recovered`].
+    /// What is changed.
+    pub(crate) fn check_values(
+        &self,
+        shard: &mut Shard,
+        disks: &mut Disks,
+        past: u64,
+    ) -> Result<(), String> {
+        let (revision, floor) = self.check_recovered(shard)?;
+        let past = i64::try_from(past).map_or(1, |past| past % revision + 1);
+        for at in [revision, past] {
+            let wrong = |why: String| format!("revision {at} of {floor}..={revision}: {why}");
+            match node::rows(shard, disks, at) {
+                Err(why) if at < floor && why == COMPACTED.1 => {}
+                Err(why) => return Err(wrong(why)),
+                Ok(_) if at < floor => return Err(wrong("it was compacted".to_owned())),
+                Ok(rows) => {
+                    let due = self.model.rows(&Keys::all(), at);
+                    if !due.iter().map(Row::pair).eq(rows.iter().cloned()) {
+                        return Err(wrong(format!("{} rows, due {}", rows.len(), due.len())));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds every revision that can still be read of a shard against the model, but for values.
+    ///
+    /// # Errors
+    /// What is changed.
     pub(crate) fn check_history(&self, shard: &Shard) -> Result<(), String> {
-        (1..=shard.keyspace().revision().0).try_for_each(|revision| self.check_at(shard, revision))
+        let (revision, floor) = self.check_recovered(shard)?;
+        shard.keyspace().check_all();
+        (floor.max(1)..=revision).try_for_each(|revision| self.check_at(shard, revision))
     }
 
     fn check_at(&self, shard: &Shard, revision: i64) -> Result<(), String> {
         let mut query = RangeQuery::new(KeyRange::new(b"\0", b"\0"));
-        query.revision = revision;
+        (query.revision, query.keys_only) = (revision, true);
         let rows = self.model.rows(&Keys::all(), revision);
         let (mut due, mut same) = (rows.iter(), true);
-        let summary = shard.keyspace().range_with(&query, |row| {
+        let summary = shard.keyspace().range_with(&query, &Nothing, |row| {
             same &= due.next().is_some_and(|due| {
-                *due == Row {
-                    key: row.key,
-                    value: row.value,
-                    created: row.create_revision.0,
-                    modified: row.location.main.0,
-                    version: row.version,
-                }
+                let at = (row.create_revision.0, row.location.main.0, row.version);
+                (due.key, (due.created, due.modified, due.version)) == (row.key, at)
             });
         });
         let count = summary.map_err(|refusal| format!("revision {revision}: {refusal}"))?.count;
@@ -389,13 +428,31 @@ impl Oracle {
         Err(format!("revision {revision} is changed: {count} rows, due {}", rows.len()))
     }
 
-    /// The server has come back at this revision: what came later was never done.
-    pub(crate) fn restarted(&mut self, revision: i64) {
-        let kept = self.order.iter().take_while(|known| known.1.revision <= revision).count();
+    /// The server has come back at this revision, with that compacted: what came later was never
+    /// done.
+    pub(crate) fn restarted(&mut self, (revision, floor): (i64, i64)) {
+        let kept = self.beginning(revision, floor).expect("it was looked at before");
         self.order.truncate(kept);
         self.replay();
-        assert!(self.model.revision() == revision, "revisions are dense");
-        self.heard(revision, 0);
+        assert!((self.model.revision(), self.model.floor()) == (revision, floor), "as found");
+        self.heard(revision, floor);
+    }
+}
+
+/// No values: who reads keys only needs none.
+struct Nothing;
+
+impl Records for Nothing {
+    fn lease(&self, _: Location) -> LeaseId {
+        LeaseId(0)
+    }
+
+    fn value(&self, _: Location) -> Bytes {
+        unreachable!("no value is asked for")
+    }
+
+    fn push(&mut self, _: Change) {
+        unreachable!("nothing is written")
     }
 }
 

@@ -6,6 +6,7 @@ use crate::model::{Compare, Keys, Op, Question, Txn, With};
 use ringd::raft;
 use ringd::shard;
 use ringd::shard::request::Member;
+use ringd::store;
 use ringd::types::{ClusterId, NodeId, ShardId};
 use ringd::wal;
 
@@ -98,10 +99,10 @@ impl Swarm {
             deletes: dice.pick(&[0, 10, 25]),
             ranges: dice.pick(&[0, 20, 50]),
             ignore_values: on(dice),
-            txns: 0,
-            compacts: 0,
-            streams: 0,
-            hashes: 0,
+            txns: dice.pick(&[0, 10, 40]),
+            compacts: dice.pick(&[0, 3, 10]),
+            streams: dice.pick(&[0, 5, 20]),
+            hashes: dice.pick(&[0, 4]),
             large,
             oversized: dice.pick(&[0, 0, 3]),
             config,
@@ -120,6 +121,7 @@ impl Swarm {
             wal.segment_size = before.segment_size;
         }
         self.config.wal = wal;
+        self.config.store = store_limits(dice);
     }
 
     /// How many milliseconds a client gives its next call.
@@ -267,6 +269,23 @@ fn limits(dice: &mut Dice) -> wal::Config {
     }
 }
 
+/// Limits of a store, as small.
+fn store_limits(dice: &mut Dice) -> store::Config {
+    let seal_size = dice.pick(&[300, 1_000, 4_000, 30_000]);
+    store::Config {
+        block_size: dice.pick(&[64, 300, 2_000]),
+        seal_size,
+        tail_size_max: seal_size * dice.pick(&[3, 30]),
+        segment_size: dice.pick(&[1_000, 8_000, 60_000]),
+        cache_size: dice.pick(&[0, 0, 2_000, 50_000]),
+        reads_max: dice.pick(&[1, 3, 128]),
+        write_size: dice.pick(&[4096, 65_536]),
+        clean_rate: dice.pick(&[1_000, 1_000_000]),
+        clean_read_size: dice.pick(&[4096, 65_536]),
+        read_size: dice.pick(&[4096, 65_536]),
+    }
+}
+
 /// Limits of a shard.
 fn config(dice: &mut Dice) -> shard::Config {
     let wal = limits(dice);
@@ -287,6 +306,7 @@ fn config(dice: &mut Dice) -> shard::Config {
         }],
         raft,
         wal,
+        store: store_limits(dice),
         request_size_max: dice.pick(&[whole, whole, 5_000]).min(whole),
         waiting_max: dice.pick(&[4, 5_000, 5_000]),
         waiting_size_max: dice.pick(&[2_000, 1 << 20, 1 << 20]),

@@ -4,7 +4,7 @@ mod counts;
 mod crash;
 pub(crate) mod disk;
 mod index;
-mod node;
+pub(crate) mod node;
 mod planted;
 mod swarm;
 mod world;
