@@ -69,6 +69,11 @@ pub(crate) fn wait<T>(messages: &Receiver<T>, duration: Duration) -> Option<T> {
     }
 }
 
+/// Waits for `duration`; false as soon as all senders are gone.
+pub(crate) fn passes<T>(messages: &Receiver<T>, duration: Duration) -> bool {
+    !matches!(messages.recv_timeout(duration), Err(RecvTimeoutError::Disconnected))
+}
+
 /// Sleeps for `duration`.
 #[expect(clippy::disallowed_methods, reason = "waiting for another process to change")]
 pub(crate) fn pause(duration: Duration) {

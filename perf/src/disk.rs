@@ -1,19 +1,22 @@
-//! What one durable write costs on this disk right now.
+//! What one durable write costs on this disk right now, and one random read.
 //!
 //! Virtual disks have noisy hours; a comparison says how its disk behaved meanwhile. The probe
 //! overwrites blocks that were written before, directly and durably, as a good log does.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
+use crate::clock::{self, Clock};
 use crate::failure::Failure;
 use crate::load::measure::{Latency, histogram};
+use crate::workload::Random;
 
 /// Bytes in one write; also its alignment.
 const BLOCK_SIZE: usize = 4096;
@@ -80,9 +83,110 @@ fn open(path: &Path, flags: OFlags) -> std::io::Result<File> {
     fs::OpenOptions::new().write(true).custom_flags(flags).open(path)
 }
 
+/// Bytes in one random read, about what a store reads to answer a get; also its alignment.
+const READ_SIZE: usize = 8192;
+
+/// Files below this size are not read from: the large ones are where values lie.
+const FILE_SIZE_MIN: u64 = 1 << 20;
+
+/// A place to read to, as direct I/O wants it.
+#[repr(align(4096))]
+struct Place([u8; READ_SIZE]);
+
+/// Latency of direct random reads of 8 KiB from the files under `dir`, as many at a time as
+/// `threads`, for as long as `duration`. Logs are left out: they may be long and never written.
+///
+/// # Errors
+/// When there is nothing to read, or the file system does not take direct I/O.
+pub(crate) fn reads(dir: &Path, threads: u64, duration: Duration) -> Result<Latency, Failure> {
+    let mut files = Vec::new();
+    large_files(dir, &mut files);
+    let opened: std::io::Result<Vec<_>> = files
+        .iter()
+        .map(|path| {
+            let flags = i32::try_from(OFlags::DIRECT.bits()).expect("flags are a C int");
+            let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+            let places = file.metadata()?.len() / READ_SIZE as u64;
+            Ok((file, places))
+        })
+        .collect();
+    let opened = opened.map_err(Failure::io(format!("read from {}", dir.display())))?;
+    let places: u64 = opened.iter().map(|(_, places)| places).sum();
+    if places == 0 {
+        return Err(Failure::Usage(format!("{} has no large file to read from", dir.display())));
+    }
+    let clock = Clock::start();
+    let one = |thread: u64| -> std::io::Result<Histogram<u64>> {
+        let (mut random, mut latency) = (Random::new(thread), histogram());
+        let mut place = Box::new(Place([0; READ_SIZE]));
+        while clock.now().0 < clock::nanos(duration) {
+            let (file, offset) = spot(&opened, random.below(places));
+            let start = clock.now();
+            file.read_exact_at(&mut place.0, offset)?;
+            latency.saturating_record(clock.now().since(start));
+        }
+        Ok(latency)
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let one = &one;
+        let threads: Vec<_> = (0..threads).map(|t| scope.spawn(move || one(t))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no thread panics")).collect()
+    });
+    let mut total = histogram();
+    for result in results {
+        let latency = result.map_err(Failure::io(format!("read from {}", dir.display())))?;
+        total.add(latency).expect("the bounds are the same");
+    }
+    Ok(Latency::of(&total))
+}
+
+/// The file and offset of place number `place`, counted through all files.
+fn spot(files: &[(File, u64)], mut place: u64) -> (&File, u64) {
+    for (file, places) in files {
+        if place < *places {
+            return (file, place * READ_SIZE as u64);
+        }
+        place -= places;
+    }
+    unreachable!("a place is below their sum")
+}
+
+fn large_files(dir: &Path, found: &mut Vec<PathBuf>) {
+    let Ok(entries) = fs::read_dir(dir) else { return };
+    for entry in entries.flatten() {
+        let Ok(about) = entry.metadata() else { continue };
+        if about.is_dir() && entry.file_name() != "wal" {
+            large_files(&entry.path(), found);
+        } else if about.is_file() && about.len() >= FILE_SIZE_MIN {
+            found.push(entry.path());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn random_reads_come_from_large_files_and_not_from_logs() {
+        let dir = std::env::temp_dir().join(format!("ringd-perf-reads-{}", std::process::id()));
+        fs::create_dir_all(dir.join("wal")).expect("a writable folder");
+        fs::create_dir_all(dir.join("store")).expect("a writable folder");
+        let large = vec![7; 3 << 20];
+        for (name, size) in [("wal/0", 3 << 20), ("store/0", 2 << 20), ("store/1", 4096)] {
+            fs::write(dir.join(name), &large[..size]).expect("a writable folder");
+        }
+        let mut files = Vec::new();
+        large_files(&dir, &mut files);
+        assert_eq!(files, [dir.join("store/0")]);
+        // A temporary folder may be in memory, where there is no direct I/O.
+        if let Ok(latency) = reads(&dir, 2, Duration::from_millis(20)) {
+            assert!(latency.count > 0 && latency.p50_us <= latency.p99_us);
+        }
+        fs::remove_dir_all(dir.join("store")).expect("it is ours");
+        assert!(reads(&dir, 1, Duration::from_millis(1)).is_err());
+        fs::remove_dir_all(&dir).expect("it is ours");
+    }
 
     #[test]
     fn the_probe_measures_and_leaves_nothing() {

@@ -14,6 +14,12 @@ pub(crate) enum Failure {
     /// The server broke HTTP/2 or gRPC, or ended the connection.
     #[error("the server {0}")]
     Peer(String),
+    /// The server refused a single call.
+    #[error("the server refused {0}")]
+    Refused(String),
+    /// The server answered, and wrongly.
+    #[error("WRONG ANSWER: {0}")]
+    Wrong(String),
     /// The flags do not fit together, or something they name is missing.
     #[error("{0}")]
     Usage(String),

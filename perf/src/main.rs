@@ -1,15 +1,20 @@
 //! Load and comparison, across processes: how fast the server is, and against whom.
 //!
 //! `load` asks a running server, `versus` starts ringd and etcd in turn and compares them,
-//! `profile` shows where ringd's time goes, `empty` measures its front end alone.
+//! `scenario` does so over longer courses of events, `profile` shows where ringd's time goes,
+//! `empty` measures its front end alone.
 
+mod client;
 mod clock;
 mod disk;
 mod empty;
 mod failure;
+mod gauge;
 mod h2;
 mod load;
+mod message;
 mod profile;
+mod scenario;
 mod server;
 mod versus;
 mod workload;
@@ -37,6 +42,8 @@ enum Command {
     Load(load::command::LoadArgs),
     /// Start ringd and etcd in turn, give both the same loads, and compare
     Versus(Box<versus::VersusArgs>),
+    /// Play what a store lives through against ringd and etcd in turn, and compare
+    Scenario(Box<scenario::ScenarioArgs>),
     /// Start ringd, load it, and show where its time goes
     Profile(Box<profile::ProfileArgs>),
     /// Start ringd and load its empty handler: the cost of the front end alone
@@ -65,6 +72,7 @@ fn run(command: &Command, interrupt: &Arc<AtomicBool>) -> Result<(), Failure> {
     match command {
         Command::Load(arguments) => load::command::main(arguments, interrupt),
         Command::Versus(arguments) => versus::main(arguments, interrupt),
+        Command::Scenario(arguments) => scenario::main(arguments, interrupt),
         Command::Profile(arguments) => profile::main(arguments, interrupt),
         Command::Empty(arguments) => empty::main(arguments, interrupt),
     }

@@ -2,21 +2,31 @@
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustix::fs::Advice;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::client::Caller;
 use crate::clock::{self, Clock};
 use crate::failure::Failure;
-use crate::load::{self, End, Plan};
-use crate::workload::{Shape, Workload};
 
-/// How long a server may take to answer its first request.
+/// How long a server on a fresh directory may take to answer its first request.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The same for one that has data; beyond this nobody waits.
+const RESTART_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// How long one of those requests waits before it is asked anew.
+const FIRST_ANSWER_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Time between two requests to a server that does not answer yet: how exact its start is timed.
+const READY_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How long a server may take to end after it was asked to.
 const STOP_TIME_MAX: Duration = Duration::from_secs(5);
@@ -77,6 +87,27 @@ impl Guarded {
         Ok(Self { child, dir })
     }
 
+    /// Starts `command` in the place of the process, which has ended.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    fn replace(&mut self, mut command: Command) -> Result<(), Failure> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        let mut live = live();
+        self.child = command.spawn().map_err(Failure::io(format!("start {name}")))?;
+        live.push((self.child.id(), self.dir.clone()));
+        Ok(())
+    }
+
+    /// Kills the process, as a crash would.
+    fn kill(&mut self) {
+        let id = self.id();
+        // Neither fails unless it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        live().retain(|(pid, _)| *pid != id);
+    }
+
     /// The process's number.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -107,11 +138,12 @@ impl Guarded {
 impl Drop for Guarded {
     fn drop(&mut self) {
         let clock = Clock::start();
-        send(self.id(), Signal::TERM);
+        if self.ended().is_none() {
+            send(self.id(), Signal::TERM);
+        }
         while self.ended().is_none() {
             if clock.now().0 > clock::nanos(STOP_TIME_MAX) {
-                send(self.id(), Signal::KILL);
-                let _ = self.child.wait();
+                self.kill();
                 break;
             }
             clock::pause(LOOK_INTERVAL);
@@ -149,7 +181,7 @@ impl Recipe {
     fn arguments(&self, dir: &Path, client: SocketAddr, peer: SocketAddr) -> Vec<String> {
         let mut arguments: Vec<String> = [
             "--data-dir",
-            &dir.join("data").display().to_string(),
+            &data_dir(dir).display().to_string(),
             "--listen-client-urls",
             &format!("http://{client}"),
             "--advertise-client-urls",
@@ -173,15 +205,105 @@ pub(crate) struct Usage {
     pub(crate) cpu: Duration,
     /// Memory resident now, in KiB.
     pub(crate) rss_kib: u64,
+    /// What of that is no file's, in KiB.
+    pub(crate) anonymous_kib: u64,
+    /// The most that was resident since [`Subject::forget_peak`], in KiB.
+    pub(crate) peak_kib: u64,
+}
+
+impl Usage {
+    /// Resident memory in MiB.
+    pub(crate) fn rss_mib(&self) -> f64 {
+        self.rss_kib as f64 / 1024.0
+    }
+}
+
+/// A process and its directory, to be looked at from anywhere.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Subject {
+    id: u32,
+    dir: PathBuf,
+}
+
+impl Subject {
+    /// This process, without a directory.
+    #[cfg(test)]
+    pub(crate) fn this() -> Self {
+        Self { id: std::process::id(), dir: PathBuf::from("/nonexistent") }
+    }
+
+    /// What the process has used so far; nothing when it has ended.
+    pub(crate) fn usage(&self) -> Usage {
+        let read = |name: &str| fs::read_to_string(self.path(name)).unwrap_or_default();
+        let ticks = cpu_ticks(&read("stat")).unwrap_or(0);
+        let per_second = rustix::param::clock_ticks_per_second();
+        let whole_ticks = Duration::from_nanos(ticks * 1_000_000_000 / per_second);
+        let status = read("status");
+        let kib = |name| field_kib(&status, name).unwrap_or(0);
+        Usage {
+            // The one is exact to a tick, the other to a nanosecond but without the threads that
+            // have ended; neither says too much.
+            cpu: whole_ticks.max(self.threads_cpu()),
+            rss_kib: kib("VmRSS:"),
+            anonymous_kib: kib("RssAnon:"),
+            peak_kib: kib("VmHWM:"),
+        }
+    }
+
+    /// CPU time of the threads that there are.
+    fn threads_cpu(&self) -> Duration {
+        let Ok(threads) = fs::read_dir(self.path("task")) else { return Duration::ZERO };
+        let nanos = threads.flatten().filter_map(|thread| {
+            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+            text.split(' ').next()?.parse::<u64>().ok()
+        });
+        Duration::from_nanos(nanos.sum())
+    }
+
+    /// Makes the peak of resident memory start anew.
+    pub(crate) fn forget_peak(&self) {
+        // Where the kernel does not let us, the peak is that since the start: no less than due.
+        let _ = fs::write(self.path("clear_refs"), "5");
+    }
+
+    /// Files, sockets and the like that the process has open.
+    pub(crate) fn descriptors(&self) -> u64 {
+        fs::read_dir(self.path("fd")).map_or(0, |entries| entries.count() as u64)
+    }
+
+    /// What the directory takes of the disk, in bytes.
+    pub(crate) fn disk_use(&self) -> u64 {
+        disk_use(&self.dir)
+    }
+
+    fn path(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.id)
+    }
+}
+
+/// What a directory takes of the disk, in bytes; what goes away meanwhile does not count.
+fn disk_use(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    let each = entries.flatten().map(|entry| match entry.metadata() {
+        Ok(about) if about.is_dir() => disk_use(&entry.path()),
+        Ok(about) => about.blocks() * 512,
+        Err(_) => 0,
+    });
+    each.sum()
 }
 
 /// A server that runs.
 #[derive(Debug)]
 pub(crate) struct Server {
     process: Guarded,
+    recipe: Recipe,
+    /// Its own directory: the data and the log are in it.
+    dir: PathBuf,
     log: PathBuf,
     /// Where it serves clients.
     pub(crate) address: SocketAddr,
+    /// Where it would serve other members.
+    peer: SocketAddr,
 }
 
 /// Makes names of directories differ within this process.
@@ -196,47 +318,72 @@ impl Server {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let dir = recipe.base.join(format!("{}-{}-{number}", recipe.name, std::process::id()));
         fs::create_dir_all(&dir).map_err(Failure::io(format!("create {}", dir.display())))?;
-        let (client, peer) = (free_address()?, free_address()?);
+        let (address, peer) = (free_address()?, free_address()?);
         let log = dir.join("log");
-        let file = || File::options().append(true).create(true).open(&log);
-        let mut command = Command::new(&recipe.program);
-        command
-            .args(recipe.arguments(&dir, client, peer))
-            .stdin(Stdio::null())
-            .stdout(file().map_err(Failure::io("create the server's log"))?)
-            .stderr(file().map_err(Failure::io("create the server's log"))?);
-        let process = Guarded::start(command, Some(dir))?;
-        let mut server = Self { process, log, address: client };
-        server.wait_ready(recipe, interrupt)?;
+        let command = command(recipe, &dir, &log, address, peer)?;
+        let process = Guarded::start(command, Some(dir.clone()))?;
+        let mut server = Self { process, recipe: recipe.clone(), dir, log, address, peer };
+        server.wait_ready(START_TIME_MAX, interrupt)?;
         Ok(server)
     }
 
-    fn wait_ready(&mut self, recipe: &Recipe, interrupt: &AtomicBool) -> Result<(), Failure> {
+    /// Kills the server, as a crash would, starts it on the same directory, and says how long it
+    /// took from there to the first linearizable answer. If `cold`, its files are dropped from the
+    /// page cache in between.
+    ///
+    /// # Errors
+    /// As of [`Self::start`].
+    pub(crate) fn restart(
+        &mut self,
+        cold: bool,
+        interrupt: &AtomicBool,
+    ) -> Result<Duration, Failure> {
+        self.process.kill();
+        if cold {
+            drop_cached(&self.dir).map_err(Failure::io("drop the server's files from memory"))?;
+        }
+        let command = command(&self.recipe, &self.dir, &self.log, self.address, self.peer)?;
         let clock = Clock::start();
-        let plan = probe(self.address);
+        self.process.replace(command)?;
+        self.wait_ready(RESTART_TIME_MAX, interrupt)?;
+        Ok(Duration::from_nanos(clock.now().0))
+    }
+
+    fn wait_ready(&mut self, patience: Duration, interrupt: &AtomicBool) -> Result<(), Failure> {
+        let clock = Clock::start();
         loop {
-            let failure = match load::run(&plan, interrupt, &mut |_, _| {}) {
-                Ok(measured) if measured.error_count() == 0 => return Ok(()),
-                Ok(measured) => Failure::Server(measured.last_message.unwrap_or_default()),
-                Err(Failure::Interrupted) => return Err(Failure::Interrupted),
-                Err(failure) => failure,
-            };
+            let answer = Caller::connect(self.address, FIRST_ANSWER_TIME_MAX)
+                .and_then(|mut caller| caller.get(b"0"));
+            let Err(failure) = answer else { return Ok(()) };
+            if interrupt.load(Ordering::Relaxed) {
+                return Err(Failure::Interrupted);
+            }
             let ended = self.process.ended().is_some();
-            if ended || clock.now().0 > clock::nanos(START_TIME_MAX) {
+            if ended || clock.now().0 > clock::nanos(patience) {
                 let what = if ended { "ended at once" } else { "did not answer in time" };
                 return Err(Failure::Server(format!(
                     "{} {what} ({failure}); its last words:\n{}",
-                    recipe.program.display(),
+                    self.recipe.program.display(),
                     tail(&self.log)
                 )));
             }
-            clock::pause(LOOK_INTERVAL);
+            clock::pause(READY_INTERVAL);
         }
     }
 
     /// The process's number.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The process as it is now; another one after a restart.
+    pub(crate) fn subject(&self) -> Subject {
+        Subject { id: self.id(), dir: self.dir.clone() }
+    }
+
+    /// Where the server's data lies.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        data_dir(&self.dir)
     }
 
     /// Adds what the server logged to a failure of its load; it logs errors only.
@@ -250,38 +397,48 @@ impl Server {
 
     /// What the server has used so far; nothing when it has ended.
     pub(crate) fn usage(&self) -> Usage {
-        let read = |name: &str| {
-            fs::read_to_string(format!("/proc/{}/{name}", self.id())).unwrap_or_default()
-        };
-        let ticks = cpu_ticks(&read("stat")).unwrap_or(0);
-        let rss_kib = field_kib(&read("status"), "VmRSS:").unwrap_or(0);
-        let per_second = rustix::param::clock_ticks_per_second();
-        Usage { cpu: Duration::from_nanos(ticks * 1_000_000_000 / per_second), rss_kib }
+        self.subject().usage()
     }
 }
 
-/// One get of a key that is not there.
-fn probe(address: SocketAddr) -> Plan {
-    Plan {
-        address,
-        connections: 1,
-        in_flight: 1,
-        threads: 1,
-        rate: None,
-        end: End::Count(1),
-        warm_up: Duration::ZERO,
-        shape: Shape {
-            workload: Workload::Get,
-            keys: 1,
-            key_size: 1,
-            value_size: 0,
-            sequential: true,
-            serializable: false,
-            reads_percent: 0,
-            limit: 1,
-            seed: 0,
-        },
+/// How `recipe` is started in `dir`; what it says is appended to `log`.
+fn command(
+    recipe: &Recipe,
+    dir: &Path,
+    log: &Path,
+    client: SocketAddr,
+    peer: SocketAddr,
+) -> Result<Command, Failure> {
+    let file = || {
+        let file = File::options().append(true).create(true).open(log);
+        file.map_err(Failure::io("create the server's log"))
+    };
+    let mut command = Command::new(&recipe.program);
+    command
+        .args(recipe.arguments(dir, client, peer))
+        .stdin(Stdio::null())
+        .stdout(file()?)
+        .stderr(file()?);
+    Ok(command)
+}
+
+fn data_dir(dir: &Path) -> PathBuf {
+    dir.join("data")
+}
+
+/// Writes the files under `dir` out and drops them from the page cache.
+fn drop_cached(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            drop_cached(&path)?;
+        } else if path.is_file() {
+            let file = File::open(&path)?;
+            file.sync_data()?;
+            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
+        }
     }
+    Ok(())
 }
 
 /// A port that nobody listens on at the moment.
@@ -328,6 +485,23 @@ mod tests {
         let status = "Name:\tetcd\nVmHWM:\t  90 kB\nVmRSS:\t   80 kB\n";
         assert_eq!(field_kib(status, "VmRSS:"), Some(80));
         assert_eq!(field_kib(status, "VmSwap:"), None);
+    }
+
+    #[test]
+    fn a_process_and_its_directory_are_looked_at() {
+        let dir = std::env::temp_dir().join(format!("ringd-perf-subject-{}", std::process::id()));
+        fs::create_dir_all(dir.join("deeper")).expect("a writable folder");
+        fs::write(dir.join("deeper/file"), vec![7; 100_000]).expect("a writable folder");
+        drop_cached(&dir).expect("they are ours");
+        let subject = Subject { id: std::process::id(), dir: dir.clone() };
+        let usage = subject.usage();
+        assert!(usage.rss_kib > 100 && usage.peak_kib >= usage.rss_kib);
+        assert!(usage.cpu > Duration::ZERO);
+        assert!(usage.anonymous_kib > 0 && usage.anonymous_kib < usage.rss_kib);
+        assert!(subject.descriptors() >= 3);
+        assert!((100_000..200_000).contains(&subject.disk_use()), "{}", subject.disk_use());
+        fs::remove_dir_all(&dir).expect("it is ours");
+        assert_eq!(subject.disk_use(), 0);
     }
 
     #[test]

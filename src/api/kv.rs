@@ -6,6 +6,7 @@ use crate::api::status::Status;
 use crate::api::wire;
 use crate::api::wire::Fields;
 use crate::api::wire::Malformed;
+use crate::api::wire::Value;
 use crate::mvcc::KeyRange;
 use crate::mvcc::KeyValue;
 use crate::mvcc::RangeQuery;
@@ -52,14 +53,14 @@ impl<'a> PutFields<'a> {
     pub(crate) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut put = Self::default();
         let mut fields = Fields::new(message);
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => put.key = field.bytes()?,
-                2 => put.value = field.bytes()?,
-                3 => put.lease = field.int64()?,
-                4 => put.prev_kv = field.bool()?,
-                5 => put.ignore_value = field.bool()?,
-                6 => put.ignore_lease = field.bool()?,
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Value::Bytes(bytes)) => put.key = bytes,
+                (2, Value::Bytes(bytes)) => put.value = bytes,
+                (3, Value::Varint(number)) => put.lease = number.cast_signed(),
+                (4, Value::Varint(number)) => put.prev_kv = number != 0,
+                (5, Value::Varint(number)) => put.ignore_value = number != 0,
+                (6, Value::Varint(number)) => put.ignore_lease = number != 0,
                 _ => {}
             }
         }
@@ -105,11 +106,11 @@ impl<'a> DeleteFields<'a> {
     pub(crate) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut delete = Self::default();
         let mut fields = Fields::new(message);
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => delete.key = field.bytes()?,
-                2 => delete.range_end = field.bytes()?,
-                3 => delete.prev_kv = field.bool()?,
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Value::Bytes(bytes)) => delete.key = bytes,
+                (2, Value::Bytes(bytes)) => delete.range_end = bytes,
+                (3, Value::Varint(number)) => delete.prev_kv = number != 0,
                 _ => {}
             }
         }
@@ -132,7 +133,10 @@ pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
 pub(crate) fn range_stream(message: &[u8]) -> Result<Request, Status> {
     let range = checked_range(message)?;
     let query = range.query();
-    let text = if (query.order, query.target) != (SortOrder::None, SortTarget::Key) {
+    // Without an order etcd streams by any target, and sorts each message alone.
+    let text = if query.order == SortOrder::Descend
+        || (query.order == SortOrder::Ascend && query.target != SortTarget::Key)
+    {
         "RangeStream does not support custom sort orders"
     } else if query.drops() {
         "RangeStream does not support revision filters"
@@ -164,21 +168,21 @@ impl<'a> RangeFields<'a> {
         let (mut order, mut target, mut serializable) = (0, 0, false);
         let mut query = RangeQuery::new(KeyRange::One(&[]));
         let mut fields = Fields::new(message);
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 => key = field.bytes()?,
-                2 => range_end = field.bytes()?,
-                3 => query.limit = field.int64()?,
-                4 => query.revision = field.int64()?,
-                5 => order = field.int32()?,
-                6 => target = field.int32()?,
-                7 => serializable = field.bool()?,
-                8 => query.keys_only = field.bool()?,
-                9 => query.count_only = field.bool()?,
-                10 => query.min_mod_revision = field.int64()?,
-                11 => query.max_mod_revision = field.int64()?,
-                12 => query.min_create_revision = field.int64()?,
-                13 => query.max_create_revision = field.int64()?,
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Value::Bytes(bytes)) => key = bytes,
+                (2, Value::Bytes(bytes)) => range_end = bytes,
+                (3, Value::Varint(number)) => query.limit = number.cast_signed(),
+                (4, Value::Varint(number)) => query.revision = number.cast_signed(),
+                (5, Value::Varint(number)) => order = wire::int32(number),
+                (6, Value::Varint(number)) => target = wire::int32(number),
+                (7, Value::Varint(number)) => serializable = number != 0,
+                (8, Value::Varint(number)) => query.keys_only = number != 0,
+                (9, Value::Varint(number)) => query.count_only = number != 0,
+                (10, Value::Varint(number)) => query.min_mod_revision = number.cast_signed(),
+                (11, Value::Varint(number)) => query.max_mod_revision = number.cast_signed(),
+                (12, Value::Varint(number)) => query.min_create_revision = number.cast_signed(),
+                (13, Value::Varint(number)) => query.max_create_revision = number.cast_signed(),
                 _ => {}
             }
         }
@@ -203,10 +207,10 @@ impl<'a> RangeFields<'a> {
 pub(crate) fn compact(message: &[u8]) -> Result<Request, Status> {
     let (mut revision, mut physical) = (0, false);
     let mut fields = Fields::new(message);
-    while let Some((number, field)) = fields.next().map_err(malformed)? {
-        match number {
-            1 => revision = field.int64().map_err(malformed)?,
-            2 => physical = field.bool().map_err(malformed)?,
+    while let Some(field) = fields.next().map_err(malformed)? {
+        match field {
+            (1, Value::Varint(number)) => revision = number.cast_signed(),
+            (2, Value::Varint(number)) => physical = number != 0,
             _ => {}
         }
     }
@@ -220,9 +224,9 @@ pub(crate) fn compact(message: &[u8]) -> Result<Request, Status> {
 pub(crate) fn hash_kv(message: &[u8]) -> Result<Request, Status> {
     let mut revision = 0;
     let mut fields = Fields::new(message);
-    while let Some((number, field)) = fields.next().map_err(malformed)? {
-        if number == 1 {
-            revision = field.int64().map_err(malformed)?;
+    while let Some(field) = fields.next().map_err(malformed)? {
+        if let (1, Value::Varint(number)) = field {
+            revision = number.cast_signed();
         }
     }
     Ok(Request::HashKv { revision })
@@ -235,9 +239,9 @@ pub(crate) fn hash_kv(message: &[u8]) -> Result<Request, Status> {
 pub(crate) fn member_list(message: &[u8]) -> Result<Request, Status> {
     let mut linearizable = false;
     let mut fields = Fields::new(message);
-    while let Some((number, field)) = fields.next().map_err(malformed)? {
-        if number == 1 {
-            linearizable = field.bool().map_err(malformed)?;
+    while let Some(field) = fields.next().map_err(malformed)? {
+        if let (1, Value::Varint(number)) = field {
+            linearizable = number != 0;
         }
     }
     Ok(Request::MemberList { linearizable })
@@ -250,9 +254,9 @@ pub(crate) fn member_list(message: &[u8]) -> Result<Request, Status> {
 pub(crate) fn alarm(message: &[u8]) -> Result<Request, Status> {
     let mut action = 0;
     let mut fields = Fields::new(message);
-    while let Some((number, field)) = fields.next().map_err(malformed)? {
-        if number == 1 {
-            action = field.int32().map_err(malformed)?;
+    while let Some(field) = fields.next().map_err(malformed)? {
+        if let (1, Value::Varint(number)) = field {
+            action = wire::int32(number);
         }
     }
     if action == 0 {

@@ -9,8 +9,6 @@ use crate::api::status::Status;
 pub(crate) enum Method {
     /// `etcdserverpb.KV/Range`.
     Range,
-    /// `etcdserverpb.KV/RangeStream`.
-    RangeStream,
     /// `etcdserverpb.KV/Put`.
     Put,
     /// `etcdserverpb.KV/DeleteRange`.
@@ -19,6 +17,8 @@ pub(crate) enum Method {
     Txn,
     /// `etcdserverpb.KV/Compact`.
     Compact,
+    /// `etcdserverpb.KV/RangeStream`.
+    RangeStream,
     /// `etcdserverpb.Maintenance/HashKV`.
     HashKv,
     /// `etcdserverpb.Maintenance/Hash`.

@@ -8,6 +8,7 @@ use crate::api::status::Status;
 use crate::api::wire;
 use crate::api::wire::Fields;
 use crate::api::wire::Malformed;
+use crate::api::wire::Value;
 use crate::mvcc::KeyValue;
 use crate::mvcc::Refusal;
 use crate::mvcc::txn;
@@ -80,11 +81,11 @@ impl Counts {
     fn of(message: &[u8]) -> Result<Self, Malformed> {
         let mut counts = Self::default();
         let mut fields = Fields::new(message);
-        while let Some((number, _)) = fields.next()? {
-            match number {
-                1 => counts.compares += 1,
-                2 => counts.success += 1,
-                3 => counts.failure += 1,
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Value::Bytes(_)) => counts.compares += 1,
+                (2, Value::Bytes(_)) => counts.success += 1,
+                (3, Value::Bytes(_)) => counts.failure += 1,
                 _ => {}
             }
         }
@@ -158,11 +159,13 @@ impl<'a> Draft<'a> {
         named: &mut Vec<Named<'a>>,
     ) -> Result<(), Malformed> {
         let mut fields = Fields::new(message);
-        while let Some((number, field)) = fields.next()? {
-            match number {
-                1 if list == 1 => self.compares.push(compare(field.bytes()?)?),
-                _ if number != list => {}
-                _ => self.read_op(field.bytes()?, inner, named)?,
+        while let Some(field) = fields.next()? {
+            match field {
+                (1, Value::Bytes(item)) if list == 1 => self.compares.push(compare(item)?),
+                (number, Value::Bytes(item)) if number == list => {
+                    self.read_op(item, inner, named)?;
+                }
+                _ => {}
             }
         }
         Ok(())
@@ -177,9 +180,9 @@ impl<'a> Draft<'a> {
         // Of the members of a union the last one counts.
         let mut member = None;
         let mut fields = Fields::new(message);
-        while let Some((number, field)) = fields.next()? {
-            if (1..=4).contains(&number) {
-                member = Some((number, field.bytes()?));
+        while let Some(field) = fields.next()? {
+            if let (number @ 1..=4, Value::Bytes(message)) = field {
+                member = Some((number, message));
             }
         }
         self.reads_only &= matches!(member, Some((1, _)));
@@ -272,17 +275,17 @@ fn compare(message: &[u8]) -> Result<Compare<'_>, Malformed> {
     let (mut operator, mut target) = (0, 0);
     let mut operand = Operand::Unknown;
     let mut fields = Fields::new(message);
-    while let Some((number, field)) = fields.next()? {
-        match number {
-            1 => operator = field.int32()?,
-            2 => target = field.int32()?,
-            3 => key = field.bytes()?,
-            4 => operand = Operand::Version(field.int64()?),
-            5 => operand = Operand::Create(field.int64()?),
-            6 => operand = Operand::Mod(field.int64()?),
-            7 => operand = Operand::Value(field.bytes()?),
-            8 => operand = Operand::Lease(field.int64()?),
-            64 => range_end = field.bytes()?,
+    while let Some(field) = fields.next()? {
+        match field {
+            (1, Value::Varint(number)) => operator = wire::int32(number),
+            (2, Value::Varint(number)) => target = wire::int32(number),
+            (3, Value::Bytes(bytes)) => key = bytes,
+            (4, Value::Varint(number)) => operand = Operand::Version(number.cast_signed()),
+            (5, Value::Varint(number)) => operand = Operand::Create(number.cast_signed()),
+            (6, Value::Varint(number)) => operand = Operand::Mod(number.cast_signed()),
+            (7, Value::Bytes(value)) => operand = Operand::Value(value),
+            (8, Value::Varint(number)) => operand = Operand::Lease(number.cast_signed()),
+            (64, Value::Bytes(bytes)) => range_end = bytes,
             _ => {}
         }
     }

@@ -13,6 +13,9 @@ pub(crate) struct Malformed;
 const GROUP_DEPTH_MAX: u32 = 100;
 
 /// One field's value as the wire carries it.
+///
+/// A field whose value is of another kind than the message says is passed over, as by Go's reader:
+/// it is as one that is not known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
     /// Wire type 0.
@@ -23,43 +26,9 @@ pub(crate) enum Value<'a> {
     Other,
 }
 
-impl<'a> Value<'a> {
-    /// The field as bytes.
-    pub(crate) fn bytes(self) -> Result<&'a [u8], Malformed> {
-        match self {
-            Self::Bytes(bytes) => Ok(bytes),
-            Self::Varint(_) | Self::Other => Err(Malformed),
-        }
-    }
-
-    /// The field as an `int64`.
-    pub(crate) fn int64(self) -> Result<i64, Malformed> {
-        match self {
-            Self::Varint(value) => Ok(value.cast_signed()),
-            Self::Bytes(_) | Self::Other => Err(Malformed),
-        }
-    }
-
-    /// The field as an enum or `int32`: the low half, as every protobuf reader takes it.
-    pub(crate) fn int32(self) -> Result<i32, Malformed> {
-        match self {
-            Self::Varint(value) => Ok(low_half(value).cast_signed()),
-            Self::Bytes(_) | Self::Other => Err(Malformed),
-        }
-    }
-
-    /// The field as a `bool`.
-    pub(crate) fn bool(self) -> Result<bool, Malformed> {
-        match self {
-            Self::Varint(value) => Ok(value != 0),
-            Self::Bytes(_) | Self::Other => Err(Malformed),
-        }
-    }
-}
-
-/// The low 32 bits.
-fn low_half(value: u64) -> u32 {
-    u32::try_from(value & u64::from(u32::MAX)).expect("masked to 32 bits")
+/// A varint as an enum or `int32`: the low half, as every protobuf reader takes it.
+pub(crate) fn int32(value: u64) -> i32 {
+    u32::try_from(value & u64::from(u32::MAX)).expect("masked to 32 bits").cast_signed()
 }
 
 /// A message's fields, one after the other, as they lie.

@@ -324,7 +324,7 @@ const LIMITS: &[Flag] = &[
     set("max-txn-ops", Unsigned, "128", "Operations in one transaction.", |d, v| {
         put(&mut d.config.limits.txn_ops_max, unsigned(v))
     }),
-    early(
+    set(
         "quota-backend-bytes",
         Integer,
         "0",
@@ -433,6 +433,21 @@ const OURS: &[Flag] = &[
     set("wal-writes-in-flight", Unsigned, "2", "Log writes issued and not yet durable.", |d, v| {
         put(&mut d.config.raft.wal_writes_in_flight_max, unsigned(v))
     }),
+    set(
+        "store-segment-bytes",
+        Unsigned,
+        "67108864",
+        "Bytes of values at which a file of the revision store ends.",
+        |d, v| put(&mut d.config.store.segment_bytes, unsigned(v)),
+    ),
+    set(
+        "cache-bytes",
+        Unsigned,
+        "268435456",
+        "Bytes of values kept in memory, beside those too new to be in the revision store; for all \
+         shards together.",
+        |d, v| put(&mut d.config.store.cache_bytes, unsigned(v)),
+    ),
     set("bench-method", Boolean, "false", "", |d, v| {
         put(&mut d.config.connections.bench_method, boolean(v))
     }),

@@ -72,6 +72,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// How a group of nodes agrees.
     pub raft: Raft,
+    /// How much of the revision store is where.
+    pub store: Store,
     /// What history is forgotten by itself.
     pub auto_compaction: AutoCompaction,
     /// What clients may ask for.
@@ -139,6 +141,19 @@ pub struct Raft {
     ///
     /// Default 2: two halve the wait under load, more help only deep queues of large values.
     pub wal_writes_in_flight_max: u32,
+}
+
+/// How much of the revision store is where; may be another at each start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Store {
+    /// Bytes of values kept in memory of what the store's files hold, over all shards
+    /// (`--cache-bytes`). Default 256 MiB.
+    ///
+    /// Beside it each shard keeps what is too new to be in a file, some tens of MiB.
+    pub cache_bytes: u64,
+    /// Bytes of records at which a file of the store ends (`--store-segment-bytes`). Default
+    /// 64 MiB: few files, and a small part of the whole to rewrite at once.
+    pub segment_bytes: u64,
 }
 
 /// What clients may ask for.

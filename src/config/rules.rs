@@ -6,6 +6,7 @@ use crate::config::url::{Scheme, Url};
 use crate::config::{
     AutoCompaction, Cluster, ClusterState, Config, Connections, Cores, Format, Limits, Log,
     LogFormat, LogLevel, LogOutput, Machine, QUOTA_DEFAULT_BYTES, Raft, SHARDS_MAX, ShardConfig,
+    Store,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -19,6 +20,18 @@ const WAL_SEGMENT_BYTES_MIN: u64 = 8 << 20;
 
 /// Bytes of the largest log segment: zeroing it takes about a second.
 const WAL_SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of the smallest file of the store: with less, files are many before data is.
+const STORE_SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
+/// Bytes of the largest file of the store: it is rewritten whole.
+const STORE_SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// Bytes of the smallest cache of one shard: some hundred blocks.
+const CACHE_BYTES_MIN: u64 = 1 << 20;
+
+/// Bytes of the largest cache: more than any machine's memory.
+const CACHE_BYTES_MAX: u64 = 1 << 46;
 
 /// Bytes of the log's blocks.
 const BLOCK_BYTES: u64 = 4096;
@@ -58,6 +71,7 @@ impl Default for Config {
                 snapshot_count: 10_000,
                 wal_writes_in_flight_max: 2,
             },
+            store: Store { cache_bytes: 256 << 20, segment_bytes: 64 << 20 },
             auto_compaction: AutoCompaction::Off,
             limits: Limits {
                 request_bytes_max: 1_572_864,
@@ -224,6 +238,15 @@ impl Draft {
             });
         }
         within("wal-writes-in-flight", writes, 1, 16)?;
+        let segment_bytes = self.config.store.segment_bytes;
+        within(
+            "store-segment-bytes",
+            segment_bytes,
+            STORE_SEGMENT_BYTES_MIN,
+            STORE_SEGMENT_BYTES_MAX,
+        )?;
+        let cache_min = CACHE_BYTES_MIN * u64::from(self.shards);
+        within("cache-bytes", self.config.store.cache_bytes, cache_min, CACHE_BYTES_MAX)?;
         within("spin-us", self.config.machine.spin_us.into(), 0, SPIN_US_MAX)?;
         within("shards", self.shards.into(), 1, SHARDS_MAX.into())?;
         within(

@@ -296,6 +296,11 @@ fn sizes_have_bounds() {
     let cases = [
         ("--spin-us=1000001", "--spin-us must be from 0 to 1000000 (got 1000001)"),
         ("--shards=0", "--shards must be from 1 to 256 (got 0)"),
+        (
+            "--store-segment-bytes=1000",
+            "--store-segment-bytes must be from 1048576 to 1073741824 (got 1000)",
+        ),
+        ("--cache-bytes=0", "--cache-bytes must be from 1048576 to 70368744177664 (got 0)"),
         ("--wal-writes-in-flight=17", "--wal-writes-in-flight must be from 1 to 16 (got 17)"),
         (
             "--wal-segment-bytes=67108865",
@@ -309,6 +314,19 @@ fn sizes_have_bounds() {
     for (argument, message) in cases {
         assert_eq!(refusal(&[argument]), (message.to_owned(), 1));
     }
+}
+
+#[test]
+fn the_store_has_a_size_in_memory_and_one_of_its_files() {
+    let given = config(&["--cache-bytes=0x20000000", "--store-segment-bytes=1048576"]);
+    assert_eq!(given.store, Store { cache_bytes: 512 << 20, segment_bytes: 1 << 20 });
+    let told_nothing = config(&[]);
+    assert_eq!(told_nothing.store, Store { cache_bytes: 256 << 20, segment_bytes: 64 << 20 });
+    let quota = start(&["--quota-backend-bytes=5", "--cache-bytes=4194304"], &[]);
+    assert_eq!(quota.notices, [], "all of it is heeded");
+    let message = "--cache-bytes must be from 4194304 to 70368744177664 (got 4194303)";
+    let refused = refusal(&["--shards=4", "--cache-bytes=4194303"]);
+    assert_eq!(refused, (message.to_owned(), 1), "each shard has a share");
 }
 
 #[test]

@@ -1,8 +1,12 @@
 //! Any file of ours, printed for a person.
 //!
-//! Bytes go in block by block and lines come out: what each stretch of the file is, and what the
-//! frames in it hold. Nothing is decided here: whether a log can be opened is recovery's to say,
-//! which sees all of its files.
+//! A file of the log goes in block by block and lines come out: what each stretch of the file is,
+//! and what the frames in it hold. A file of the store is read where it says that something lies
+//! ([`revisions`]). Nothing is decided here: whether a log or a store can be opened is recovery's
+//! to say, which sees all of its files ([`directory`]).
+
+pub mod directory;
+pub mod revisions;
 
 use std::fmt;
 use std::fmt::Write;
@@ -22,7 +26,11 @@ use crate::wal::format::Records;
 use crate::wal::format::SegmentHeader;
 use crate::wal::format::frame_crc;
 
-/// Bytes of an entry's data that are shown.
+/// Gives bytes of the file that is printed, at an offset: fewer than asked for if it ends or cannot
+/// be read.
+pub type Read<'a> = dyn FnMut(u64, usize) -> Vec<u8> + 'a;
+
+/// Bytes of an entry's data, a key or a value that are shown.
 const SHOWN_SIZE_MAX: usize = 32;
 
 /// What a stretch of blocks that holds no frame of now is.

@@ -37,6 +37,8 @@ pub struct Config {
     pub request_timeout: u64,
     /// Milliseconds of rest after which the log marks its last frame as durable.
     pub mark_after: u64,
+    /// When history is compacted without being asked.
+    pub auto_compaction: config::AutoCompaction,
     /// What `Status` names as the quota, in bytes.
     pub quota_bytes: i64,
 }
@@ -82,18 +84,25 @@ impl Config {
                 wal.segment_size
             ));
         }
+        let shards = u64::try_from(node.shards.len()).expect("usize is 64 bits");
+        let segment_size = to_usize(node.store.segment_bytes);
+        let seal_size = store::Config::default().seal_size.min(segment_size);
+        let cache_size = to_usize(node.store.cache_bytes / shards);
+        let store =
+            store::Config { seal_size, segment_size, cache_size, ..store::Config::default() };
         Ok(Self {
             id,
             cluster,
             members: members.collect(),
             raft,
             wal,
-            store: store::Config::default(),
+            store,
             request_size_max,
             waiting_max: to_usize(node.limits.requests_waiting_max.into()),
             waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),
             request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
             mark_after: 100,
+            auto_compaction: node.auto_compaction,
             quota_bytes: node
                 .limits
                 .quota_bytes

@@ -60,7 +60,11 @@ impl Hashes {
 impl Shard {
     /// Begins a hash of all up to `revision`, 0 or less being the present one; of everything
     /// without one.
-    pub(super) fn begin_hash(&mut self, to: RequestId, revision: Option<i64>) -> Option<Unavailable> {
+    pub(super) fn begin_hash(
+        &mut self,
+        to: RequestId,
+        revision: Option<i64>,
+    ) -> Option<Unavailable> {
         if self.hashes.waiting.len() >= HASHES_MAX {
             return Some(Unavailable::TooManyRequests);
         }

@@ -227,11 +227,8 @@ impl Shard {
         let (with_values, with_leases) = (query.shows_values(), query.shows_leases());
         let mut size = 0;
         let show = |row: Row<'_>| {
-            let lease = if with_leases {
-                self.store.lease(row.location).expect(KNOWN)
-            } else {
-                LeaseId(0)
-            };
+            let lease =
+                if with_leases { self.store.lease(row.location).expect(KNOWN) } else { LeaseId(0) };
             if !with_values {
                 visit(row, lease, &[]);
                 return ControlFlow::Continue(());
@@ -246,7 +243,8 @@ impl Shard {
             visit(row, lease, value.as_slice());
             ControlFlow::Continue(())
         };
-        let answered = self.keyspace.range_within(&query, &Seen::new(&self.store), ROWS_NOW_MAX, show);
+        let answered =
+            self.keyspace.range_within(&query, &Seen::new(&self.store), ROWS_NOW_MAX, show);
         answered.map_err(NotNow::Refused)?.ok_or(NotNow::Long)
     }
 

@@ -1,8 +1,8 @@
 //! One whole keyspace replica as one machine: propose, append, commit, apply, reply.
 //!
 //! A shard composes consensus ([`raft`]), the log ([`wal`]), the keyspace ([`mvcc`]) and the store
-//! of its values ([`store`]). It is told what happened ([`Input`]) and says what to do ([`Output`]);
-//! it reads no clock and touches no file.
+//! of its values ([`store`]). It is told what happened ([`Input`]) and says what to do
+//! ([`Output`]); it reads no clock and touches no file.
 //!
 //! The life of a write: [`Shard::handle`] proposes it, which gives it a place in Raft's log and in
 //! the list of those who wait. The next [`Shard::poll`] takes everything proposed since the last
@@ -43,6 +43,7 @@ pub use config::Config;
 use crate::mvcc::Keyspace;
 use crate::raft;
 use crate::raft::Rejected;
+use crate::shard::autocompact::AutoCompact;
 use crate::shard::hash::Hashes;
 use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
@@ -179,6 +180,7 @@ pub struct Shard {
     hashes: Hashes,
     wants: Wants,
     seals: Seals,
+    auto: AutoCompact,
     outputs: VecDeque<Output>,
     now: Tick,
     /// When the log was last written to, until it is marked.
@@ -196,6 +198,7 @@ impl Shard {
         membership: raft::Membership,
         now: Tick,
     ) -> Self {
+        let auto = AutoCompact::new(config.auto_compaction, now, keyspace.revision());
         let applied = sealed.as_ref().map_or_else(raft::Position::default, |it| it.applied);
         Self {
             config,
@@ -217,6 +220,7 @@ impl Shard {
             hashes: Hashes::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
+            auto,
             outputs: VecDeque::new(),
             now,
             unmarked: None,
@@ -534,6 +538,7 @@ impl Shard {
         self.raft.handle(raft::Input::Tick(self.now));
         self.store.tick(self.now);
         self.expire_lists();
+        self.compact_by_itself();
         for to in self.proposals.expired(self.now).into_iter().chain(self.reads.expired(self.now)) {
             self.reply(to, Err(Unavailable::Timeout.into()));
         }
@@ -569,10 +574,7 @@ impl Shard {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
                 Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Vec::new()),
-                Request::Write(_)
-                | Request::Status
-                | Request::HashKv { .. }
-                | Request::Hash => {
+                Request::Write(_) | Request::Status | Request::HashKv { .. } | Request::Hash => {
                     unreachable!("only reads wait for a read point")
                 }
             }

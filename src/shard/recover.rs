@@ -195,21 +195,12 @@ impl Recovery {
                 (Position::default(), Membership::new(&of(false), &of(true)))
             }
         };
-        Ok(Opening {
-            keyspace,
-            store,
-            sealed,
-            applied,
-            membership,
-            rest: VecDeque::new(),
-        })
+        Ok(Opening { keyspace, store, sealed, applied, membership, rest: VecDeque::new() })
     }
 
     fn poll_log(&mut self) -> Result<Option<Step>, String> {
         match self.wal.poll() {
-            wal::Step::Read { file, offset, size } => {
-                Ok(Some(Step::Read { file, offset, size }))
-            }
+            wal::Step::Read { file, offset, size } => Ok(Some(Step::Read { file, offset, size })),
             wal::Step::Records => {
                 let Phase::Log(opening) = &mut self.phase else {
                     unreachable!("the log is read");

@@ -9,6 +9,7 @@
 
 use crate::raft;
 use crate::shard::Shard;
+use crate::shard::command::Command;
 use crate::shard::request::RequestId;
 use crate::shard::request::Response;
 use crate::shard::state::State;
@@ -107,6 +108,15 @@ impl Shard {
         let last = self.seals.marking.take().expect("a mark was under way");
         self.wal.release(last.index);
         self.raft.handle(raft::Input::Compacted { last });
+    }
+
+    /// Proposes a compaction where the node's own rule asks for one.
+    pub(super) fn compact_by_itself(&mut self) {
+        let revision = self.keyspace.revision();
+        let Some(due) = self.auto.tick(self.now, revision, self.is_leader()) else { return };
+        let command = Command::Compact { revision: due.0, physical: false };
+        let is_proposed = self.raft.propose(command.encode()).is_ok();
+        self.auto.answered(self.now, is_proposed);
     }
 
     /// A slice of forgetting and one of cleaning; whether there is more to do at once.

@@ -106,7 +106,7 @@ impl Builder {
 
     /// Ends pages at other sizes, so that small directories have several.
     #[cfg(test)]
-    pub(super) fn with_page_size(mut self, size: usize) -> Self {
+    pub(crate) fn with_page_size(mut self, size: usize) -> Self {
         self.page_size = size;
         self
     }

@@ -1,7 +1,7 @@
 //! Blocks kept in memory, as many as fit.
 //!
-//! What is fetched once is mostly not wanted again: a list of everything passes through every block.
-//! So a new block enters a small queue, and only if it is touched again before it has passed that
+//! What is fetched once is mostly not wanted again: a list of everything passes through every
+//! block. So a new block enters a small queue, and only if it is touched again before it has passed that
 //! does it move to the main one, which turns around what was touched since its last turn. A block
 //! that left the small queue untouched leaves a stamp behind: if it is wanted again soon, it was
 //! judged too early and goes to the main queue at once.
@@ -12,8 +12,8 @@
 //! other does not make it look wanted.
 //!
 //! # Source
-//! Yang, Zhang, Qiu, Yue, Rashmi: *FIFO queues are all you need for cache eviction* (2023), S3-FIFO.
-//! The stamps stand in for its third queue.
+//! Yang, Zhang, Qiu, Yue, Rashmi: *FIFO queues are all you need for cache eviction* (2023),
+//! S3-FIFO. The stamps stand in for its third queue.
 
 use std::cell::Cell;
 

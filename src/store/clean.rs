@@ -17,8 +17,8 @@
 //!
 //! # Rates
 //!
-//! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what is
-//! alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's.
+//! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what
+//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -27,7 +27,6 @@ use bytes::Bytes;
 
 use super::Command;
 use super::Damage;
-use super::format::ChangeRef;
 use super::machine::Store;
 use super::output::Context;
 use super::output::Maker;
@@ -35,6 +34,7 @@ use super::plan::Plan;
 use super::plan::View;
 use super::plan::plan;
 use super::read::Purpose;
+use super::record::ChangeRef;
 use super::segment::Count;
 use super::shelf::Shelf;
 use crate::types::Location;
@@ -42,11 +42,11 @@ use crate::types::Revision;
 use crate::types::Tick;
 
 /// Milliseconds between two looks at all segments.
-const PLAN_INTERVAL: u64 = 20;
+const LOOK_INTERVAL: u64 = 20;
 /// Stretches that are read ahead of what is copied.
 const STRETCHES_MAX: usize = 2;
-/// Bytes of allowance that a job costs besides what it copies: its files are synced.
-const JOB_COST: i64 = 128 << 10;
+/// Milliseconds of allowance that a job costs besides what it copies: its files are synced.
+const JOB_COST: u64 = 8;
 /// Percent of what is alive above which cleaning is faster.
 const BRISK_PERCENT: u64 = 150;
 /// How much faster.
@@ -79,7 +79,7 @@ pub(super) struct Cleaner {
     pace: Pace,
     /// Something has changed since the segments were last looked at.
     is_stale: bool,
-    planned: Option<Tick>,
+    looked: Option<Tick>,
 }
 
 /// A run that is being written anew.
@@ -154,6 +154,11 @@ impl Cleaner {
         (job.run.clone(), job.maker.made())
     }
 
+    /// Everything dead at this floor was forgotten.
+    pub(super) fn floor(&self) -> Revision {
+        self.floor
+    }
+
     fn may_spend(&self) -> bool {
         self.allowance > 0 || self.pace == Pace::Hurry
     }
@@ -218,36 +223,40 @@ impl Store {
         {
             self.spent.pop();
         }
-        if self.cleaner.job.is_none() {
-            self.begin();
-        }
+        self.look();
         let mut budget = budget.max(1);
         self.choose(&mut budget);
-        self.copy(&mut budget);
         self.settle(&mut budget);
+        self.copy(&mut budget);
         !self.spent.is_empty() || self.has_work()
     }
 
-    /// Begins a job, if one is worth it.
-    fn begin(&mut self) {
+    /// Looks at all segments: how fast to be, and whether a job is worth it.
+    fn look(&mut self) {
         let cleaner = &mut self.cleaner;
-        let is_time = cleaner.planned.is_none_or(|at| cleaner.now.since(at) >= PLAN_INTERVAL);
-        if !cleaner.is_stale || !is_time {
+        let is_hurried = cleaner.pace == Pace::Hurry && cleaner.job.is_none();
+        let is_time = cleaner.looked.is_none_or(|at| cleaner.now.since(at) >= LOOK_INTERVAL);
+        if !cleaner.is_stale || !(is_time || is_hurried) {
             return;
         }
-        cleaner.planned = Some(cleaner.now);
+        cleaner.looked = Some(cleaner.now);
         let views: Vec<_> = self.shelf.iter().map(view).collect();
         cleaner.pace = pace(&views, self.config.seal_size as u64);
-        if !cleaner.may_spend() {
-            return;
+        if cleaner.job.is_none() && cleaner.may_spend() {
+            self.begin(&views);
         }
-        let Some(Plan { run, bound }) =
-            plan(self.config.segment_size as u64, &views, cleaner.floor)
-        else {
+    }
+
+    /// Begins a job, if one is worth it.
+    fn begin(&mut self, views: &[View]) {
+        let cleaner = &mut self.cleaner;
+        let segment_size = self.config.segment_size as u64;
+        let Some(Plan { run, bound }) = plan(segment_size, views, cleaner.floor) else {
             cleaner.is_stale = false;
             return;
         };
-        cleaner.allowance = cleaner.allowance.saturating_sub(JOB_COST);
+        let cost = i64::try_from(JOB_COST.saturating_mul(self.config.clean_rate));
+        cleaner.allowance = cleaner.allowance.saturating_sub(cost.unwrap_or(i64::MAX));
         let first = self.shelf.get(self.shelf.place_of(run.start)).sealed.summary().first;
         cleaner.job = Some(Cleaning {
             source: run.start,

@@ -13,6 +13,8 @@ use super::FileId;
 use super::cache::Cache;
 use super::clean::Cleaner;
 use super::format::Identity;
+use super::format::LISTED_SIZE;
+use super::format::MANIFEST_HEADER_SIZE;
 use super::manifest::Manifest;
 use super::output::Maker;
 use super::read::Purpose;
@@ -23,6 +25,7 @@ use super::seal::Sealing;
 use super::shelf::Pin;
 use super::shelf::Shelf;
 use super::tail::Tail;
+use crate::frame::BLOCK_SIZE;
 use crate::types::Change;
 use crate::types::Location;
 
@@ -71,8 +74,8 @@ struct Listed {
 /// A shard's changes: the latest in memory, the others in sealed segments.
 ///
 /// # Shape
-/// All locations in `tail` are above those in `frozen`, and these above those on the shelf. `frozen`
-/// is empty unless it is being sealed.
+/// All locations in `tail` are above those in `frozen`, and these above those on the shelf.
+/// `frozen` is empty unless it is being sealed.
 #[derive(Debug)]
 pub struct Store {
     pub(super) config: Config,
@@ -112,6 +115,9 @@ impl Store {
             })
             .collect();
         shelf.put(0..0, &places);
+        let state = state.unwrap_or_default();
+        let used = MANIFEST_HEADER_SIZE + places.len() * LISTED_SIZE + state.len();
+        let size = if sequence == 0 { 0 } else { used.next_multiple_of(BLOCK_SIZE) as u64 };
         let left = leftovers.iter().filter_map(|file| match file {
             FileId::Segment(number) | FileId::New(number) => Some(number.saturating_add(1)),
             FileId::Manifest | FileId::Draft => None,
@@ -133,7 +139,7 @@ impl Store {
             write_next: 0,
             busy: None,
             number_next,
-            listed: Listed { sequence, state: state.unwrap_or_default(), size: 0 },
+            listed: Listed { sequence, state, size },
             unwanted: leftovers,
         }
     }
@@ -307,6 +313,11 @@ impl Store {
         }
         let mut state = self.listed.state.clone();
         if let Some(sealing) = self.sealing.as_ref().filter(|_| seal) {
+            for &place in sealing.maker.made() {
+                // What is after a floor was not dead at it.
+                let sealed = &mut self.shelf.get_mut(place).sealed;
+                sealed.sweep(self.cleaner.floor().min(sealed.summary().first.main));
+            }
             places.extend(sealing.maker.made());
             state.clone_from(&sealing.state);
         }

@@ -44,6 +44,9 @@ pub mod segment;
 mod shelf;
 pub mod tail;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 
 pub use builder::Builder;

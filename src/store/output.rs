@@ -10,8 +10,8 @@ use super::FileId;
 use super::builder::Builder;
 use super::cache::BlockId;
 use super::cache::Cache;
-use super::format::ChangeRef;
 use super::format::Identity;
+use super::record::ChangeRef;
 use super::shelf::Shelf;
 
 /// Writes' worth of bytes that may be ready before more changes are taken.

@@ -9,14 +9,15 @@ use super::Damage;
 use super::cache::BlockId;
 use super::cache::State;
 use super::cache::Word;
-use super::format::ChangeRef;
 use super::format::RECORD_HEADER_SIZE;
 use super::format::usize_from;
 use super::machine::Store;
+use super::record::ChangeRef;
 use super::segment::Place;
 use crate::frame::u32_at;
 use crate::types::LeaseId;
 use crate::types::Location;
+use crate::types::Revision;
 
 /// Where a value is.
 #[derive(Clone, Copy, Debug)]
@@ -76,7 +77,8 @@ pub struct Fetched {
 pub enum Scan {
     /// The budget is spent; go on from here.
     Next(Location),
-    /// The next change is in this block of a file: fetch it, and go on from here.
+    /// The next change is in this block of a file: fetch it, and go on from here, at best with
+    /// [`Store::scan_in`], or else with a cache that keeps the block.
     Away(BlockId, Location),
     /// That was all.
     End,
@@ -272,6 +274,35 @@ impl Store {
             }
         }
         self.scan_tail(from, left, visit)
+    }
+
+    /// As [`Self::scan`], in a block that has come and that the cache may not have kept: shows its
+    /// changes from `from` on. If the next change does not lie there, none is shown.
+    pub fn scan_in(
+        &self,
+        fetched: &Fetched,
+        from: Location,
+        visit: &mut dyn FnMut(ChangeRef<'_>),
+    ) -> Scan {
+        let Some(shelved) = self.shelf.of(fetched.id) else { return Scan::Next(from) };
+        let sealed = &shelved.sealed;
+        let ordinal = sealed.find_from(from);
+        let next = self.shelf.index_of(from);
+        let is_listed = next < self.shelf.len() && self.shelf.place_of(next) == fetched.id.place;
+        let is_there = is_listed && sealed.block_of(ordinal) == fetched.id.block;
+        if !is_there || fetched.bytes.is_empty() {
+            return Scan::Next(from);
+        }
+        let mut last = from;
+        for ordinal in ordinal..sealed.block_records(fetched.id.block).end {
+            let change = sealed.record(sealed.place(ordinal), &fetched.bytes);
+            last = change.location;
+            visit(change);
+        }
+        Scan::Next(match last.sub.checked_add(1) {
+            Some(sub) => Location { sub, ..last },
+            None => Location { main: Revision(last.main.0 + 1), sub: 0 },
+        })
     }
 
     fn scan_tail(

@@ -8,10 +8,10 @@
 //! The frozen tail serves reads until the manifest is durable. A tail without changes has no file,
 //! and only the manifest is replaced.
 
-use super::format::ChangeRef;
 use super::machine::Store;
 use super::output::Context;
 use super::output::Maker;
+use super::record::ChangeRef;
 use super::tail::Place;
 
 /// A tail on its way to its segment.

@@ -202,12 +202,17 @@ mod tests {
         Location { main: Revision(main), sub }
     }
 
+    /// Revisions between two changes: mostly one, at times none or many.
+    fn gap() -> impl Strategy<Value = i64> {
+        prop_oneof![4 => Just(1), 2 => 0..3_i64, 1 => 0..9999_i64]
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
 
         #[test]
         fn the_tail_agrees_with_a_map(
-            gaps in prop::collection::vec((prop_oneof![4 => Just(1), 2 => 0..3_i64, 1 => 0..9999_i64], 0..3_u32), 1..2000),
+            gaps in prop::collection::vec((gap(), 0..3_u32), 1..2000),
             asked in prop::collection::vec((0..3000_i64, 0..3_u32), 0..500),
         ) {
             let (mut tail, mut model) = (Tail::new(), BTreeMap::new());

@@ -3,6 +3,7 @@
 use crate::client::Manner;
 use crate::dice::Dice;
 use crate::model::{Compare, Keys, Op, Question, Txn, With};
+use ringd::config::AutoCompaction;
 use ringd::raft;
 use ringd::shard;
 use ringd::shard::request::Member;
@@ -312,6 +313,7 @@ fn config(dice: &mut Dice) -> shard::Config {
         waiting_size_max: dice.pick(&[2_000, 1 << 20, 1 << 20]),
         request_timeout: 7_000,
         mark_after: dice.pick(&[100, 1_000]),
+        auto_compaction: AutoCompaction::Off,
         quota_bytes: -1,
     }
 }

@@ -33,14 +33,16 @@ pub(crate) enum Outcome {
 }
 
 /// The end of one call.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Answer {
     /// The number given with the request.
     pub(crate) token: u32,
     /// How it ended.
     pub(crate) outcome: Outcome,
-    /// Size of the answer's message in bytes.
-    pub(crate) message_size: u32,
+    /// Size of the answer's messages together, in bytes.
+    pub(crate) message_size: u64,
+    /// The first bytes of the messages, one after the other: as many as [`Connection::keep`] asks.
+    pub(crate) body: Vec<u8>,
 }
 
 /// An open stream.
@@ -48,10 +50,59 @@ pub(crate) struct Answer {
 struct Stream {
     token: u32,
     open: bool,
-    /// Bytes of DATA so far, the message's five bytes of head included.
-    data_size: u32,
-    /// The message's head as it comes in.
+    /// Whether any number of messages may come, and not just one.
+    many: bool,
+    incoming: Incoming,
+}
+
+/// The messages of an answer as they come in.
+#[derive(Debug, Default)]
+struct Incoming {
+    /// The head of the next message, as far as it has come.
     head: [u8; 5],
+    head_size: usize,
+    /// Bytes of the current message that are still to come.
+    left: usize,
+    messages: u32,
+    /// Bytes of the messages so far, without their heads.
+    size: u64,
+    /// Whether a message said that it is compressed.
+    compressed: bool,
+    body: Vec<u8>,
+}
+
+impl Incoming {
+    /// Takes the next bytes; keeps of them what fits into `keep` bytes of body.
+    fn take(&mut self, mut bytes: &[u8], keep: usize) {
+        while !bytes.is_empty() {
+            if self.left > 0 {
+                let (now, later) = bytes.split_at(bytes.len().min(self.left));
+                self.left -= now.len();
+                self.size += now.len() as u64;
+                let room = keep.saturating_sub(self.body.len());
+                self.body.extend_from_slice(&now[..now.len().min(room)]);
+                bytes = later;
+                continue;
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(5 - self.head_size));
+            self.head[self.head_size..self.head_size + now.len()].copy_from_slice(now);
+            self.head_size += now.len();
+            bytes = later;
+            if self.head_size == 5 {
+                let [compressed, a, b, c, d] = self.head;
+                self.left = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("32 bits fit");
+                self.compressed |= compressed != 0;
+                self.messages += 1;
+                self.head_size = 0;
+            }
+        }
+    }
+
+    /// Whether all that came is whole messages, as many as there may be.
+    fn is_whole(&self, many: bool) -> bool {
+        let count = if many { self.messages > 0 } else { self.messages == 1 };
+        count && self.left == 0 && self.head_size == 0 && !self.compressed
+    }
 }
 
 /// A request whose body waits for a window.
@@ -91,6 +142,8 @@ pub(crate) struct Connection {
     block: Option<(u32, u8, Vec<u8>)>,
     scratch: Vec<u8>,
     last_message: Option<String>,
+    /// Bytes of each answer that are kept.
+    keep: usize,
 }
 
 impl Connection {
@@ -120,7 +173,13 @@ impl Connection {
             block: None,
             scratch: Vec::new(),
             last_message: None,
+            keep: 0,
         }
+    }
+
+    /// Keeps the first `size` bytes of each later answer; at the start none.
+    pub(crate) fn keep(&mut self, size: usize) {
+        self.keep = size;
     }
 
     /// Whether the server's settings have come, so that requests may start.
@@ -177,7 +236,8 @@ impl Connection {
         if stream >= 1 << 31 {
             return Err(Failure::Peer("was asked more than one connection may ask".into()));
         }
-        self.streams.push_back(Stream { token, open: true, ..Stream::default() });
+        let many = method.is_stream();
+        self.streams.push_back(Stream { token, open: true, many, ..Stream::default() });
         self.write_headers(method, stream);
         let size = message.len() + 5;
         let length = i64::try_from(size).expect("a message fits in memory");
@@ -325,8 +385,9 @@ impl Connection {
     fn close(&mut self, number: u32, outcome: Outcome, ended: &mut Vec<Answer>) {
         let Some(stream) = self.stream(number) else { return };
         stream.open = false;
-        let message_size = stream.data_size.saturating_sub(5);
-        ended.push(Answer { token: stream.token, outcome, message_size });
+        let body = std::mem::take(&mut stream.incoming.body);
+        let message_size = stream.incoming.size;
+        ended.push(Answer { token: stream.token, outcome, message_size, body });
         while self.streams.front().is_some_and(|stream| !stream.open) {
             self.streams.pop_front();
             self.first += 2;
@@ -348,14 +409,9 @@ impl Connection {
             frame::window_update(0, self.received, &mut self.output);
             self.received = 0;
         }
+        let keep = self.keep;
         if let Some(stream) = self.stream(head.stream) {
-            let have = usize::try_from(stream.data_size).expect("32 bits fit");
-            if have < 5 {
-                let size = content.len().min(5 - have);
-                stream.head[have..have + size].copy_from_slice(&content[..size]);
-            }
-            let size = u32::try_from(content.len()).expect("a frame is small");
-            stream.data_size = stream.data_size.saturating_add(size);
+            stream.incoming.take(content, keep);
         }
         if head.has(flag::END_STREAM) && self.stream(head.stream).is_some() {
             return Err(broke("ended an answer without a gRPC status"));
@@ -392,11 +448,8 @@ impl Connection {
         };
         if status != 0 {
             self.last_message = said.message;
-        } else if let Some(open) = self.stream(stream) {
-            let size = u32::from_be_bytes([open.head[1], open.head[2], open.head[3], open.head[4]]);
-            if open.head[0] != 0 || open.data_size.checked_sub(5) != Some(size) {
-                return Err(broke("ended an answer whose message is not whole"));
-            }
+        } else if self.stream(stream).is_some_and(|open| !open.incoming.is_whole(open.many)) {
+            return Err(broke("ended an answer whose message is not whole"));
         }
         self.close(stream, Outcome::Status(status), ended);
         Ok(())

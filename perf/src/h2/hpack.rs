@@ -14,7 +14,7 @@ pub(crate) const TABLE_SIZE: usize = 4096;
 /// What a table entry counts besides its name and value, in bytes (RFC 7541 §4.1).
 const ENTRY_OVERHEAD: usize = 32;
 
-/// The unary methods this client calls.
+/// The methods this client calls.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Method {
     /// KV.Put.
@@ -23,12 +23,20 @@ pub(crate) enum Method {
     Range,
     /// KV.DeleteRange.
     Delete,
+    /// KV.Txn.
+    Txn,
+    /// KV.Compact.
+    Compact,
+    /// KV.RangeStream: the one whose answer is many messages.
+    RangeStream,
+    /// Maintenance.Status.
+    Status,
     /// The benchmark method that decodes a put and does nothing.
     Empty,
 }
 
 impl Method {
-    const COUNT: usize = 4;
+    const COUNT: usize = 8;
 
     /// The request path.
     pub(crate) fn path(self) -> &'static str {
@@ -36,8 +44,17 @@ impl Method {
             Self::Put => "/etcdserverpb.KV/Put",
             Self::Range => "/etcdserverpb.KV/Range",
             Self::Delete => "/etcdserverpb.KV/DeleteRange",
+            Self::Txn => "/etcdserverpb.KV/Txn",
+            Self::Compact => "/etcdserverpb.KV/Compact",
+            Self::RangeStream => "/etcdserverpb.KV/RangeStream",
+            Self::Status => "/etcdserverpb.Maintenance/Status",
             Self::Empty => "/ringd.Bench/Empty",
         }
+    }
+
+    /// Whether an answer may be other than one message.
+    pub(crate) fn is_stream(self) -> bool {
+        self == Self::RangeStream
     }
 
     fn index(self) -> usize {
@@ -45,10 +62,20 @@ impl Method {
             Self::Put => 0,
             Self::Range => 1,
             Self::Delete => 2,
-            Self::Empty => 3,
+            Self::Txn => 3,
+            Self::Compact => 4,
+            Self::RangeStream => 5,
+            Self::Status => 6,
+            Self::Empty => 7,
         }
     }
 }
+
+/// A header's place in [`Requests::field`], after the paths.
+const AUTHORITY: usize = Method::COUNT;
+const CONTENT_TYPE: usize = Method::COUNT + 1;
+const USER_AGENT: usize = Method::COUNT + 2;
+const TE: usize = Method::COUNT + 3;
 
 /// How a header's name is written when it is not yet in the table.
 enum Name {
@@ -103,7 +130,7 @@ impl Requests {
         let start = out.len();
         let inserted = self.inserted.len();
         out.extend_from_slice(&[0x83, 0x86]); // :method POST, :scheme http
-        for slot in [method.index(), 4, 5, 6, 7] {
+        for slot in [method.index(), AUTHORITY, CONTENT_TYPE, USER_AGENT, TE] {
             self.field(slot, method, out);
         }
         if self.inserted.len() == inserted {
@@ -113,18 +140,18 @@ impl Requests {
         }
     }
 
-    /// One header. Slots 0..4 are the paths, then authority, content type, user agent and te.
+    /// One header: the path of a method, or one of the four that all have in common.
     fn field(&mut self, slot: usize, method: Method, out: &mut Vec<u8>) {
         if let Some(position) = self.inserted.iter().position(|s| *s == slot) {
             let index = 62 + self.inserted.len() - 1 - position;
-            out.push(0x80 | u8::try_from(index).expect("eight entries at most"));
+            out.push(0x80 | u8::try_from(index).expect("a dozen entries at most"));
             return;
         }
         let (name, value) = match slot {
-            4 => (Name::Static(1), self.authority.as_str()),
-            5 => (Name::Static(31), "application/grpc"),
-            6 => (Name::Static(58), "ringd-perf"),
-            7 => (Name::Literal("te"), "trailers"),
+            AUTHORITY => (Name::Static(1), self.authority.as_str()),
+            CONTENT_TYPE => (Name::Static(31), "application/grpc"),
+            USER_AGENT => (Name::Static(58), "ringd-perf"),
+            TE => (Name::Literal("te"), "trailers"),
             _ => (Name::Static(4), method.path()),
         };
         let (prefix, bits) = if self.indexing { (0x40, 6) } else { (0x00, 4) };

@@ -14,7 +14,7 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::load::measure::{Latency, Measured};
 use crate::load::{self, End, Moment, Plan};
-use crate::workload::{Shape, Workload};
+use crate::workload::{Order, Shape, Workload};
 
 /// The flags of a load.
 #[derive(Args, Clone, Debug)]
@@ -67,6 +67,9 @@ pub(crate) struct LoadArgs {
     /// Keys in one `list`
     #[arg(long, default_value_t = 100)]
     pub(crate) limit: u64,
+    /// Operations in one `txn` or `txn-get`
+    #[arg(long, default_value_t = 10)]
+    pub(crate) operations: u64,
     /// Where the random numbers start: the same seed, the same requests
     #[arg(long, default_value_t = 1)]
     pub(crate) seed: u64,
@@ -97,12 +100,15 @@ impl LoadArgs {
                 keys: self.keys,
                 key_size: self.key_size,
                 value_size: self.value_size,
-                sequential: self.sequential,
+                order: if self.sequential { Order::Sequential } else { Order::Random },
                 serializable: self.serializable,
                 reads_percent: self.reads_percent,
                 limit: self.limit,
+                operations: self.operations,
+                keyed: false,
                 seed: self.seed,
             },
+            samples: false,
         })
     }
 }
@@ -232,7 +238,7 @@ pub(crate) fn table(plan: &Plan, measured: &Measured) -> String {
         format!(
             "{} {} of {} bytes, values of {} bytes",
             shape.keys,
-            if shape.sequential { "sequential" } else { "random" },
+            format!("{:?}", shape.order).to_lowercase(),
             shape.key_size,
             shape.value_size
         ),

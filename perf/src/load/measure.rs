@@ -6,6 +6,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Nanos;
 use crate::h2::connection::Outcome;
 use crate::workload::Kind;
 
@@ -15,6 +16,26 @@ const LATENCY_MAX_NS: u64 = 120_000_000_000;
 /// A histogram of latencies in nanoseconds, three digits exact.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1000, LATENCY_MAX_NS, 3).expect("the bounds are valid")
+}
+
+/// One operation that ended well, or was due and never sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sample {
+    /// When it was due (open loop) or sent, in milliseconds on the run's clock.
+    pub(crate) due_ms: u32,
+    /// How long it took, in microseconds.
+    pub(crate) latency_us: u32,
+    /// What it was.
+    pub(crate) kind: Kind,
+}
+
+impl Sample {
+    /// An operation that was due then and took that many nanoseconds.
+    pub(crate) fn of(due: Nanos, latency: u64, kind: Kind) -> Self {
+        let narrow = |value: u64| u32::try_from(value).unwrap_or(u32::MAX);
+        let (due_ms, latency_us) = (narrow(due.0 / 1_000_000), narrow(latency / 1000));
+        Self { due_ms, latency_us, kind }
+    }
 }
 
 /// What one thread has measured so far.
@@ -38,6 +59,8 @@ pub(crate) struct Record {
     pub(crate) cpu: Duration,
     /// Operations completed within the measured part.
     pub(crate) completed: u64,
+    /// Each single operation, where the plan asks for them.
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Record {
@@ -53,6 +76,7 @@ impl Record {
             elapsed: Duration::ZERO,
             cpu: Duration::ZERO,
             completed: 0,
+            samples: Vec::new(),
         }
     }
 
@@ -86,6 +110,7 @@ impl Record {
         self.elapsed = self.elapsed.max(other.elapsed);
         self.cpu += other.cpu;
         self.completed += other.completed;
+        self.samples.extend_from_slice(&other.samples);
     }
 
     /// The numbers, when all is over.
@@ -103,6 +128,7 @@ impl Record {
             last_message: self.last_message,
             empty_reads: self.empty_reads,
             unanswered: self.unanswered,
+            samples: self.samples,
         }
     }
 }
@@ -130,6 +156,9 @@ pub(crate) struct Measured {
     pub(crate) empty_reads: u64,
     /// Operations without an answer at the end.
     pub(crate) unanswered: u64,
+    /// Each single operation in the order they ended, where the plan asks for them.
+    #[serde(skip)]
+    pub(crate) samples: Vec<Sample>,
 }
 
 impl Measured {

@@ -14,7 +14,7 @@ use crate::clock::{self, Clock};
 use crate::failure::Failure;
 use crate::load::measure::{Measured, Record};
 use crate::load::worker::Worker;
-use crate::workload::Shape;
+use crate::workload::{Shape, Workload};
 
 pub(crate) mod command;
 pub(crate) mod measure;
@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) warm_up: Duration,
     /// What is asked.
     pub(crate) shape: Shape,
+    /// Whether each single operation is recorded, and not only their distribution.
+    pub(crate) samples: bool,
 }
 
 /// A moment of a run that its observer is told of.
@@ -76,12 +78,14 @@ pub(crate) enum Note {
 }
 
 /// What threads and watcher share.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
+#[derive(Debug)]
+pub(crate) struct Shared<'a> {
     /// Operations ended well since the start.
     pub(crate) completed: AtomicU64,
     /// Set when all should stop.
     pub(crate) stop: AtomicBool,
+    /// Set by whoever started the run when it has seen enough: the measured part ends well.
+    pub(crate) enough: &'a AtomicBool,
 }
 
 /// Called at each moment with the operations completed since the start.
@@ -97,13 +101,27 @@ pub(crate) fn run(
     interrupt: &AtomicBool,
     observe: &mut Observer<'_>,
 ) -> Result<Measured, Failure> {
+    run_until(plan, Clock::start(), &AtomicBool::new(false), interrupt, observe)
+}
+
+/// Runs `plan`, whose times are told on `clock`, to its end or until there is `enough`.
+///
+/// # Errors
+/// Those of [`run`].
+pub(crate) fn run_until(
+    plan: &Plan,
+    clock: Clock,
+    enough: &AtomicBool,
+    interrupt: &AtomicBool,
+    observe: &mut Observer<'_>,
+) -> Result<Measured, Failure> {
     check(plan)?;
-    let clock = Clock::start();
     let mut sockets: Vec<Vec<TcpStream>> = (0..plan.threads).map(|_| Vec::new()).collect();
     for index in 0..plan.connections {
         sockets[index % plan.threads].push(connect(plan.address)?);
     }
-    let shared = Shared::default();
+    let (completed, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    let shared = Shared { completed, stop, enough };
     let start = clock.now();
     std::thread::scope(|scope| {
         let (notes, inbox) = channel();
@@ -135,6 +153,13 @@ fn check(plan: &Plan) -> Result<(), Failure> {
     if plan.shape.key_size == 0 {
         return refuse("a key has at least one byte");
     }
+    let (shape, slots) = (&plan.shape, plan.connections as u64 * u64::from(plan.in_flight));
+    if shape.operations == 0 || shape.operations > shape.keys {
+        return refuse("a transaction has at least one operation, each on a key of its own");
+    }
+    if shape.workload == Workload::Update && shape.keys / 2 < slots + plan.threads as u64 {
+        return refuse("updates want at least twice as many keys as there are in flight");
+    }
     Ok(())
 }
 
@@ -148,7 +173,7 @@ fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
 /// Passes the moments on and gathers the records.
 fn watch(
     plan: &Plan,
-    shared: &Shared,
+    shared: &Shared<'_>,
     inbox: &Receiver<Note>,
     interrupt: &AtomicBool,
     observe: &mut Observer<'_>,

@@ -3,6 +3,7 @@ use std::net::TcpListener;
 
 use super::*;
 use crate::h2::frame::{HEAD_SIZE, Head, PREFACE, flag, kind, settings};
+use crate::load::measure::Sample;
 use crate::workload::Workload;
 
 /// Answers every request well, over as many connections as come before `connections` are reached.
@@ -69,17 +70,8 @@ fn plan(address: SocketAddr) -> Plan {
         rate: None,
         end: End::Count(500),
         warm_up: Duration::ZERO,
-        shape: Shape {
-            workload: Workload::Put,
-            keys: 10,
-            key_size: 8,
-            value_size: 16,
-            sequential: false,
-            serializable: false,
-            reads_percent: 0,
-            limit: 1,
-            seed: 1,
-        },
+        shape: Shape { keys: 10, key_size: 8, value_size: 16, operations: 1, ..Shape::default() },
+        samples: false,
     }
 }
 
@@ -130,6 +122,79 @@ fn an_open_loop_accounts_for_all_that_was_due() {
     assert_eq!(measured.latency.count, 400);
 }
 
+/// Answers one request, and that only when told to.
+fn serve_late(listener: TcpListener, told: Receiver<()>) {
+    let (mut socket, _) = listener.accept().expect("the test connects");
+    let mut preface = [0; 24];
+    socket.read_exact(&mut preface).expect("a client greets");
+    let mut out = Vec::new();
+    settings(&[], &mut out);
+    socket.write_all(&out).expect("a client reads");
+    loop {
+        let mut head = [0; HEAD_SIZE];
+        socket.read_exact(&mut head).expect("a client asks");
+        let head = Head::read(&head).expect("nine bytes");
+        socket.read_exact(&mut vec![0; head.size]).expect("a whole frame");
+        if head.kind == kind::DATA && head.has(flag::END_STREAM) {
+            told.recv().expect("the test tells");
+            out.clear();
+            answer(head.stream, &mut out);
+            socket.write_all(&out).expect("a client reads");
+            // Until the client has what it wants.
+            let _ = std::io::copy(&mut socket, &mut std::io::sink());
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_stall_is_charged_to_all_that_was_due_meanwhile() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let mut plan = plan(listener.local_addr().expect("bound"));
+    (plan.connections, plan.threads, plan.in_flight) = (1, 1, 1);
+    (plan.rate, plan.samples) = (Some(1000.0), true);
+    plan.end = End::After(Duration::from_millis(100));
+    let (tell, told) = channel();
+    let measured = std::thread::scope(|scope| {
+        scope.spawn(move || serve_late(listener, told));
+        run(&plan, &AtomicBool::new(false), &mut |moment, _| {
+            if moment == Moment::End {
+                tell.send(()).expect("the server waits");
+            }
+        })
+    });
+    // One was sent, and answered late; each later one was due and found no room.
+    let measured = measured.expect("a good server");
+    assert_eq!((measured.unanswered, measured.latency.count), (99, 100));
+    let late = |sample: &Sample| u64::from(sample.due_ms) + u64::from(sample.latency_us) / 1000;
+    assert!(measured.samples.iter().all(|sample| late(sample) >= 98), "all wait for the end");
+    let mut due: Vec<_> = measured.samples.iter().map(|sample| sample.due_ms).collect();
+    due.sort_unstable();
+    assert_eq!(due.len(), 100);
+    assert!(due[99] - due[0] >= 98, "each at its own time");
+}
+
+#[test]
+fn a_run_ends_well_when_its_starter_has_seen_enough() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback");
+    let mut plan = plan(listener.local_addr().expect("bound"));
+    plan.rate = Some(2000.0);
+    plan.end = End::After(Duration::from_secs(600));
+    plan.samples = true;
+    let enough = AtomicBool::new(false);
+    let measured = std::thread::scope(|scope| {
+        scope.spawn(|| serve(&listener, plan.connections, usize::MAX, &[]));
+        let interrupt = AtomicBool::new(false);
+        run_until(&plan, Clock::start(), &enough, &interrupt, &mut |_, completed| {
+            enough.store(completed > 300, Ordering::Relaxed);
+        })
+    });
+    let measured = measured.expect("a good server");
+    assert!(measured.seconds < 600.0 && measured.operations > 300);
+    assert_eq!(measured.latency.count, measured.samples.len() as u64);
+    assert_eq!(measured.error_count(), 0);
+}
+
 #[test]
 fn a_goodbye_ends_the_run_with_its_reason() {
     let mut goodbye = Vec::new();
@@ -154,6 +219,8 @@ fn flags_that_do_not_fit_together_are_refused() {
         |plan: &mut Plan| plan.in_flight = 0,
         |plan: &mut Plan| plan.rate = Some(0.0),
         |plan: &mut Plan| plan.shape.key_size = 0,
+        |plan: &mut Plan| plan.shape.operations = 11,
+        |plan: &mut Plan| plan.shape.workload = Workload::Update,
     ] {
         let mut plan = plan("127.0.0.1:1".parse().expect("an address"));
         change(&mut plan);

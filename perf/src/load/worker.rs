@@ -14,8 +14,9 @@ use rustix::fd::OwnedFd;
 use crate::clock::{self, Clock, Nanos};
 use crate::failure::Failure;
 use crate::h2::connection::{Answer, Connection, Outcome};
-use crate::load::measure::{Record, histogram};
+use crate::load::measure::{Record, Sample, histogram};
 use crate::load::{End, Note, Plan, Shared};
+use crate::message;
 use crate::workload::{Kind, Source, Workload};
 
 /// The longest wait without a look at the clock.
@@ -29,6 +30,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// Operations that were due and never sent, counted one by one up to here.
 const UNSENT_MAX: u64 = 10_000_000;
+
+/// Bytes of an answer that are enough for its header, and for whether compares held.
+const ANSWER_HEAD_SIZE: usize = 64;
 
 /// Events taken per turn.
 const EVENTS_MAX: usize = 256;
@@ -102,7 +106,7 @@ impl Schedule {
 pub(crate) struct Worker<'a> {
     plan: &'a Plan,
     clock: Clock,
-    shared: &'a Shared,
+    shared: &'a Shared<'a>,
     notes: &'a Sender<Note>,
     poll: OwnedFd,
     clients: Vec<Client>,
@@ -135,7 +139,7 @@ impl<'a> Worker<'a> {
         sockets: Vec<TcpStream>,
         clock: Clock,
         start: Nanos,
-        shared: &'a Shared,
+        shared: &'a Shared<'a>,
         notes: &'a Sender<Note>,
     ) -> Result<Self, Failure> {
         let poll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(Failure::io("epoll"))?;
@@ -144,7 +148,10 @@ impl<'a> Worker<'a> {
             let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
             epoll::add(&poll, &socket, EventData::new_u64(index as u64), flags)
                 .map_err(Failure::io("epoll"))?;
-            let machine = Connection::new(&plan.address.to_string());
+            let mut machine = Connection::new(&plan.address.to_string());
+            if plan.shape.workload == Workload::Update {
+                machine.keep(ANSWER_HEAD_SIZE);
+            }
             clients.push(Client {
                 socket,
                 machine,
@@ -186,7 +193,10 @@ impl<'a> Worker<'a> {
             heard: start,
             cpu: Duration::ZERO,
             turn: 0,
-            by_kind: matches!(plan.shape.workload, Workload::Mixed | Workload::Pairs),
+            by_kind: matches!(
+                plan.shape.workload,
+                Workload::Mixed | Workload::Pairs | Workload::Soak
+            ),
             message: Vec::new(),
         })
     }
@@ -226,7 +236,31 @@ impl<'a> Worker<'a> {
             self.publish();
         }
         self.record.unanswered += self.in_flight;
+        self.charge_in_flight();
         Ok(self.record)
+    }
+
+    /// Charges an open loop with what was sent and is not answered now that nobody waits for it.
+    fn charge_in_flight(&mut self) {
+        if self.schedule.is_none() || self.in_flight == 0 {
+            return;
+        }
+        let now = self.clock.now();
+        for client in &self.clients {
+            let mut waiting = vec![true; client.slots.len()];
+            for token in &client.free {
+                waiting[usize::try_from(*token).expect("32 bits fit")] = false;
+            }
+            for (slot, _) in client.slots.iter().zip(waiting).filter(|(_, waiting)| *waiting) {
+                if self.counts(slot.due) {
+                    self.record.latency.saturating_record(now.since(slot.due));
+                    if self.plan.samples {
+                        let sample = Sample::of(slot.due, now.since(slot.due), slot.kind);
+                        self.record.samples.push(sample);
+                    }
+                }
+            }
+        }
     }
 
     /// Charges an open loop with what was due and could not be sent for want of free slots.
@@ -239,6 +273,10 @@ impl<'a> Worker<'a> {
             if due >= self.begin {
                 self.record.latency.saturating_record(now.since(due));
                 self.record.unanswered += 1;
+                if self.plan.samples {
+                    let kind = self.source.draw().0;
+                    self.record.samples.push(Sample::of(due, now.since(due), kind));
+                }
             }
         }
     }
@@ -260,6 +298,9 @@ impl<'a> Worker<'a> {
             self.note(Note::Begin);
         }
         let stop = self.shared.stop.load(Ordering::Relaxed);
+        if self.phase == Phase::Measuring && self.shared.enough.load(Ordering::Relaxed) {
+            self.end = Some(self.end.map_or(now, |end| end.min(now)));
+        }
         let over = self.end.is_some_and(|end| now >= end)
             || self.count.is_some_and(|count| self.record.completed >= count);
         if self.phase == Phase::Measuring && (over || stop) {
@@ -414,14 +455,19 @@ impl<'a> Worker<'a> {
         let counted = self.counts(slot.due);
         if answer.outcome == Outcome::Status(0) {
             let paired = slot.kind == Kind::Put && self.source.pairs();
-            self.on_success(slot, answer, now, counted, !paired);
+            self.on_success(slot, &answer, now, counted, !paired);
             if paired {
                 let next = Slot { kind: Kind::Get, since: now, ..slot };
                 return self.request(index, answer.token, next);
             }
-        } else if counted {
-            let message = self.clients[index].machine.last_message();
-            self.record.on_error(answer.outcome, message);
+        } else {
+            if slot.kind == Kind::Update {
+                self.source.on_updated(slot.key, None);
+            }
+            if counted {
+                let message = self.clients[index].machine.last_message();
+                self.record.on_error(answer.outcome, message);
+            }
         }
         self.in_flight -= 1;
         if self.schedule.is_none() && self.phase != Phase::Draining {
@@ -442,7 +488,10 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn on_success(&mut self, slot: Slot, answer: Answer, now: Nanos, counted: bool, whole: bool) {
+    fn on_success(&mut self, slot: Slot, answer: &Answer, now: Nanos, counted: bool, whole: bool) {
+        if slot.kind == Kind::Update {
+            self.on_updated(slot.key, &answer.body);
+        }
         if whole {
             self.completed += 1;
         }
@@ -453,9 +502,14 @@ impl<'a> Worker<'a> {
             let kind = self.record.kinds.entry(slot.kind).or_insert_with(histogram);
             kind.saturating_record(now.since(slot.since));
         }
-        let full_size = self.plan.shape.value_size + self.plan.shape.key_size;
-        let size = usize::try_from(answer.message_size).expect("32 bits fit");
-        if slot.kind == Kind::Get && size < full_size {
+        let shape = &self.plan.shape;
+        let full_size = (shape.value_size + shape.key_size) as u64;
+        let wanted = match slot.kind {
+            Kind::Get => full_size,
+            Kind::TxnGet => full_size * shape.operations,
+            Kind::Put | Kind::List | Kind::Delete | Kind::Txn | Kind::Update | Kind::Empty => 0,
+        };
+        if answer.message_size < wanted {
             self.record.empty_reads += 1;
             if self.source.pairs() {
                 let name = "a get missed the put before it".to_owned();
@@ -464,9 +518,22 @@ impl<'a> Worker<'a> {
         }
         if whole {
             self.record.latency.saturating_record(now.since(slot.due));
+            if self.plan.samples {
+                self.record.samples.push(Sample::of(slot.due, now.since(slot.due), slot.kind));
+            }
             if self.phase == Phase::Measuring {
                 self.record.completed += 1;
             }
+        }
+    }
+
+    /// Nobody else puts the key, so the compare must have held.
+    fn on_updated(&mut self, key: u64, answer: &[u8]) {
+        let held = message::succeeded(answer);
+        self.source.on_updated(key, held.then(|| message::revision(answer)));
+        if !held {
+            let name = "an update found its key changed".to_owned();
+            *self.record.errors.entry(name).or_default() += 1;
         }
     }
 

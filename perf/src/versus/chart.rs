@@ -13,8 +13,10 @@ const BAR: f64 = 14.0;
 const GROUP: f64 = 2.0 * BAR + 14.0;
 const TOP: f64 = 60.0;
 
-const RINGD: &str = "#c2410c";
-const ETCD: &str = "#64748b";
+/// The colour of ringd.
+pub(crate) const RINGD: &str = "#c2410c";
+/// The colour of etcd.
+pub(crate) const ETCD: &str = "#64748b";
 
 /// Draws `rows` as horizontal bars on one linear scale.
 pub(crate) fn draw(title: &str, rows: &[Bars]) -> String {
@@ -56,7 +58,8 @@ fn bar(svg: &mut String, x: f64, y: f64, length: f64, color: &str) {
     .expect("writing to a string");
 }
 
-fn text(svg: &mut String, x: f64, y: f64, attributes: &str, text: &str) {
+/// Writes `text` at a place.
+pub(crate) fn text(svg: &mut String, x: f64, y: f64, attributes: &str, text: &str) {
     let text = text.replace('&', "&amp;").replace('<', "&lt;");
     writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" {attributes}>{text}</text>")
         .expect("writing to a string");

@@ -86,7 +86,11 @@ impl Call<'_> {
             | Workload::Mixed
             | Workload::Pairs
             | Workload::List
-            | Workload::Delete => Kind::Get,
+            | Workload::Delete
+            | Workload::Txn
+            | Workload::TxnGet
+            | Workload::Update
+            | Workload::Soak => Kind::Get,
         };
         let mut message = Vec::new();
         Source::new(self.shape.clone(), 0, 1).write(kind, 0, &mut message);
@@ -259,17 +263,7 @@ time for connect:      100us       300us       200us        10us    50.00%
     fn both_clients_are_told_the_same_numbers() {
         let case =
             Case { name: "put-100x1000", workload: Workload::Put, connections: 100, in_flight: 10 };
-        let shape = Shape {
-            workload: Workload::Put,
-            keys: 1000,
-            key_size: 32,
-            value_size: 256,
-            sequential: false,
-            serializable: false,
-            reads_percent: 0,
-            limit: 1,
-            seed: 1,
-        };
+        let shape = Shape { keys: 1000, ..Shape::default() };
         let address = "127.0.0.1:1".parse().expect("an address");
         let (program, dir) = (Path::new("benchmark"), Path::new("x"));
         let tool = Tool::Benchmark;

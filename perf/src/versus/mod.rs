@@ -20,7 +20,7 @@ use crate::server::{Recipe, Server};
 use crate::versus::cases::{CASES, Case, Tool};
 use crate::versus::clients::Call;
 use crate::versus::result::{Sample, Summary};
-use crate::workload::{Shape, Workload};
+use crate::workload::{Order, Shape, Workload};
 
 pub(crate) mod cases;
 pub(crate) mod chart;
@@ -93,11 +93,7 @@ impl BenchArgs {
             keys: if reads && self.prefill > 0 { self.prefill } else { self.keys },
             key_size: self.key_size,
             value_size: self.value_size,
-            sequential: false,
-            serializable: false,
-            reads_percent: 0,
-            limit: 1,
-            seed: 1,
+            ..Shape::default()
         }
     }
 
@@ -124,7 +120,8 @@ impl BenchArgs {
             rate: None,
             end: End::Count(self.prefill),
             warm_up: Duration::ZERO,
-            shape: Shape { sequential: true, ..self.shape(Workload::Put) },
+            shape: Shape { order: Order::Sequential, ..self.shape(Workload::Put) },
+            samples: false,
         };
         let measured = load::run(&plan, interrupt, &mut |_, _| {})
             .map_err(|failure| server.explain(failure))?;
@@ -145,6 +142,7 @@ impl BenchArgs {
             end: End::After(self.duration),
             warm_up: self.warm_up,
             shape: self.shape(case.workload),
+            samples: false,
         }
     }
 
@@ -347,7 +345,7 @@ fn progress_bar(total: u64) -> ProgressBar {
 }
 
 /// Fails when `program` is a path and nothing is there.
-fn require(program: &Path, name: &str) -> Result<(), Failure> {
+pub(crate) fn require(program: &Path, name: &str) -> Result<(), Failure> {
     if program.components().count() > 1 && !program.exists() {
         return Err(Failure::Usage(format!(
             "{name} is not at {}: give its path with --{name}",

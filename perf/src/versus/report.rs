@@ -8,6 +8,7 @@ use crate::disk::Flush;
 use crate::failure::Failure;
 use crate::versus::cases::Metric;
 use crate::versus::chart::{self, number};
+use crate::versus::machine::Machine;
 use crate::versus::result::{Judged, Median, Row, Summary, median};
 
 /// The columns of the table of figures.
@@ -61,9 +62,24 @@ fn bars(summary: &Summary, pick: impl Fn(&Median) -> f64) -> Vec<chart::Bars> {
 
 /// The report as a page.
 pub(crate) fn markdown(summary: &Summary) -> String {
-    let machine = &summary.machine;
+    let mut text = head("ringd beside etcd", &summary.machine);
+    let mut line = |name: &str, value: &str| {
+        writeln!(text, "- {name}: {value}").expect("writing to a string");
+    };
+    line("rounds", &format!("{}, medians shown", summary.rounds));
+    line("disk", &flush_line(&summary.flushes));
+    text += "\n![Server CPU per operation](cpu.svg)\n![Operations per second](rate.svg)\n";
+    text += "\n## Figures\n\n";
+    text += &piped(&FIGURES, &figures(summary));
+    text += "\n## Targets\n\n";
+    text += &piped(&TARGETS, &targets(summary));
+    text
+}
+
+/// The head of a page: its title, the command, and what it ran on.
+pub(crate) fn head(title: &str, machine: &Machine) -> String {
     let (day, command) = (&machine.day, &machine.command);
-    let mut text = format!("# ringd beside etcd, {day}\n\n```\n{command}\n```\n\n");
+    let mut text = format!("# {title}, {day}\n\n```\n{command}\n```\n\n");
     let mut line = |name: &str, value: &str| {
         writeln!(text, "- {name}: {value}").expect("writing to a string");
     };
@@ -76,13 +92,6 @@ pub(crate) fn markdown(summary: &Summary) -> String {
     for (name, version) in &machine.servers {
         line(name, version);
     }
-    line("rounds", &format!("{}, medians shown", summary.rounds));
-    line("disk", &flush_line(&summary.flushes));
-    text += "\n![Server CPU per operation](cpu.svg)\n![Operations per second](rate.svg)\n";
-    text += "\n## Figures\n\n";
-    text += &piped(&FIGURES, &figures(summary));
-    text += "\n## Targets\n\n";
-    text += &piped(&TARGETS, &targets(summary));
     text
 }
 
@@ -157,7 +166,7 @@ fn targets(summary: &Summary) -> Vec<Vec<String>> {
 }
 
 /// The disk's durable write during the run, in a sentence.
-fn flush_line(flushes: &[Flush]) -> String {
+pub(crate) fn flush_line(flushes: &[Flush]) -> String {
     let p50s: Vec<_> = flushes.iter().map(|flush| flush.p50_us).collect();
     let low = p50s.iter().copied().fold(f64::INFINITY, f64::min);
     let high = p50s.iter().copied().fold(0.0, f64::max);
@@ -172,7 +181,7 @@ fn flush_line(flushes: &[Flush]) -> String {
 }
 
 /// A table in columns of equal width.
-fn aligned(heads: &[&str], lines: &[Vec<String>]) -> String {
+pub(crate) fn aligned(heads: &[&str], lines: &[Vec<String>]) -> String {
     let width = |column: usize| {
         let cells = lines.iter().map(|line| line[column].chars().count());
         cells.max().unwrap_or(0).max(heads[column].len())
@@ -189,7 +198,7 @@ fn aligned(heads: &[&str], lines: &[Vec<String>]) -> String {
 }
 
 /// A table in Markdown.
-fn piped(heads: &[&str], lines: &[Vec<String>]) -> String {
+pub(crate) fn piped(heads: &[&str], lines: &[Vec<String>]) -> String {
     let rule = "---|".repeat(heads.len());
     let mut text = format!("| {} |\n|{rule}\n", heads.join(" | "));
     for line in lines {

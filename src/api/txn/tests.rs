@@ -8,6 +8,7 @@ use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
 use crate::shard::command::ArchivedCommand;
 use crate::types::LeaseId;
+use crate::types::Location;
 use bytes::Bytes;
 use pb::compare::TargetUnion;
 use pb::request_op::Request as Member;
@@ -341,10 +342,10 @@ prop_compose! {
         KeyValue {
             key,
             create_revision: Revision(numbers[0].into()),
-            mod_revision: Revision(numbers[1].into()),
+            location: Location { main: Revision(numbers[1].into()), sub: 0 },
             version: numbers[2].into(),
             lease: LeaseId(lease),
-            value,
+            value: Some(value),
         }
     }
 }
@@ -377,9 +378,9 @@ fn key_value(pair: &KeyValue) -> mvccpb::KeyValue {
     mvccpb::KeyValue {
         key: pair.key.clone(),
         create_revision: pair.create_revision.0,
-        mod_revision: pair.mod_revision.0,
+        mod_revision: pair.location.main.0,
         version: pair.version,
-        value: pair.value.clone(),
+        value: pair.value.clone().expect("a whole pair"),
         lease: pair.lease.0,
     }
 }

@@ -151,7 +151,8 @@ impl Keyspace {
                 continue;
             }
             let head = script.head(txn);
-            let succeeded = head.compares.clone().all(|at| self.holds(&script.compare(at), records));
+            let succeeded =
+                head.compares.clone().all(|at| self.holds(&script.compare(at), records));
             path[txn] = Some(succeeded);
             for at in head.branch(succeeded) {
                 if let Op::Txn(inner) = script.op(at) {
@@ -200,7 +201,12 @@ impl Keyspace {
         let summary = self
             .range_with(query, records, |row| rows.push(row.resolve_later(query, records)))
             .expect("the read's revision was checked");
-        OpResult::Range { revision: summary.revision, rows, more: summary.more, count: summary.count }
+        OpResult::Range {
+            revision: summary.revision,
+            rows,
+            more: summary.more,
+            count: summary.count,
+        }
     }
 }
 

@@ -241,9 +241,8 @@ impl<F: Copy + Ord + fmt::Display> Dir<F> {
         if written == size {
             return Ok(());
         }
-        let text = format!("{written} of {size} bytes");
-        let cause = io::Error::new(io::ErrorKind::WriteZero, text);
-        Err(self.fail_at("write", file, offset)(cause))
+        // Space ran out in the middle; the system says so only to whoever writes again.
+        Err(self.fail_at("write", file, offset)(io::Error::from_raw_os_error(libc::ENOSPC)))
     }
 
     /// Makes what a file holds durable, whoever wrote it.

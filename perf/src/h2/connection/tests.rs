@@ -77,6 +77,29 @@ fn answers_find_their_requests_in_any_order_and_in_pieces() {
 }
 
 #[test]
+fn a_stream_of_messages_is_put_together_and_kept_as_far_as_asked() {
+    let body = b"\x00\x00\x00\x00\x03abc\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02de";
+    let end = flag::END_HEADERS | flag::END_STREAM;
+    for cut in 0..body.len() {
+        let bytes = [
+            frame(kind::HEADERS, flag::END_HEADERS, 1, HEADERS),
+            frame(kind::DATA, 0, 1, &body[..cut]),
+            frame(kind::DATA, 0, 1, &body[cut..]),
+            frame(kind::HEADERS, end, 1, OK),
+        ];
+        let mut connection = open(&[]);
+        connection.keep(4);
+        connection.request(Method::RangeStream, 0, b"x").expect("open");
+        let ended = feed(&mut connection, &bytes.concat()).expect("valid");
+        assert_eq!((ended[0].message_size, ended[0].body.as_slice()), (5, &b"abcd"[..]));
+        let mut connection = open(&[]);
+        connection.request(Method::Range, 0, b"x").expect("open");
+        let failure = feed(&mut connection, &bytes.concat()).expect_err("three messages");
+        assert!(failure.to_string().contains("not whole"), "{failure}");
+    }
+}
+
+#[test]
 fn settings_and_pings_are_acknowledged() {
     let mut connection = Connection::new("a");
     connection.on_sent(connection.output().len());

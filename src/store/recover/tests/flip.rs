@@ -75,14 +75,11 @@ fn every_byte_flipped_once_is_found_and_named() {
         for (range, offset, cause) in parts(&name, &files) {
             kinds.push(cause);
             pages += usize::from(cause == Cause::Directory);
-            // Zeros are many and alike: some of their bytes, and all of what says something.
-            let is_long = range.len() > 2000;
-            for at in range.clone() {
-                let said = files[&name][at] != 0 || !is_long || at % 61 == 0;
-                let is_value = cause == Cause::Block && at > range.start + 48;
-                let is_filler = is_long && files[&name][at] == 0;
-                let bits = if is_value || is_filler { 1 } else { 8 };
-                for bit in (0..8).skip(at % 8).chain(0..8).take(if said { bits } else { 0 }) {
+            for at in range {
+                // Of what is said of records each bit; of records and zeros one bit of each byte.
+                let is_filler = files[&name][at] == 0 && cause != Cause::Footer;
+                let bits = if is_filler || cause == Cause::Block { 1 } else { 8 };
+                for bit in (0..8).cycle().skip(at % 8).take(bits) {
                     check(&mut files, &name, at, bit, &whole, (offset, cause));
                 }
             }

@@ -1,0 +1,146 @@
+//! How much room is taken, on disk and in memory, as changes go on without end.
+
+use super::world::World;
+use crate::store::Config;
+use crate::types::Revision;
+
+/// Of this, some are being written, and some are being replaced.
+const SEGMENT_SIZE: u64 = 64 << 10;
+
+fn small() -> Config {
+    Config {
+        block_size: 512,
+        seal_size: 16 << 10,
+        tail_size_max: 1 << 20,
+        segment_size: 64 << 10,
+        cache_size: 16 << 10,
+        write_size: 8 << 10,
+        clean_rate: 16,
+        clean_read_size: 4 << 10,
+        ..Config::default()
+    }
+}
+
+/// Goes on for a while: what is pushed is sealed, compacted and cleaned along the way. The most
+/// bytes that the disk held in the second half.
+fn churn(world: &mut World, rounds: u64, mut change: impl FnMut(&mut World, u64)) -> u64 {
+    let mut most = 0;
+    for round in 0..rounds {
+        for _ in 0..20 {
+            change(world, round);
+        }
+        if world.store.wants_seal() {
+            let floor = Revision((world.revision.0 - 50).max(1));
+            world.compact(floor);
+            world.seal();
+        }
+        world.forget(usize::MAX);
+        world.tick(5);
+        for _ in 0..30 {
+            world.poll();
+            world.complete();
+            world.store.work(100);
+        }
+        assert!(!world.store.is_full(), "the disk keeps up");
+        if round > rounds / 2 {
+            most = most.max(world.disk.size());
+        }
+    }
+    most
+}
+
+/// What is alive, as records and directories have it.
+fn live(world: &World) -> u64 {
+    let known = world.index.locations();
+    known
+        .iter()
+        .map(|at| 40 + 2 * world.all[at].key.len() as u64 + world.all[at].value.len() as u64)
+        .sum()
+}
+
+#[test]
+fn overwriting_without_end_takes_less_than_three_times_what_is_alive() {
+    let mut world = World::new(1, small());
+    let most = churn(&mut world, 3000, |world, _| {
+        let key = world.luck.below(500);
+        world.put(&format!("key-{key:08}"), vec![1; 200]);
+    });
+    let live = live(&world);
+    assert!(most < 3 * live + 4 * SEGMENT_SIZE, "{most} bytes for {live}");
+}
+
+#[test]
+fn a_few_hot_keys_among_many_cold_ones_take_no_more() {
+    let mut world = World::new(2, small());
+    for key in 0..2000 {
+        world.put(&format!("cold-{key:08}"), vec![2; 200]);
+    }
+    let most = churn(&mut world, 3000, |world, _| {
+        let key = if world.luck.one_in(50) { world.luck.below(2000) } else { world.luck.below(5) };
+        let name = if key < 5 { "hot" } else { "cold" };
+        world.put(&format!("{name}-{key:08}"), vec![1; 200]);
+    });
+    let live = live(&world);
+    assert!(most < 3 * live + 4 * SEGMENT_SIZE, "{most} bytes for {live}");
+}
+
+#[test]
+fn keys_that_come_and_go_leave_nothing_behind() {
+    let mut world = World::new(3, small());
+    for key in 0..200 {
+        world.put(&format!("stays-{key:08}"), vec![2; 200]);
+    }
+    let most = churn(&mut world, 3000, |world, round| {
+        let key = world.luck.below(100);
+        if world.luck.one_in(20) {
+            world.put(&format!("stays-{key:08}"), vec![3; 200]);
+        }
+        world.put(&format!("goes-{round}-{key:08}"), vec![]);
+        world.delete(&format!("goes-{round}-{key:08}"));
+    });
+    let live = live(&world);
+    assert!(most < 3 * live + 4 * SEGMENT_SIZE, "{most} bytes for {live}");
+}
+
+#[test]
+fn small_seals_do_not_pile_up() {
+    let mut world = World::new(4, small());
+    for round in 0..400 {
+        for _ in 0..3 {
+            world.put(&format!("key-{round:08}"), vec![1; 20]);
+        }
+        world.compact(Revision(world.revision.0 - 1));
+        world.seal();
+        world.settle();
+        world.forget(usize::MAX);
+        world.tick(100);
+        world.settle();
+    }
+    world.clean();
+    assert!(world.disk.files.len() < 40, "{} files", world.disk.files.len());
+    world.check_disk();
+}
+
+#[test]
+fn everything_deleted_and_compacted_leaves_an_empty_disk() {
+    let mut world = World::new(5, small());
+    for key in 0..1000 {
+        world.put(&format!("key-{key:08}"), vec![1; 100]);
+        if key % 200 == 199 {
+            world.seal();
+            world.settle();
+        }
+    }
+    for key in 0..1000 {
+        world.delete(&format!("key-{key:08}"));
+    }
+    world.put("one", vec![]);
+    world.compact(world.revision);
+    world.seal();
+    world.settle();
+    world.forget(usize::MAX);
+    world.clean();
+    world.check_disk();
+    assert!(world.disk.size() <= 4 * 4096, "{:?}", world.disk.list());
+    assert!(world.store.size_in_use() <= world.store.size_allocated());
+}
