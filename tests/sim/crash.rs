@@ -1,8 +1,8 @@
 //! Looking at a crash: a copy of the disk loses power or its process, and is recovered.
 
 use crate::node::{self, Disks};
-use crate::store::node as store_node;
 use crate::planted::Bug;
+use crate::store::node as store_node;
 use crate::world::World;
 use ringd::shard::Shard;
 

@@ -42,6 +42,9 @@ enum Act {
     Turn,
     /// The shard does what has no hurry.
     Work,
+    /// The log, or the store, asks for something of its files.
+    Log(&'static str),
+    Store(&'static str),
     /// The disk has done the nth of what is in flight.
     Complete(usize),
     /// Bytes reach a client.

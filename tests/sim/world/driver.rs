@@ -70,6 +70,14 @@ impl World {
     }
 
     fn begin(&mut self, command: wal::Command) {
+        self.note(Act::Log(match &command {
+            wal::Command::Write { .. } => "write",
+            wal::Command::Create { .. } => "create",
+            wal::Command::Activate { .. } => "activate",
+            wal::Command::Recycle { .. } => "recycle",
+            wal::Command::Remove { .. } => "remove",
+            wal::Command::Sync { .. } => "sync",
+        }));
         self.is_changed = true;
         self.mix(format!("{command:?}").as_bytes());
         let wal::Command::Write { id, file, offset, size } = command else {
@@ -102,6 +110,14 @@ impl World {
     }
 
     fn begin_store(&mut self, command: store::Command) -> Result<(), String> {
+        self.note(Act::Store(match &command {
+            store::Command::Write { .. } => "write",
+            store::Command::Read { .. } => "read",
+            store::Command::Create { .. } => "create",
+            store::Command::Finish { .. } => "finish",
+            store::Command::Replace { .. } => "replace",
+            store::Command::Remove { .. } => "remove",
+        }));
         self.is_changed = true;
         self.mix(format!("{command:?}").as_bytes());
         match command {
@@ -131,7 +147,8 @@ impl World {
         let mut skip = None;
         match &command {
             store::Command::Finish { from, .. } => {
-                let is_busy = |work: &Work| matches!(work, Work::Store { file, .. } if file == from);
+                let is_busy =
+                    |work: &Work| matches!(work, Work::Store { file, .. } if file == from);
                 if self.works.iter().any(is_busy) {
                     return Err(format!("{from} is finished before it is written"));
                 }

@@ -13,6 +13,8 @@ use ringd::wal::FileId;
 const QUIET_ROUNDS_MAX: usize = 2_000;
 /// Rounds that a node which was asked to stop gives its clients: 5 s, as the server does.
 const STOP_ROUNDS_MAX: usize = 250;
+/// What the disks may have to do in a round.
+const COMPLETIONS_MAX: usize = 1_000;
 /// Slices of what has no hurry in a round.
 const WORKS_MAX: usize = 50;
 
@@ -153,9 +155,15 @@ impl World {
             }
         }
         self.turn()?;
-        while self.in_flight() > 0 {
+        for _ in 0..COMPLETIONS_MAX {
+            if self.in_flight() == 0 {
+                break;
+            }
             self.complete_nth(0)?;
             self.turn()?;
+        }
+        if self.in_flight() > 0 {
+            return Err("the disks do not come to rest".to_owned());
         }
         for at in 0..self.links.len() {
             let n = self.links[at].session.output().len();
