@@ -1,6 +1,6 @@
 //! etcd's hash of a keyspace's history, from the list of everything that ever happened.
 
-use crate::model::Model;
+use crate::model::{Keys, Model};
 use bytes::Bytes;
 use prost::Message;
 use ringd::api::proto::mvccpb;
@@ -30,11 +30,16 @@ fn crc(before: u32, bytes: &[u8]) -> u32 {
     })
 }
 
-/// The hash of all changes up to `revision` that a compaction at `floor` would leave.
+/// The hash of all changes up to `revision` in a keyspace compacted at `floor`.
+///
+/// Of those up to the floor only what `revision` still sees counts. Where that is nothing at all,
+/// etcd hashes whatever it has not removed yet; what is asked for here is what the floor sees.
 pub(crate) fn hash_kv(model: &Model, revision: i64, floor: i64) -> u32 {
     let events = model.events();
+    let is_empty = model.rows(&Keys::all(), revision).is_empty();
+    let seen_at = if is_empty { floor } else { revision };
     let mut last: BTreeMap<&[u8], usize> = BTreeMap::new();
-    for (nth, event) in events.iter().enumerate().take_while(|(_, event)| event.revision <= floor) {
+    for (nth, event) in events.iter().enumerate().take_while(|(_, it)| it.revision <= seen_at) {
         last.insert(&event.key, nth);
     }
     let mut hash = crc(0, b"key");
@@ -57,8 +62,7 @@ pub(crate) fn hash_kv(model: &Model, revision: i64, floor: i64) -> u32 {
         } else {
             lives.remove(&event.key[..]);
         }
-        let is_newest = last.get(&event.key[..]) == Some(&nth);
-        let is_kept = is_newest && (event.value.is_some() || main == floor);
+        let is_kept = last.get(&event.key[..]) == Some(&nth) && event.value.is_some();
         if main <= floor && !is_kept {
             continue;
         }

@@ -62,7 +62,9 @@ pub(crate) struct Swarm {
     compacts: u64,
     streams: u64,
     hashes: u64,
-    /// Of a hundred values: those larger than a few bytes.
+    /// Bytes that most values have at most.
+    value_size: usize,
+    /// Of a hundred values: those larger than that.
     large: u64,
     /// Of a hundred values: those that no server takes.
     oversized: u64,
@@ -83,7 +85,7 @@ impl Swarm {
                 indexing: on(dice),
             },
             pipelined: dice.pick(&[1, 3, 8, 20]),
-            steps: dice.pick(&[150, 300, 600]),
+            steps: dice.pick(&[300, 800, 2_000]),
             disk_speed: dice.pick(&[4, 10, 25]),
             reorder: on(dice),
             crashes: dice.chance(75),
@@ -101,9 +103,10 @@ impl Swarm {
             ranges: dice.pick(&[0, 20, 50]),
             ignore_values: on(dice),
             txns: dice.pick(&[0, 10, 40]),
-            compacts: dice.pick(&[0, 3, 10]),
+            compacts: dice.pick(&[0, 5, 15]),
             streams: dice.pick(&[0, 5, 20]),
             hashes: dice.pick(&[0, 4]),
+            value_size: dice.pick(&[20, 60, 300]),
             large,
             oversized: dice.pick(&[0, 0, 3]),
             config,
@@ -241,7 +244,7 @@ impl Swarm {
             let limit = dice.pick(&[4_100, most]).min(most);
             dice.index(limit)
         } else {
-            dice.index(60)
+            dice.index(self.value_size)
         };
         let mark = dice.next().to_le_bytes();
         mark.iter().copied().cycle().take(size).collect()
@@ -272,7 +275,7 @@ fn limits(dice: &mut Dice) -> wal::Config {
 
 /// Limits of a store, as small.
 fn store_limits(dice: &mut Dice) -> store::Config {
-    let seal_size = dice.pick(&[300, 1_000, 4_000, 30_000]);
+    let seal_size = dice.pick(&[150, 400, 1_500, 30_000]);
     store::Config {
         block_size: dice.pick(&[64, 300, 2_000]),
         seal_size,

@@ -13,6 +13,8 @@ use ringd::wal::FileId;
 const QUIET_ROUNDS_MAX: usize = 2_000;
 /// Rounds that a node which was asked to stop gives its clients: 5 s, as the server does.
 const STOP_ROUNDS_MAX: usize = 250;
+/// Rounds in which cleaning goes on when all else is done.
+const REST_ROUNDS: usize = 40;
 /// What the disks may have to do in a round.
 const COMPLETIONS_MAX: usize = 1_000;
 /// Slices of what has no hurry in a round.
@@ -134,6 +136,9 @@ impl World {
             if rounds > QUIET_ROUNDS_MAX {
                 return Err("it does not come to rest".to_owned());
             }
+            self.quiet_round()?;
+        }
+        for _ in 0..REST_ROUNDS {
             self.quiet_round()?;
         }
         self.oracle.check_history(&self.shard)?;
