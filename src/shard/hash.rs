@@ -5,6 +5,7 @@
 //! of the beginning, and are pinned until the end.
 
 use crate::mvcc::KeyRange;
+use crate::mvcc::Keyspace;
 use crate::mvcc::Slice;
 use crate::mvcc::hash::Hashed;
 use crate::mvcc::hash::KvHash;
@@ -15,6 +16,8 @@ use crate::shard::request::RequestId;
 use crate::shard::request::Response;
 use crate::shard::request::Unavailable;
 use crate::shard::wants::Waiter;
+use crate::store::ChangeRef;
+use crate::store::Fetched;
 use crate::store::Pin;
 use crate::store::Scan;
 use crate::types::Location;
@@ -49,6 +52,31 @@ struct Hash {
     /// What the index must keep meanwhile.
     kept: Revision,
     pin: Pin,
+}
+
+impl Hash {
+    /// Hashes what `scan` shows; where that has come to, or none if it is past what is asked for.
+    fn feed(
+        &mut self,
+        keyspace: &Keyspace,
+        scan: impl FnOnce(&mut dyn FnMut(ChangeRef<'_>)) -> Scan,
+    ) -> Option<Scan> {
+        let hasher = &mut self.hasher;
+        let mut is_past = false;
+        let scan = scan(&mut |change| {
+            is_past |= change.location.main > hasher.revision();
+            let hashed = Hashed {
+                location: change.location,
+                key: change.key,
+                created: change.created,
+                version: change.version,
+                lease: change.lease,
+                value: change.value,
+            };
+            hasher.feed(&hashed, |at| keyspace.keeps(change.key, change.location, at));
+        });
+        (!is_past).then_some(scan)
+    }
 }
 
 impl Hashes {
@@ -100,26 +128,12 @@ impl Shard {
             return false;
         }
         let Some(hash) = self.hashes.waiting.front_mut() else { return false };
-        let keyspace = &self.keyspace;
-        let hasher = &mut hash.hasher;
-        let mut is_past = false;
-        let scan = self.store.scan(hash.next, STEP_CHANGES, &mut |change| {
-            is_past |= change.location.main > hasher.revision();
-            let hashed = Hashed {
-                location: change.location,
-                key: change.key,
-                created: change.created,
-                version: change.version,
-                lease: change.lease,
-                value: change.value,
-            };
-            hasher.feed(&hashed, |at| keyspace.keeps(change.key, change.location, at));
-        });
+        let next = hash.next;
+        let scan = hash.feed(&self.keyspace, |visit| self.store.scan(next, STEP_CHANGES, visit));
         match scan {
-            _ if is_past => self.end_hash(),
-            Scan::End => self.end_hash(),
-            Scan::Next(next) => hash.next = next,
-            Scan::Away(block, next) => {
+            None | Some(Scan::End) => self.end_hash(),
+            Some(Scan::Next(next)) => hash.next = next,
+            Some(Scan::Away(block, next)) => {
                 hash.next = next;
                 self.hashes.is_waiting = true;
                 self.wants.want(block, Waiter::Hash);
@@ -130,9 +144,16 @@ impl Shard {
         !self.hashes.is_empty()
     }
 
-    /// The block that the first hash waits for is here.
-    pub(super) fn hash_fetched(&mut self) {
+    /// The block that the first hash waits for is here. It is hashed from there: the cache need not
+    /// have kept it.
+    pub(super) fn hash_fetched(&mut self, fetched: &Fetched) {
         self.hashes.is_waiting = false;
+        let hash = self.hashes.waiting.front_mut().expect("it waits for a block");
+        let next = hash.next;
+        match hash.feed(&self.keyspace, |visit| self.store.scan_in(fetched, next, visit)) {
+            None | Some(Scan::End) => self.end_hash(),
+            Some(Scan::Next(next) | Scan::Away(_, next)) => hash.next = next,
+        }
         self.step_hash();
     }
 

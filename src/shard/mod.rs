@@ -524,7 +524,7 @@ impl Shard {
                     }
                     Waiter::Answer(id) => self.answer_fetched(id, &fetched),
                     Waiter::List(to) => self.list_fetched(to, &fetched),
-                    Waiter::Hash => self.hash_fetched(),
+                    Waiter::Hash => self.hash_fetched(&fetched),
                 }
             }
         }
