@@ -64,3 +64,74 @@ pub(crate) fn frame_message<'a>(out: &'a mut Vec<u8>, last: Option<&ListHead>) -
     out[start..GAP_SIZE].copy_from_slice(&front);
     &out[start..]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::proto::etcdserverpb as pb;
+    use crate::shard::request::Header;
+    use crate::types::ClusterId;
+    use crate::types::NodeId;
+    use crate::types::Revision;
+    use crate::types::Term;
+    use prost::Message;
+
+    #[test]
+    fn messages_have_twice_the_rows_while_they_are_small_and_half_when_they_are_large() {
+        let mut chunks = Chunks::new(1000);
+        let mut rows = |size| {
+            let rows = chunks.rows_max();
+            chunks.sent(size);
+            rows
+        };
+        assert_eq!([499, 0, 500, 2000, 2001].map(&mut rows), [10, 20, 40, 40, 40]);
+        assert_eq!([9000; 6].map(&mut rows), [20, 10, 5, 2, 1, 1]);
+        assert_eq!([0; 3].map(&mut rows), [1, 2, 4]);
+    }
+
+    #[test]
+    fn a_message_is_framed_around_its_rows_whatever_their_size() {
+        let head = ListHead {
+            header: Header {
+                cluster: ClusterId(u64::MAX),
+                member: NodeId(u64::MAX),
+                revision: Revision(i64::MAX),
+                term: Term(u64::MAX),
+            },
+            count: i64::MAX,
+            more: true,
+            rows: 0,
+            size: 0,
+            is_stream: true,
+        };
+        for size in [0, 1, 100, 127, 128, 20_000, 3 << 20] {
+            for last in [None, Some(&head)] {
+                let pair = a_pair(size);
+                let mut out = vec![0xee; GAP_SIZE];
+                let row = pb::RangeResponse { kvs: vec![pair], ..pb::RangeResponse::default() };
+                row.encode(&mut out).expect("a vector takes every message");
+                let framed = frame_message(&mut out, last);
+                let (prefix, message) = framed.split_at(PREFIX_SIZE);
+                let len = u32::try_from(message.len()).expect("small").to_be_bytes();
+                assert_eq!(prefix, [&[0], &len[..]].concat());
+                let part = pb::RangeStreamResponse::decode(message).expect("a message");
+                let mut due = row;
+                if last.is_some() {
+                    (due.more, due.count) = (true, i64::MAX);
+                    due.header = Some(pb::ResponseHeader {
+                        cluster_id: u64::MAX,
+                        member_id: u64::MAX,
+                        revision: i64::MAX,
+                        raft_term: u64::MAX,
+                    });
+                }
+                assert!(part.range_response == Some(due), "{size} bytes, {last:?}");
+            }
+        }
+    }
+
+    fn a_pair(size: usize) -> crate::api::proto::mvccpb::KeyValue {
+        let (key, value) = (b"key".as_slice().into(), vec![7; size].into());
+        crate::api::proto::mvccpb::KeyValue { key, value, version: 1, ..Default::default() }
+    }
+}
