@@ -177,8 +177,8 @@ impl<'a> Draft<'a> {
         inner: Named<'a>,
         named: &mut Vec<Named<'a>>,
     ) -> Result<(), Malformed> {
-        // Of the members of a union the last one counts. The same one twice would have to be merged,
-        // which nobody sends and so nobody is answered.
+        // Of the members of a union the last one counts. The same one twice would have to be
+        // merged, which nobody sends and so nobody is answered.
         let mut member: Option<(u32, &[u8])> = None;
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
