@@ -2,8 +2,8 @@
 //! connection asks for.
 //!
 //! A read of keys may be answered with gigabytes. What is made at once is bounded
-//! ([`Settings::whole_size_max`]); anything longer is opened as a list of the shard, whose size is known
-//! before its first row, so that its message can begin. From then on the connection pulls: it
+//! ([`Settings::whole_size_max`]); anything longer is opened as a list of the shard, whose size is
+//! known before its first row, so that its message can begin. From then on the connection pulls: it
 //! asks for a slice when its client's window and its own output take one, and gets it as a
 //! [`Piece`]. So nothing is made that cannot leave, and whoever reads slowly waits alone.
 //!

@@ -270,7 +270,8 @@ impl<'a> Row<'a> {
         pair
     }
 
-    /// The row with the lease as `query` wants to see it, and no value yet unless it is to be empty.
+    /// The row with the lease as `query` wants to see it, and no value yet unless it is to be
+    /// empty.
     #[must_use]
     pub fn resolve_later(&self, query: &RangeQuery<'_>, records: &impl Records) -> KeyValue {
         let lease = if query.shows_leases() { records.lease(self.location) } else { LeaseId(0) };

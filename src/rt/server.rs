@@ -8,6 +8,7 @@ use crate::config::Bootstrap;
 use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::InitialMember;
+use crate::config::LogOutput;
 use crate::config::Url;
 use crate::identity::Identity;
 use crate::rt::clock::Clock;
@@ -98,7 +99,12 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let cpus = machine::cpus(&config.machine.cores)?;
     machine::raise_limits();
     machine::check(cpus.len())?;
-    let dir = DataDir::open(&config.data_dir)?;
+    let logs = config.log.outputs.iter().filter_map(|output| match output {
+        LogOutput::File(path) => Some(path.as_path()),
+        LogOutput::Stderr | LogOutput::Stdout => None,
+    });
+    let others: Vec<_> = config.wal_dir.as_deref().into_iter().chain(logs).collect();
+    let dir = DataDir::open(&config.data_dir, &others)?;
     let kept = dir.identity()?;
     let bootstrap = match &kept {
         Some(identity) => founded(&config, identity),

@@ -4,8 +4,7 @@
 //! up to the last compaction counts only if that compaction keeps it. Floor and revision are those
 //! of the beginning, and are pinned until the end.
 
-use crate::mvcc::KeyRange;
-use crate::mvcc::Slice;
+use crate::mvcc::Keyspace;
 use crate::mvcc::hash::Hashed;
 use crate::mvcc::hash::KvHash;
 use crate::shard::Shard;
@@ -15,6 +14,8 @@ use crate::shard::request::RequestId;
 use crate::shard::request::Response;
 use crate::shard::request::Unavailable;
 use crate::shard::wants::Waiter;
+use crate::store::ChangeRef;
+use crate::store::Fetched;
 use crate::store::Pin;
 use crate::store::Scan;
 use crate::types::Location;
@@ -51,6 +52,31 @@ struct Hash {
     pin: Pin,
 }
 
+impl Hash {
+    /// Hashes what `scan` shows; where that has come to, or none if it is past what is asked for.
+    fn feed(
+        &mut self,
+        keyspace: &Keyspace,
+        scan: impl FnOnce(&mut dyn FnMut(ChangeRef<'_>)) -> Scan,
+    ) -> Option<Scan> {
+        let hasher = &mut self.hasher;
+        let mut is_past = false;
+        let scan = scan(&mut |change| {
+            is_past |= change.location.main > hasher.revision();
+            let hashed = Hashed {
+                location: change.location,
+                key: change.key,
+                created: change.created,
+                version: change.version,
+                lease: change.lease,
+                value: change.value,
+            };
+            hasher.feed(&hashed, |at| keyspace.keeps(change.key, change.location, at));
+        });
+        (!is_past).then_some(scan)
+    }
+}
+
 impl Hashes {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -58,8 +84,7 @@ impl Hashes {
 }
 
 impl Shard {
-    /// Begins a hash of all up to `revision`, 0 or less being the present one; of everything
-    /// without one.
+    /// Begins a hash of all up to `revision`, 0 being the present one; of everything without one.
     pub(super) fn begin_hash(
         &mut self,
         to: RequestId,
@@ -67,6 +92,14 @@ impl Shard {
     ) -> Option<Unavailable> {
         if self.hashes.waiting.len() >= HASHES_MAX {
             return Some(Unavailable::TooManyRequests);
+        }
+        if let Some(below @ ..0) = revision {
+            // No change is as old, as etcd finds too.
+            let (compacted, revision) = (self.keyspace.compacted(), Revision(below));
+            let hash = KvHash::new(compacted, revision).finish();
+            let body = Body::HashKv { hash, compacted, revision };
+            self.reply(to, Ok(Response { header: self.header(), body }));
+            return None;
         }
         let at = match self.keyspace.check_revision(revision.unwrap_or(0)) {
             Ok(at) => at,
@@ -78,15 +111,12 @@ impl Shard {
         let floor = self.keyspace.compacted();
         let kept = floor.unwrap_or(Revision(1));
         self.keyspace.pin(kept);
-        let everything = Slice { budget: 1, ..Slice::new(KeyRange::From(&[0]), at) };
-        let (count, rest) = self.keyspace.count_slice(&everything);
-        let is_empty = count == 0 && rest.is_none();
         self.hashes.waiting.push_back(Hash {
             to,
             header: self.header(),
             asked: revision.map(|_| at),
             floor,
-            hasher: KvHash::new(floor, at, is_empty),
+            hasher: KvHash::new(floor, at),
             next: Location { main: Revision(0), sub: 0 },
             kept,
             pin: self.store.pin(),
@@ -100,26 +130,12 @@ impl Shard {
             return false;
         }
         let Some(hash) = self.hashes.waiting.front_mut() else { return false };
-        let keyspace = &self.keyspace;
-        let hasher = &mut hash.hasher;
-        let mut is_past = false;
-        let scan = self.store.scan(hash.next, STEP_CHANGES, &mut |change| {
-            is_past |= change.location.main > hasher.revision();
-            let hashed = Hashed {
-                location: change.location,
-                key: change.key,
-                created: change.created,
-                version: change.version,
-                lease: change.lease,
-                value: change.value,
-            };
-            hasher.feed(&hashed, |at| keyspace.keeps(change.key, change.location, at));
-        });
+        let next = hash.next;
+        let scan = hash.feed(&self.keyspace, |visit| self.store.scan(next, STEP_CHANGES, visit));
         match scan {
-            _ if is_past => self.end_hash(),
-            Scan::End => self.end_hash(),
-            Scan::Next(next) => hash.next = next,
-            Scan::Away(block, next) => {
+            None | Some(Scan::End) => self.end_hash(),
+            Some(Scan::Next(next)) => hash.next = next,
+            Some(Scan::Away(block, next)) => {
                 hash.next = next;
                 self.hashes.is_waiting = true;
                 self.wants.want(block, Waiter::Hash);
@@ -130,9 +146,16 @@ impl Shard {
         !self.hashes.is_empty()
     }
 
-    /// The block that the first hash waits for is here.
-    pub(super) fn hash_fetched(&mut self) {
+    /// The block that the first hash waits for is here. It is hashed from there: the cache need not
+    /// have kept it.
+    pub(super) fn hash_fetched(&mut self, fetched: &Fetched) {
         self.hashes.is_waiting = false;
+        let hash = self.hashes.waiting.front_mut().expect("it waits for a block");
+        let next = hash.next;
+        match hash.feed(&self.keyspace, |visit| self.store.scan_in(fetched, next, visit)) {
+            None | Some(Scan::End) => self.end_hash(),
+            Some(Scan::Next(next) | Scan::Away(_, next)) => hash.next = next,
+        }
         self.step_hash();
     }
 

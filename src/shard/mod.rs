@@ -1,8 +1,8 @@
 //! One whole keyspace replica as one machine: propose, append, commit, apply, reply.
 //!
 //! A shard composes consensus ([`raft`]), the log ([`wal`]), the keyspace ([`mvcc`]) and the store
-//! of its values ([`store`]). It is told what happened ([`Input`]) and says what to do ([`Output`]);
-//! it reads no clock and touches no file.
+//! of its values ([`store`]). It is told what happened ([`Input`]) and says what to do
+//! ([`Output`]); it reads no clock and touches no file.
 //!
 //! The life of a write: [`Shard::handle`] proposes it, which gives it a place in Raft's log and in
 //! the list of those who wait. The next [`Shard::poll`] takes everything proposed since the last
@@ -524,7 +524,7 @@ impl Shard {
                     }
                     Waiter::Answer(id) => self.answer_fetched(id, &fetched),
                     Waiter::List(to) => self.list_fetched(to, &fetched),
-                    Waiter::Hash => self.hash_fetched(),
+                    Waiter::Hash => self.hash_fetched(&fetched),
                 }
             }
         }

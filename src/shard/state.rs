@@ -79,7 +79,8 @@ impl State {
         let is_sound = revision >= 1 && (NO_FLOOR..=revision).contains(&floor);
         if !is_sound || index == LogIndex(0) || term == Term(0) {
             return Err(format!(
-                "revision {revision}, floor {floor}, entry {index} of term {term} do not go together"
+                "revision {revision}, floor {floor} and entry {index} of term {term} do not go \
+                 together"
             ));
         }
         let floor = (floor != NO_FLOOR).then_some(Revision(floor));

@@ -21,9 +21,9 @@ use tempfile::TempDir;
 /// Small segments, so that a small file system holds some.
 const SMALL_SEGMENTS: [&str; 2] = ["--wal-segment-bytes", "8388608"];
 /// Larger than any load here comes to: until the server has ended.
-const UNTIL_IT_ENDS: usize = 1 << 40;
+pub(crate) const UNTIL_IT_ENDS: usize = 1 << 40;
 
-fn folder(prefix: &str) -> TempDir {
+pub(crate) fn folder(prefix: &str) -> TempDir {
     TempDir::with_prefix_in(prefix, env!("CARGO_TARGET_TMPDIR"))
         .expect("the target folder can be written")
 }
@@ -34,11 +34,11 @@ fn goes_well(command: &mut Command) -> bool {
 }
 
 /// A file system of its own, gone when dropped.
-struct Mount(TempDir);
+pub(crate) struct Mount(TempDir);
 
 impl Mount {
     /// None, with a message, where one may not mount.
-    fn new(kind: &str, options: &str) -> Option<Self> {
+    pub(crate) fn new(kind: &str, options: &str) -> Option<Self> {
         let dir = folder("mount-");
         let mut mount = Command::new("mount");
         mount.args(["-t", kind, "-o", options, "none"]).arg(dir.path());
@@ -49,11 +49,11 @@ impl Mount {
         None
     }
 
-    fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.0.path().join("data")
     }
 
-    fn remount(&self, options: &str) {
+    pub(crate) fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
         let mut mount = Command::new("mount");
         mount.args(["-o", &options]).arg(self.0.path());
@@ -69,20 +69,20 @@ impl Drop for Mount {
 }
 
 /// The server's refusal to start on `data`; all `parts` are in it.
-fn refused(data: &Path, extra: &[&str], parts: &[&str]) {
+pub(crate) fn refused(data: &Path, extra: &[&str], parts: &[&str]) {
     let (client_port, peer_port) = free_ports();
     let extra: Vec<_> = extra.iter().map(|&flag| flag.to_owned()).collect();
     says(refusal(&mut command(&under_test(), data, client_port, peer_port, &extra)), parts);
 }
 
-fn says(text: String, parts: &[&str]) {
+pub(crate) fn says(text: String, parts: &[&str]) {
     for part in parts {
         assert!(text.contains(part), "no `{part}` in:\n{text}");
     }
 }
 
 /// Every acknowledged put is there.
-async fn read_back(port: u16, acked: &[Acked]) {
+pub(crate) async fn read_back(port: u16, acked: &[Acked]) {
     let client = Client::connect(port).await.expect("it answers");
     for Acked { key, value, revision } in acked {
         let at = RangeRequest { key: key.clone(), revision: *revision, ..RangeRequest::default() };

@@ -12,5 +12,6 @@ mod lists;
 mod load;
 mod screen;
 mod shards;
+mod store;
 #[path = "../support/mod.rs"]
 mod support;

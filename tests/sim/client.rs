@@ -38,8 +38,8 @@ pub(crate) struct Manner {
 /// How a call ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// With a message.
-    Message(Vec<u8>),
+    /// Well, with these messages.
+    Messages(Vec<Vec<u8>>),
     /// With a gRPC status other than OK.
     Status(u32, String),
     /// With a reset: nobody knows.
@@ -305,7 +305,7 @@ impl Client {
         let status = value("grpc-status").ok_or("an answer without a status")?;
         let text = value("grpc-message").unwrap_or_default();
         let end = match status.parse::<u32>() {
-            Ok(0) => End::Message(unframe(waiting.body)?),
+            Ok(0) => End::Messages(unframe(&waiting.body)?),
             Ok(code) => End::Status(code, text),
             Err(_) => return Err(format!("grpc-status is {status:?}")),
         };
@@ -323,17 +323,21 @@ fn grant(out: &mut Vec<u8>, stream: u32, window: &mut i64, whole: u32) {
     }
 }
 
-/// The one message of an answer's body.
-fn unframe(body: Vec<u8>) -> Result<Vec<u8>, String> {
-    let size = body.len();
-    match body.split_first_chunk::<5>() {
-        Some((&[0, a, b, c, d], rest))
-            if usize::try_from(u32::from_be_bytes([a, b, c, d])) == Ok(rest.len()) =>
-        {
-            Ok(rest.to_vec())
-        }
-        _ => Err(format!("a body of {size} bytes is not one message")),
+/// The messages of an answer's body.
+fn unframe(body: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+    let (mut rest, mut messages) = (body, Vec::new());
+    while !rest.is_empty() {
+        let cut = || format!("a body of {} bytes does not end with a message", body.len());
+        let (head, after) = rest.split_first_chunk::<5>().ok_or_else(cut)?;
+        let [0, a, b, c, d] = *head else {
+            return Err(format!("a message begins with {}", head[0]));
+        };
+        let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("64 bits");
+        let (message, after) = after.split_at_checked(size).ok_or_else(cut)?;
+        messages.push(message.to_vec());
+        rest = after;
     }
+    Ok(messages)
 }
 
 fn put_frame(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {

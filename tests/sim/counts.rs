@@ -27,8 +27,16 @@ pub(crate) struct Counts {
     pub(crate) refusals: u64,
     /// Of those, the ones that say that it took too long.
     pub(crate) timeouts: u64,
-    /// Segments begun.
+    /// Segments of the log begun.
     pub(crate) segments: u64,
+    /// Segments of the store finished, by sealing and by cleaning.
+    pub(crate) sealed: u64,
+    /// Manifests written.
+    pub(crate) manifests: u64,
+    /// Files of the store removed.
+    pub(crate) removals: u64,
+    /// Blocks read.
+    pub(crate) fetches: u64,
 }
 
 impl Counts {
@@ -47,5 +55,9 @@ impl Counts {
         self.refusals += other.refusals;
         self.timeouts += other.timeouts;
         self.segments += other.segments;
+        self.sealed += other.sealed;
+        self.manifests += other.manifests;
+        self.removals += other.removals;
+        self.fetches += other.fetches;
     }
 }

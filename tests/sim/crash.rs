@@ -1,8 +1,8 @@
 //! Looking at a crash: a copy of the disk loses power or its process, and is recovered.
 
-use crate::disk::Disk;
-use crate::node;
+use crate::node::{self, Disks};
 use crate::planted::Bug;
+use crate::store::node as store_node;
 use crate::world::World;
 use ringd::shard::Shard;
 
@@ -14,9 +14,9 @@ const LOOKS: u64 = 2;
 /// # Errors
 /// What was lost, invented, changed, or refused though nothing was damaged.
 pub(crate) fn look(world: &mut World) -> Result<(), String> {
-    let looks = if world.disk.is_busy() { LOOKS } else { 1 };
+    let looks = if world.disks.is_busy() { LOOKS } else { 1 };
     for _ in 0..looks {
-        let mut image = world.disk.clone();
+        let mut image = world.disks.clone();
         let dice = &mut world.crash_dice;
         let choose = &mut |below| dice.below(below);
         if choose(4) == 0 {
@@ -38,19 +38,19 @@ pub(crate) fn look(world: &mut World) -> Result<(), String> {
     Ok(())
 }
 
-fn recover(world: &mut World, image: &Disk) -> Result<Box<Shard>, String> {
+fn recover(world: &mut World, image: &Disks) -> Result<Box<Shard>, String> {
     let seed = world.crash_dice.next();
     node::recover(&world.swarm.config, image, seed, world.now())
 }
 
-fn check(world: &mut World, shard: &mut Shard, mut image: Disk) -> Result<i64, String> {
+fn check(world: &mut World, shard: &mut Shard, mut image: Disks) -> Result<(), String> {
     node::open(shard, &mut image)?;
     let past = world.crash_dice.next() >> 1;
-    world.oracle.check_recovered(shard, past)
+    world.oracle.check_values(shard, &mut image, past)
 }
 
 /// Flips a bit of what a crash has left.
-fn flip(world: &mut World, image: &Disk) -> Result<(), String> {
+fn flip(world: &mut World, image: &Disks) -> Result<(), String> {
     let mut image = image.clone();
     let files = image.list();
     let files: Vec<_> = files.into_iter().filter(|file| file.1 > 0).collect();
@@ -59,19 +59,12 @@ fn flip(world: &mut World, image: &Disk) -> Result<(), String> {
     }
     let (name, size) = world.crash_dice.pick(&files);
     let bit = world.crash_dice.below(size * 8);
-    image.flip(&name, usize::try_from(bit).expect("64 bits"));
+    image.flip(&name, bit);
     world.counts.flips += 1;
-    match recover(world, &image) {
-        Ok(mut shard) => {
-            check(world, &mut shard, image)
-                .map_err(|why| format!("bit {bit} of {name} flipped: {why}"))?;
-        }
-        Err(why) => {
-            world.counts.flips_refused += 1;
-            names(&why, &name).map_err(|what| format!("bit {bit} of {name} flipped: {what}"))?;
-        }
-    }
-    Ok(())
+    let result = recover(world, &image).and_then(|mut shard| check(world, &mut shard, image));
+    let Err(why) = result else { return Ok(()) };
+    world.counts.flips_refused += 1;
+    names(&why, &name).map_err(|what| format!("bit {bit} of {name} flipped: {what}"))
 }
 
 /// A refusal names the file and the place in it.
@@ -80,18 +73,23 @@ fn names(why: &str, file: &str) -> Result<(), String> {
     if said { Ok(()) } else { Err(format!("refused without file or place: {why}")) }
 }
 
-/// Spoils whole files of a log at rest: each time all is there or the log is refused.
+/// Spoils whole files at rest: each time all is there or the shard is refused.
 ///
 /// # Errors
 /// What was taken for good, or refused without a name.
 pub(crate) fn damage(world: &mut World) -> Result<(), String> {
-    let files = world.disk.list();
+    damage_log(world)?;
+    damage_store(world)
+}
+
+fn damage_log(world: &mut World) -> Result<(), String> {
+    let files = world.disks.log.list();
     let is_segment = |name: &str| name.ends_with(".wal");
     let segments = files.iter().filter(|file| is_segment(&file.0)).count();
     for (nth, (name, size)) in files.iter().filter(|file| is_segment(&file.0)).enumerate() {
         let size = usize::try_from(*size).expect("64 bits");
-        let mut missing = world.disk.clone();
-        missing.remove(name);
+        let mut missing = world.disks.clone();
+        missing.log.remove(name);
         // The first may hold no entry, and then it is free to go; the last is the one made ready
         // for frames to come. What is named may be what follows the one that is missing.
         let due = match nth {
@@ -101,27 +99,51 @@ pub(crate) fn damage(world: &mut World) -> Result<(), String> {
         };
         expect(world, missing, ".wal", due)?;
         let cut = world.crash_dice.index(size);
-        let mut short = world.disk.clone();
-        short.file_mut(name).truncate(cut);
+        let mut short = world.disks.clone();
+        short.log.file_mut(name).truncate(cut);
         expect(world, short, name, Due::Refused)?;
-        let mut long = world.disk.clone();
-        long.file_mut(name).push(0);
+        let mut long = world.disks.clone();
+        long.log.file_mut(name).push(0);
         expect(world, long, name, Due::Refused)?;
     }
-    let mut foreign = world.disk.clone();
-    foreign.create("lost+found.txt", b"not ours".to_vec());
+    let mut foreign = world.disks.clone();
+    foreign.log.create("lost+found.txt", b"not ours".to_vec());
     expect(world, foreign, "lost+found.txt", Due::Refused)?;
     for (name, _) in files.iter().filter(|file| !is_segment(&file.0)) {
-        let mut spoilt = world.disk.clone();
-        let half = spoilt.file(name).len() / 2;
-        spoilt.file_mut(name)[..half].fill(0x5a);
+        let mut spoilt = world.disks.clone();
+        let half = spoilt.log.file(name).len() / 2;
+        spoilt.log.file_mut(name)[..half].fill(0x5a);
         expect(world, spoilt, name, Due::Harmless)?;
-        let mut missing = world.disk.clone();
-        missing.remove(name);
+        let mut missing = world.disks.clone();
+        missing.log.remove(name);
         expect(world, missing, name, Due::Harmless)?;
-        let mut short = world.disk.clone();
-        short.file_mut(name).truncate(half + 1);
+        let mut short = world.disks.clone();
+        short.log.file_mut(name).truncate(half + 1);
         expect(world, short, name, Due::Harmless)?;
+    }
+    Ok(())
+}
+
+fn damage_store(world: &mut World) -> Result<(), String> {
+    for (name, size) in world.disks.store.list() {
+        let mut missing = world.disks.clone();
+        missing.store.take(&name);
+        if store_node::is_segment(&name) || world.disks.store.list().len() > 1 {
+            expect(world, missing, &name, Due::Refused)?;
+        }
+        let mut short = world.disks.clone();
+        let cut = usize::try_from(world.crash_dice.below(size)).expect("64 bits");
+        short.store.file_mut(&name).truncate(cut);
+        expect(world, short, &name, Due::Refused)?;
+        let mut long = world.disks.clone();
+        long.store.file_mut(&name).push(0);
+        expect(world, long, &name, Due::Refused)?;
+    }
+    // The log says how far the store has come: a store that is gone is not taken for a new one.
+    let mut gone = world.disks.clone();
+    gone.store = crate::store::disk::Disk::default();
+    if let Ok(mut shard) = recover(world, &gone) {
+        check(world, &mut shard, gone).map_err(|why| format!("the store is gone: {why}"))?;
     }
     Ok(())
 }
@@ -135,7 +157,7 @@ enum Due {
 }
 
 /// Recovers from what is spoilt, which must be refused by the file's name or else lose nothing.
-fn expect(world: &mut World, image: Disk, name: &str, due: Due) -> Result<(), String> {
+fn expect(world: &mut World, image: Disks, name: &str, due: Due) -> Result<(), String> {
     world.counts.damages += 1;
     match recover(world, &image) {
         Ok(_) if due == Due::Refused => {

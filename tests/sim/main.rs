@@ -6,10 +6,12 @@ mod client;
 mod counts;
 mod crash;
 mod disk;
+mod hash;
 mod model;
 mod node;
 mod oracle;
 mod planted;
+mod store;
 mod swarm;
 mod wire;
 mod world;
@@ -97,7 +99,7 @@ fn a_seed_is_the_same_twice() {
 #[test]
 fn requests_larger_than_the_logs_own_segments_hold_are_refused_at_the_start() {
     let small = World::new(1, None).swarm.config.clone();
-    let mut disk = disk::Disk::default();
+    let mut disk = node::Disks::default();
     let mut shard = node::recover(&small, &disk, 1, Tick(0)).expect("an empty disk");
     node::open(&mut shard, &mut disk).expect("a disk without faults");
 

@@ -6,12 +6,17 @@
 //! told of.
 
 use crate::client::{Answer, End};
-use crate::model::{Effect, Kept, Keys, Model, Op, Question, Row};
+use crate::hash;
+use crate::model::{
+    COMPACTED, Effect, FUTURE, Keys, Model, NO_FLOOR, Op, Question, Refused, Row, Told, Txn,
+};
+use crate::node::{self, Disks};
+use bytes::Bytes;
 use prost::Message;
 use ringd::api::proto::etcdserverpb as pb;
-use ringd::api::proto::mvccpb;
 use ringd::mvcc::{KeyRange, RangeQuery, Records};
 use ringd::shard::Shard;
+use ringd::types::{Change, LeaseId, Location};
 
 /// Texts of answers to requests of which nothing was done.
 const REFUSALS: [&str; 3] = [
@@ -20,8 +25,6 @@ const REFUSALS: [&str; 3] = [
     "etcdserver: server stopped",
 ];
 const TIMEOUT: &str = "etcdserver: request timed out";
-const NOT_FOUND: &str = "etcdserver: key not found";
-const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
 const TOO_LATE: &str = "context deadline exceeded";
 /// How the text begins for a message that is larger than the server takes.
 const TOO_LARGE: &str = "grpc: received message larger than max";
@@ -30,8 +33,9 @@ const TOO_LARGE: &str = "grpc: received message larger than max";
 #[derive(Debug)]
 struct Call {
     op: Op,
-    /// The highest revision that anyone was told of when it was sent.
-    floor: i64,
+    /// The highest revision that anyone was told of when it was sent, and the highest that anyone
+    /// was told to be compacted.
+    told: (i64, i64),
     sent_at: u64,
     /// Milliseconds that its client gave it.
     deadline: Option<u64>,
@@ -47,8 +51,9 @@ pub(crate) struct Oracle {
     /// Writes in the order in which they came to the shard, with what each does.
     order: Vec<(usize, Effect)>,
     model: Model,
-    /// The highest revision that anyone was told of.
-    floor: i64,
+    /// The highest revision that anyone was told of, and the highest that anyone was told to be
+    /// compacted.
+    told: (i64, i64),
     term: u64,
     /// Milliseconds before a request may time out.
     timeout: u64,
@@ -59,7 +64,7 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     pub(crate) fn new(timeout: u64) -> Self {
-        Self { timeout, floor: 1, ..Self::default() }
+        Self { timeout, told: (1, NO_FLOOR), ..Self::default() }
     }
 
     /// The revision after everything that was asked.
@@ -75,9 +80,9 @@ impl Oracle {
         deadline: Option<u64>,
         is_oversized: bool,
     ) -> usize {
-        let floor = self.floor;
+        let told = self.told;
         let is_submitted = false;
-        self.calls.push(Call { op, floor, sent_at: now, deadline, is_submitted, is_oversized });
+        self.calls.push(Call { op, told, sent_at: now, deadline, is_submitted, is_oversized });
         self.calls.len() - 1
     }
 
@@ -101,15 +106,23 @@ impl Oracle {
     pub(crate) fn released(&mut self, call: usize, revision: i64, status: Option<&str>) {
         let at = self.order.iter().position(|known| known.0 == call);
         match (at, status) {
-            (Some(at), None) => self.floor = self.floor.max(self.order[at].1.revision()),
+            (Some(at), None) => {
+                let Effect { revision, floor, .. } = self.order[at].1;
+                self.heard(revision, floor);
+            }
             // A read has seen all up to there.
-            (None, None) => self.floor = self.floor.max(revision),
+            (None, None) => self.heard(revision, NO_FLOOR),
             (Some(at), Some(text)) if REFUSALS.contains(&text) => {
                 self.order.remove(at);
                 self.replay();
             }
             (Some(_) | None, _) => {}
         }
+    }
+
+    /// Somebody may know that all up to `revision` is there, and that below `floor` is compacted.
+    fn heard(&mut self, revision: i64, floor: i64) {
+        self.told = (self.told.0.max(revision), self.told.1.max(floor));
     }
 
     /// Does everything again from the beginning.
@@ -149,16 +162,10 @@ impl Oracle {
                 Ok(())
             }
             _ if call.is_oversized => Err(wrong(format!("oversized, {:?}", answer.end))),
-            End::Status(code, text) => self.check_status(call, *code, text).map_err(wrong),
-            End::Message(bytes) => {
-                let header = match &call.op {
-                    Op::Put { .. } => self.check_put(answer.call, bytes).map_err(wrong)?,
-                    Op::Delete { .. } => self.check_delete(answer.call, bytes).map_err(wrong)?,
-                    Op::Range(question) => {
-                        self.check_range(call, question, bytes).map_err(wrong)?
-                    }
-                };
-                self.floor = self.floor.max(header.revision);
+            End::Status(code, text) => self.check_status(answer.call, *code, text).map_err(wrong),
+            End::Messages(messages) => {
+                let header = self.check_answer(answer.call, messages).map_err(wrong)?;
+                self.heard(header.revision, NO_FLOOR);
                 let term_before = std::mem::replace(&mut self.term, header.raft_term);
                 if term_before > header.raft_term {
                     return Err(format!("term {term_before} is followed by {}", header.raft_term));
@@ -168,43 +175,101 @@ impl Oracle {
         }
     }
 
+    /// Holds a good answer against what is due; its header.
+    fn check_answer(&self, at: usize, messages: &[Vec<u8>]) -> Result<pb::ResponseHeader, String> {
+        let call = &self.calls[at];
+        if let Op::Stream(question) = &call.op {
+            return self.check_stream(call, question, messages);
+        }
+        let [bytes] = messages else {
+            return Err(format!("{} messages in place of one", messages.len()));
+        };
+        match &call.op {
+            Op::Put { .. } => {
+                let mut told = decode::<pb::PutResponse>(bytes)?;
+                self.check_effect(at, told.header.take(), Told::Put(told))
+            }
+            Op::Delete { .. } => {
+                let mut told = decode::<pb::DeleteRangeResponse>(bytes)?;
+                self.check_effect(at, told.header.take(), Told::Delete(told))
+            }
+            Op::Compact { .. } => {
+                let mut told = decode::<pb::CompactionResponse>(bytes)?;
+                // A physical one is told of later than what came after it.
+                self.check_effect(at, told.header.take(), Told::Compact(told))
+            }
+            Op::Txn(txn) if call.op.is_write() => {
+                let _ = txn;
+                let mut told = decode::<pb::TxnResponse>(bytes)?;
+                self.check_effect(at, told.header.take(), Told::Txn(told))
+            }
+            Op::Txn(txn) => self.check_read_txn(call, txn, decode(bytes)?),
+            Op::Range(question) | Op::Stream(question) => {
+                self.check_range(call, question, decode(bytes)?)
+            }
+            Op::HashKv { revision } => self.check_hash(call, *revision, &decode(bytes)?),
+        }
+    }
+
     fn effect(&self, call: usize) -> Result<&Effect, String> {
         let found = self.order.iter().find(|known| known.0 == call);
         found.map(|known| &known.1).ok_or_else(|| "answered, and not in the order".to_owned())
     }
 
-    fn check_status(&self, call: &Call, code: u32, text: &str) -> Result<(), String> {
-        match (&call.op, code, text) {
-            (Op::Put { ignore_value: true, .. }, 3, NOT_FOUND) => Ok(()),
-            (Op::Range(question), 11, FUTURE) if question.revision > call.floor => Ok(()),
-            _ => Err(format!("status {code} {text:?}")),
-        }
+    fn check_status(&self, at: usize, code: u32, text: &str) -> Result<(), String> {
+        let call = &self.calls[at];
+        let is_told = |refused: Refused| refused.0 == code && refused.1 == text;
+        let may_be = |revision: i64| {
+            (is_told(FUTURE) && revision > call.told.0)
+                || (is_told(COMPACTED) && revision < self.model.floor())
+        };
+        let allowed = match &call.op {
+            op if op.is_write() => match &self.effect(at)?.told {
+                Err(refused) => is_told(*refused),
+                Ok(_) => false,
+            },
+            Op::Range(question) | Op::Stream(question) => {
+                question.revision > 0 && may_be(question.revision)
+            }
+            Op::HashKv { revision } => *revision > 0 && may_be(*revision),
+            Op::Txn(txn) => txn.questions().any(|read| read.revision > 0 && may_be(read.revision)),
+            Op::Put { .. } | Op::Delete { .. } | Op::Compact { .. } => unreachable!("a write"),
+        };
+        if allowed { Ok(()) } else { Err(format!("status {code} {text:?}")) }
     }
 
-    fn check_put(&self, call: usize, bytes: &[u8]) -> Result<pb::ResponseHeader, String> {
-        let answer = pb::PutResponse::decode(bytes).map_err(|error| error.to_string())?;
-        let header = answer.header.ok_or("no header")?;
-        let Effect::Put { revision, prev } = self.effect(call)? else {
-            return Err(format!("a put went well that could not: {header:?}"));
-        };
-        let found = answer.prev_kv.as_ref().map(row_of);
-        if header.revision != *revision || found != prev.as_ref().map(Kept::row) {
-            return Err(format!("told {} {found:?}, due {revision} {prev:?}", header.revision));
+    fn check_effect(
+        &self,
+        call: usize,
+        header: Option<pb::ResponseHeader>,
+        told: Told,
+    ) -> Result<pb::ResponseHeader, String> {
+        let header = header.ok_or("no header")?;
+        let effect = self.effect(call)?;
+        let is_late = matches!(self.calls[call].op, Op::Compact { physical: true, .. })
+            && header.revision > effect.revision
+            && header.revision <= self.model.revision();
+        if (header.revision != effect.revision && !is_late) || Ok(&told) != effect.told.as_ref() {
+            return Err(format!("told {} {told:?}, due {effect:?}", header.revision));
         }
         Ok(header)
     }
 
-    fn check_delete(&self, call: usize, bytes: &[u8]) -> Result<pb::ResponseHeader, String> {
-        let answer = pb::DeleteRangeResponse::decode(bytes).map_err(|error| error.to_string())?;
-        let header = answer.header.ok_or("no header")?;
-        let Effect::Delete { revision, deleted, prevs } = self.effect(call)? else {
-            return Err("a delete that is none".to_owned());
-        };
-        let found = answer.prev_kvs.iter().map(row_of);
-        let same = header.revision == *revision && answer.deleted == *deleted;
-        if !same || !found.eq(prevs.iter().map(Kept::row)) {
-            let (at, count) = (header.revision, answer.deleted);
-            return Err(format!("told {at} {count}, due {revision} {deleted} {prevs:?}"));
+    /// What a read says of when it was done, and what it says of the past.
+    fn check_time(
+        &self,
+        call: &Call,
+        header: Option<pb::ResponseHeader>,
+        revision: i64,
+    ) -> Result<pb::ResponseHeader, String> {
+        let header = header.ok_or("no header")?;
+        let (now, (told, floor)) = (header.revision, call.told);
+        if now < told || now > self.model.revision() || revision > now {
+            let last = self.model.revision();
+            return Err(format!("read {revision} at {now}, told {told} before, last {last}"));
+        }
+        if revision > 0 && revision < floor {
+            return Err(format!("read {revision} at {now}, told that {floor} was compacted"));
         }
         Ok(header)
     }
@@ -213,78 +278,147 @@ impl Oracle {
         &self,
         call: &Call,
         question: &Question,
-        bytes: &[u8],
+        mut told: pb::RangeResponse,
     ) -> Result<pb::ResponseHeader, String> {
-        let answer = pb::RangeResponse::decode(bytes).map_err(|error| error.to_string())?;
-        let header = answer.header.ok_or("no header")?;
-        let now = header.revision;
-        if now < call.floor || now > self.model.revision() || question.revision > now {
-            let (floor, last) = (call.floor, self.model.revision());
-            return Err(format!("read at {now}, told {floor} before, last {last}"));
-        }
-        let at = if question.revision > 0 { question.revision } else { now };
-        let mut rows = self.model.rows(&question.keys, at);
-        let count = i64::try_from(rows.len()).expect("few");
-        let limit = usize::try_from(question.limit).unwrap_or(0);
-        let is_cut = limit > 0 && rows.len() > limit && !question.count_only;
-        if is_cut {
-            rows.truncate(limit);
-        }
-        if question.count_only {
-            rows.clear();
-        }
-        if question.keys_only {
-            rows.iter_mut().for_each(|row| row.value = &[]);
-        }
-        let found: Vec<Row<'_>> = answer.kvs.iter().map(row_of).collect();
-        if found != rows || answer.count != count || answer.more != is_cut {
-            let told = (found.len(), answer.count, answer.more);
-            return Err(format!("at {at} of {now} told {told:?}, due {} of {count}", rows.len()));
+        let header = self.check_time(call, told.header.take(), question.revision)?;
+        let due = self.model.range(question, header.revision);
+        if told != due {
+            let told = (told.kvs.len(), told.count, told.more);
+            let due = (due.kvs.len(), due.count, due.more);
+            return Err(format!("at {} told {told:?}, due {due:?}", header.revision));
         }
         Ok(header)
     }
 
-    /// Holds a recovered shard against everything known; the revision it has come to.
-    ///
-    /// # Errors
-    /// What is lost, invented or changed.
-    pub(crate) fn check_recovered(&self, shard: &Shard, past: u64) -> Result<i64, String> {
-        let revision = shard.keyspace().revision().0;
-        if revision < self.floor {
-            return Err(format!("lost: at {revision}, and {} was told", self.floor));
+    /// The parts of a stream come to what a range is answered.
+    fn check_stream(
+        &self,
+        call: &Call,
+        question: &Question,
+        messages: &[Vec<u8>],
+    ) -> Result<pb::ResponseHeader, String> {
+        let mut whole = pb::RangeResponse::default();
+        for (nth, bytes) in messages.iter().enumerate() {
+            let part = decode::<pb::RangeStreamResponse>(bytes)?;
+            let part = part.range_response.ok_or("a part of a stream without a range")?;
+            whole.kvs.extend(part.kvs);
+            if nth + 1 == messages.len() {
+                (whole.header, whole.more, whole.count) = (part.header, part.more, part.count);
+            } else if part.header.is_some() || part.more || part.count != 0 {
+                return Err(format!("part {nth} of a stream holds what the last one is for"));
+            }
         }
-        if revision > self.model.revision() {
-            return Err(format!("invented: at {revision}, asked {}", self.model.revision()));
-        }
-        self.check_at(shard, revision)?;
-        let past = i64::try_from(past).map_or(1, |past| past % revision + 1);
-        self.check_at(shard, past)?;
-        Ok(revision)
+        self.check_range(call, question, whole)
     }
 
-    /// Holds every revision of a shard against the model.
+    fn check_read_txn(
+        &self,
+        call: &Call,
+        txn: &Txn,
+        mut told: pb::TxnResponse,
+    ) -> Result<pb::ResponseHeader, String> {
+        let header = self.check_time(call, told.header.take(), 0)?;
+        let due = self.model.read_txn(txn, header.revision, call.told.1);
+        if due.as_ref() != Ok(&told) {
+            return Err(format!("at {} told {told:?}, due {due:?}", header.revision));
+        }
+        Ok(header)
+    }
+
+    fn check_hash(
+        &self,
+        call: &Call,
+        revision: i64,
+        told: &pb::HashKvResponse,
+    ) -> Result<pb::ResponseHeader, String> {
+        let header = self.check_time(call, told.header, revision)?;
+        let at = if revision > 0 { revision } else { header.revision };
+        let floor = told.compact_revision;
+        let known = floor == NO_FLOOR || self.order.iter().any(|(_, effect)| effect.floor == floor);
+        if !known || floor < call.told.1 || told.hash_revision != at {
+            return Err(format!("{told:?} at {at}, told that {} was compacted", call.told.1));
+        }
+        let due = hash::hash_kv(&self.model, at, floor);
+        if told.hash != due {
+            return Err(format!("{told:?}, due {due} at {at}"));
+        }
+        Ok(header)
+    }
+
+    /// Holds what a recovered shard has come to against everything known: its revision, and what
+    /// is compacted.
     ///
     /// # Errors
-    /// As [`Self::check_recovered`].
+    /// What is lost or invented.
+    pub(crate) fn check_recovered(&self, shard: &Shard) -> Result<(i64, i64), String> {
+        let keyspace = shard.keyspace();
+        let revision = keyspace.revision().0;
+        let floor = keyspace.compacted().map_or(NO_FLOOR, |floor| floor.0);
+        if revision < self.told.0 || floor < self.told.1 {
+            return Err(format!("lost: at {revision}, {floor}, and {:?} was told", self.told));
+        }
+        match self.beginning(revision, floor) {
+            Some(_) => Ok((revision, floor)),
+            None => Err(format!("invented: at {revision}, {floor}")),
+        }
+    }
+
+    /// How many of the writes in their order give this revision and floor, at most.
+    fn beginning(&self, revision: i64, floor: i64) -> Option<usize> {
+        let at = |effect: &Effect| (effect.revision, effect.floor) == (revision, floor);
+        let last = self.order.iter().rposition(|(_, effect)| at(effect)).map(|at| at + 1);
+        last.or_else(|| ((revision, floor) == (1, NO_FLOOR)).then_some(0))
+    }
+
+    /// Holds what a recovered shard tells at two revisions against the model, values and all:
+    /// the present one, and one of the past.
+    ///
+    /// # Errors
+    /// What is changed.
+    pub(crate) fn check_values(
+        &self,
+        shard: &mut Shard,
+        disks: &mut Disks,
+        past: u64,
+    ) -> Result<(), String> {
+        let (revision, floor) = self.check_recovered(shard)?;
+        let past = i64::try_from(past).map_or(1, |past| past % revision + 1);
+        for at in [revision, past] {
+            let wrong = |why: String| format!("revision {at} of {floor}..={revision}: {why}");
+            match node::rows(shard, disks, at) {
+                Err(why) if at < floor && why == COMPACTED.1 => {}
+                Err(why) => return Err(wrong(why)),
+                Ok(_) if at < floor => return Err(wrong("it was compacted".to_owned())),
+                Ok(rows) => {
+                    let due = self.model.rows(&Keys::all(), at);
+                    if !due.iter().map(Row::pair).eq(rows.iter().cloned()) {
+                        return Err(wrong(format!("{} rows, due {}", rows.len(), due.len())));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds every revision that can still be read of a shard against the model, but for values.
+    ///
+    /// # Errors
+    /// What is changed.
     pub(crate) fn check_history(&self, shard: &Shard) -> Result<(), String> {
-        (1..=shard.keyspace().revision().0).try_for_each(|revision| self.check_at(shard, revision))
+        let (revision, floor) = self.check_recovered(shard)?;
+        shard.keyspace().check_all();
+        (floor.max(1)..=revision).try_for_each(|revision| self.check_at(shard, revision))
     }
 
     fn check_at(&self, shard: &Shard, revision: i64) -> Result<(), String> {
         let mut query = RangeQuery::new(KeyRange::new(b"\0", b"\0"));
-        query.revision = revision;
+        (query.revision, query.keys_only) = (revision, true);
         let rows = self.model.rows(&Keys::all(), revision);
         let (mut due, mut same) = (rows.iter(), true);
-        let summary = shard.keyspace().range_with(&query, shard.records(), |row| {
-            let value = shard.records().value(row.location);
+        let summary = shard.keyspace().range_with(&query, &Nothing, |row| {
             same &= due.next().is_some_and(|due| {
-                *due == Row {
-                    key: row.key,
-                    value: &value,
-                    created: row.create_revision.0,
-                    modified: row.location.main.0,
-                    version: row.version,
-                }
+                let at = (row.create_revision.0, row.location.main.0, row.version);
+                (due.key, (due.created, due.modified, due.version)) == (row.key, at)
             });
         });
         let count = summary.map_err(|refusal| format!("revision {revision}: {refusal}"))?.count;
@@ -294,22 +428,35 @@ impl Oracle {
         Err(format!("revision {revision} is changed: {count} rows, due {}", rows.len()))
     }
 
-    /// The server has come back at this revision: what came later was never done.
-    pub(crate) fn restarted(&mut self, revision: i64) {
-        let kept = self.order.iter().take_while(|known| known.1.revision() <= revision).count();
+    /// The server has come back at this revision, with that compacted: what came later was never
+    /// done.
+    pub(crate) fn restarted(&mut self, (revision, floor): (i64, i64)) {
+        let kept = self.beginning(revision, floor).expect("it was looked at before");
         self.order.truncate(kept);
         self.replay();
-        assert!(self.model.revision() == revision, "revisions are dense");
-        self.floor = self.floor.max(revision);
+        assert!((self.model.revision(), self.model.floor()) == (revision, floor), "as found");
+        self.heard(revision, floor);
     }
 }
 
-fn row_of(pair: &mvccpb::KeyValue) -> Row<'_> {
-    Row {
-        key: &pair.key,
-        value: &pair.value,
-        created: pair.create_revision,
-        modified: pair.mod_revision,
-        version: pair.version,
+/// No values: who reads keys only needs none.
+struct Nothing;
+
+impl Records for Nothing {
+    fn lease(&self, _: Location) -> LeaseId {
+        LeaseId(0)
     }
+
+    fn value(&self, _: Location) -> Bytes {
+        unreachable!("no value is asked for")
+    }
+
+    fn push(&mut self, _: Change) {
+        unreachable!("nothing is written")
+    }
+}
+
+/// Reads a message of an answer.
+fn decode<M: Message + Default>(bytes: &[u8]) -> Result<M, String> {
+    M::decode(bytes).map_err(|error| error.to_string())
 }

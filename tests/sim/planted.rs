@@ -27,10 +27,18 @@ pub(crate) enum Bug {
     UnsyncedNames,
     /// A segment has its name before its header is durable.
     NameBeforeHeader,
+    /// A segment of the store is not synced before it has its name.
+    UnsyncedSegment,
+    /// The name of a manifest is not synced.
+    UnsyncedManifest,
+    /// A manifest is reported as durable and never written.
+    LostManifest,
+    /// A read of the store brings other bytes than asked for.
+    Misread,
 }
 
 /// Each, and the seeds within which it is found.
-pub(crate) const BUGS: [(Bug, u64); 11] = [
+pub(crate) const BUGS: [(Bug, u64); 15] = [
     (Bug::EarlyWritten, 20),
     (Bug::LostSector, 20),
     (Bug::EarlierLost, 40),
@@ -42,6 +50,10 @@ pub(crate) const BUGS: [(Bug, u64); 11] = [
     (Bug::UnsyncedReads, 200),
     (Bug::UnsyncedNames, 600),
     (Bug::NameBeforeHeader, 60),
+    (Bug::UnsyncedSegment, 20),
+    (Bug::UnsyncedManifest, 20),
+    (Bug::LostManifest, 20),
+    (Bug::Misread, 20),
 ];
 
 /// A segment's making without the order that makes it safe.

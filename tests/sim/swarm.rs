@@ -2,10 +2,12 @@
 
 use crate::client::Manner;
 use crate::dice::Dice;
-use crate::model::{Keys, Op, Question};
+use crate::model::{Compare, Keys, Op, Question, Txn, With};
+use ringd::config::AutoCompaction;
 use ringd::raft;
 use ringd::shard;
 use ringd::shard::request::Member;
+use ringd::store;
 use ringd::types::{ClusterId, NodeId, ShardId};
 use ringd::wal;
 
@@ -55,6 +57,11 @@ pub(crate) struct Swarm {
     deletes: u64,
     ranges: u64,
     ignore_values: bool,
+    /// Of a hundred calls: transactions, compactions, streams and hashes.
+    txns: u64,
+    compacts: u64,
+    streams: u64,
+    hashes: u64,
     /// Of a hundred values: those larger than a few bytes.
     large: u64,
     /// Of a hundred values: those that no server takes.
@@ -93,6 +100,10 @@ impl Swarm {
             deletes: dice.pick(&[0, 10, 25]),
             ranges: dice.pick(&[0, 20, 50]),
             ignore_values: on(dice),
+            txns: dice.pick(&[0, 10, 40]),
+            compacts: dice.pick(&[0, 3, 10]),
+            streams: dice.pick(&[0, 5, 20]),
+            hashes: dice.pick(&[0, 4]),
             large,
             oversized: dice.pick(&[0, 0, 3]),
             config,
@@ -111,6 +122,7 @@ impl Swarm {
             wal.segment_size = before.segment_size;
         }
         self.config.wal = wal;
+        self.config.store = store_limits(dice);
     }
 
     /// How many milliseconds a client gives its next call.
@@ -120,6 +132,33 @@ impl Swarm {
 
     /// What a client asks next; `revision` is the last it could know of.
     pub(crate) fn op(&self, revision: i64, dice: &mut Dice) -> Op {
+        if dice.chance(self.compacts) {
+            let revision = revision + 1 - small(dice.pick(&[3, 10, 40]), dice);
+            return Op::Compact { revision, physical: dice.chance(30) };
+        }
+        if dice.chance(self.hashes) {
+            return Op::HashKv { revision: self.moment(revision, dice) };
+        }
+        if dice.chance(self.streams) {
+            let question = self.question(revision, dice);
+            return Op::Stream(Question { descending: false, modified_min: 0, ..question });
+        }
+        if dice.chance(self.txns) {
+            let txn = self.txn(revision, 2, dice);
+            let (mut puts, mut deletes) = (Vec::new(), Vec::new());
+            txn.changes(&mut puts, &mut deletes);
+            puts.sort_unstable();
+            let is_twice = puts.windows(2).any(|pair| pair[0] == pair[1]);
+            let is_deleted = puts.iter().any(|put| deletes.iter().any(|keys| keys.contains(put)));
+            if !is_twice && !is_deleted {
+                return Op::Txn(txn);
+            }
+        }
+        self.plain(revision, dice)
+    }
+
+    /// One operation, as it may stand in a transaction too.
+    fn plain(&self, revision: i64, dice: &mut Dice) -> Op {
         if dice.chance(self.ranges) {
             return Op::Range(self.question(revision, dice));
         }
@@ -131,16 +170,53 @@ impl Swarm {
         Op::Put { key: self.key(dice), value, prev_kv: dice.chance(30), ignore_value }
     }
 
+    /// A transaction with others in it, so deep.
+    fn txn(&self, revision: i64, depth: usize, dice: &mut Dice) -> Txn {
+        let ops = |dice: &mut Dice| {
+            let op = |dice: &mut Dice| match dice.below(5) {
+                0 if depth > 0 => Op::Txn(self.txn(revision, depth - 1, dice)),
+                1 => Op::Range(self.question(revision, dice)),
+                _ => self.plain(revision, dice),
+            };
+            (0..dice.index(4)).map(|_| op(dice)).collect()
+        };
+        Txn {
+            compares: (0..dice.index(3)).map(|_| self.compare(revision, dice)).collect(),
+            success: ops(dice),
+            failure: ops(dice),
+        }
+    }
+
+    fn compare(&self, revision: i64, dice: &mut Dice) -> Compare {
+        let with = match dice.below(4) {
+            0 => With::Version(small(4, dice)),
+            1 => With::Created(self.moment(revision, dice)),
+            2 => With::Modified(self.moment(revision, dice)),
+            _ => With::Value(self.value(dice)),
+        };
+        let sign = i32::try_from(dice.below(4)).expect("small");
+        Compare { keys: self.some_keys(dice), sign, with }
+    }
+
+    /// A revision, old or just beyond the last, or 0.
+    fn moment(&self, revision: i64, dice: &mut Dice) -> i64 {
+        match dice.below(5) {
+            0 | 1 => 0,
+            2 => small(u64::try_from(revision).unwrap_or(1) + 2, dice),
+            _ => (revision + 1 - small(12, dice)).max(0),
+        }
+    }
+
     fn question(&self, revision: i64, dice: &mut Dice) -> Question {
-        let span = u64::try_from(revision).unwrap_or(1) + 2;
-        let old = i64::try_from(dice.below(span)).expect("small");
         Question {
             keys: self.some_keys(dice),
-            revision: if dice.chance(40) { old } else { 0 },
-            limit: if dice.chance(20) { i64::try_from(dice.below(4)).expect("small") } else { 0 },
+            revision: self.moment(revision, dice),
+            limit: if dice.chance(20) { small(4, dice) } else { 0 },
             serializable: dice.chance(30),
             keys_only: dice.chance(10),
             count_only: dice.chance(10),
+            descending: dice.chance(15),
+            modified_min: if dice.chance(10) { self.moment(revision, dice) } else { 0 },
         }
     }
 
@@ -172,6 +248,11 @@ impl Swarm {
     }
 }
 
+/// A number below `end`.
+fn small(end: u64, dice: &mut Dice) -> i64 {
+    i64::try_from(dice.below(end)).expect("small")
+}
+
 /// Limits of a log, small enough for every boundary to be met.
 fn limits(dice: &mut Dice) -> wal::Config {
     let frame_blocks = dice.index(3) + 2;
@@ -186,6 +267,23 @@ fn limits(dice: &mut Dice) -> wal::Config {
         spares_max: spares_target + dice.index(2),
         pending_size_max: dice.pick(&[12_000, 64 << 10]),
         read_size: dice.pick(&[BLOCK, 4 * BLOCK, 16 * BLOCK]),
+    }
+}
+
+/// Limits of a store, as small.
+fn store_limits(dice: &mut Dice) -> store::Config {
+    let seal_size = dice.pick(&[300, 1_000, 4_000, 30_000]);
+    store::Config {
+        block_size: dice.pick(&[64, 300, 2_000]),
+        seal_size,
+        tail_size_max: seal_size * dice.pick(&[3, 30]),
+        segment_size: dice.pick(&[1_000, 8_000, 60_000]),
+        cache_size: dice.pick(&[0, 0, 2_000, 50_000]),
+        reads_max: dice.pick(&[1, 3, 128]),
+        write_size: dice.pick(&[4096, 65_536]),
+        clean_rate: dice.pick(&[1_000, 1_000_000]),
+        clean_read_size: dice.pick(&[4096, 65_536]),
+        read_size: dice.pick(&[4096, 65_536]),
     }
 }
 
@@ -209,12 +307,13 @@ fn config(dice: &mut Dice) -> shard::Config {
         }],
         raft,
         wal,
-        store: ringd::store::Config::default(),
+        store: store_limits(dice),
         request_size_max: dice.pick(&[whole, whole, 5_000]).min(whole),
         waiting_max: dice.pick(&[4, 5_000, 5_000]),
         waiting_size_max: dice.pick(&[2_000, 1 << 20, 1 << 20]),
         request_timeout: 7_000,
         mark_after: dice.pick(&[100, 1_000]),
+        auto_compaction: AutoCompaction::Off,
         quota_bytes: -1,
     }
 }

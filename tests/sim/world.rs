@@ -8,9 +8,8 @@
 use crate::client::{Client, Manner};
 use crate::counts::Counts;
 use crate::dice::Dice;
-use crate::disk::Disk;
-use crate::model::{Op, Question};
-use crate::node;
+use crate::model::Op;
+use crate::node::{self, Disks};
 use crate::oracle::Oracle;
 use crate::planted::Bug;
 use crate::swarm::Swarm;
@@ -18,22 +17,19 @@ use crate::wire;
 use ringd::api::{Answers, Piece, Session, Settings, Sink};
 use ringd::http2::Limits;
 use ringd::shard::request::{Request, RequestId};
-use ringd::shard::{Input, Output, Shard};
+use ringd::shard::{Input, Shard};
 use ringd::types::Tick;
-use ringd::wal::{Command, Event, FileId};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use driver::Work;
+
+mod driver;
+mod ends;
 mod replies;
 
 /// Steps that are told when a seed fails.
 const TRACE_MAX: usize = 100;
-/// Rounds in which everything that was asked must be answered once nothing breaks any more.
-const QUIET_ROUNDS_MAX: usize = 2_000;
-
-/// Rounds that a node which was asked to stop gives its clients: 5 s, as the server does.
-const STOP_ROUNDS_MAX: usize = 250;
-
 /// One thing that the seed made happen.
 #[derive(Clone, Copy, Debug)]
 #[expect(dead_code, reason = "the places are read by whoever sees a failure")]
@@ -44,6 +40,11 @@ enum Act {
     Deliver(usize, usize),
     /// The driver takes its turn.
     Turn,
+    /// The shard does what has no hurry.
+    Work,
+    /// The log, or the store, asks for something of its files.
+    Log(&'static str),
+    Store(&'static str),
     /// The disk has done the nth of what is in flight.
     Complete(usize),
     /// Bytes reach a client.
@@ -76,14 +77,6 @@ struct Link {
     is_over: bool,
 }
 
-/// A write in flight: the log's name for it, unless it was already told that it is done, and the
-/// disk's.
-#[derive(Clone, Copy)]
-struct Work {
-    id: Option<u64>,
-    write: u64,
-}
-
 /// What an answer, or a piece of it, holds when it leaves the driver.
 type Outcome = Piece<Vec<u8>>;
 
@@ -113,7 +106,7 @@ pub(crate) struct World {
     pub(crate) bug: Option<Bug>,
     settings: Rc<Settings>,
     now: u64,
-    pub(crate) disk: Disk,
+    pub(crate) disks: Disks,
     shard: Box<Shard>,
     /// The directory has served: from now on it is never cleared.
     is_known: bool,
@@ -156,8 +149,8 @@ impl World {
             bench: false,
             limits: Limits::default(),
         };
-        let disk = Disk::default();
-        let shard = node::recover(&swarm.config, &disk, seed, Tick(0)).expect("an empty disk");
+        let disks = Disks::default();
+        let shard = node::recover(&swarm.config, &disks, seed, Tick(0)).expect("an empty disk");
         let crash_dice = Dice::new(dice.next());
         let oracle = Oracle::new(swarm.config.request_timeout);
         Self {
@@ -169,7 +162,7 @@ impl World {
             answers: Answers::new(&settings),
             settings: Rc::new(settings),
             now: 0,
-            disk,
+            disks,
             shard,
             is_known: false,
             is_serving: false,
@@ -211,7 +204,7 @@ impl World {
             "{why}\n  see it again: SEED={} cargo test --test sim\n  {:?}\n  {:?}\n  the last: {}",
             self.seed,
             self.swarm,
-            self.disk,
+            self.disks,
             acts.join(", ")
         )
     }
@@ -241,6 +234,7 @@ impl World {
             speed * 10 * opening,
             200,
             60,
+            100,
             rare(self.swarm.cuts, 15),
             rare(self.swarm.impatience, 30),
             rare(self.swarm.stops, 4),
@@ -261,15 +255,19 @@ impl World {
             4 => self.receive(),
             5 => self.tick(),
             6 => {
-                self.cut();
+                self.work();
                 Ok(())
             }
             7 => {
+                self.cut();
+                Ok(())
+            }
+            8 => {
                 self.give_up();
                 Ok(())
             }
-            8 => self.stop(),
-            9 => self.fail(),
+            9 => self.stop(),
+            10 => self.fail(),
             _ => self.crash(),
         }
     }
@@ -343,53 +341,12 @@ impl World {
         }
     }
 
-    fn turn(&mut self) -> Result<(), String> {
-        self.note(Act::Turn);
-        while let Some(output) = self.shard.poll() {
-            match output {
-                Output::Wal(command) => self.begin(command),
-                Output::Store(command) => return Err(format!("no store yet: {command:?}")),
-                Output::Reply { to, ready } => self.reply(to, ready),
-                Output::Rows { to } => self.answers.go_on(to),
-                Output::Role(_) => {}
-                Output::Halt(why) => return Err(format!("it halted: {why}")),
-            }
-            self.crash_point()?;
-        }
-        self.pull_all();
-        while self.answers.has_pulls() && !(self.swarm.postpones && self.dice.chance(40)) {
-            let mut message = Vec::new();
-            let served = self.answers.serve(&mut self.shard, &mut message);
-            if let Some((to, Some(piece))) = served {
-                let piece = piece.map(<[u8]>::to_vec);
-                self.answer(to, piece);
-            }
-            self.crash_point()?;
-        }
-        if self.bug == Some(Bug::SwappedReplies)
-            && let Some((to, result)) = self.held.take()
-        {
-            self.hand_over(to, result);
-        }
-        if !self.is_serving && self.shard.is_ready() {
-            self.serve()?;
-        }
-        for at in 0..self.links.len() {
-            let link = &self.links[at];
-            let is_over = link.is_closing || link.session.is_done();
-            if is_over && link.session.output().is_empty() {
-                self.close(at);
-            }
-        }
-        Ok(())
-    }
-
     /// The shard leads and has applied its log: clients may come.
     fn serve(&mut self) -> Result<(), String> {
-        let revision = self.oracle.check_recovered(&self.shard, self.now)?;
+        let found = self.oracle.check_recovered(&self.shard)?;
         self.oracle.check_history(&self.shard)?;
-        self.oracle.restarted(revision);
-        self.note(Act::Serve(revision));
+        self.oracle.restarted(found);
+        self.note(Act::Serve(found.0));
         (self.is_known, self.is_serving, self.is_changed) = (true, true, true);
         self.links.clear();
         for at in 0..self.swarm.connections {
@@ -415,6 +372,7 @@ impl World {
     /// The server closes a connection; the client makes a new one while it can.
     fn close(&mut self, at: usize) {
         if self.is_stopping {
+            self.lose(at);
             (self.links[at].is_closing, self.links[at].is_over) = (true, true);
         } else {
             self.connect(at);
@@ -423,89 +381,17 @@ impl World {
 
     /// A new connection in the place of an old one.
     fn connect(&mut self, at: usize) {
+        self.lose(at);
         self.links[at] = self.new_link();
     }
 
-    fn begin(&mut self, command: Command) {
-        self.is_changed = true;
-        self.mix(format!("{command:?}").as_bytes());
-        let Command::Write { id, file, offset, size } = command else {
-            return self.begin_change(command);
-        };
-        self.counts.segments += u64::from(offset == 4096);
-        let mut buffer = vec![0xee; size];
-        self.shard.fill(id, &mut buffer);
-        self.mix(&buffer);
-        let write = self.disk.begin(&file.to_string(), offset, buffer);
-        self.works.push(Work { id: Some(id), write });
-        if self.has(Bug::Misdirected, 15) {
-            self.disk.misdirect(write, 4096);
-        }
-        if self.has(Bug::EarlyWritten, 100) {
-            self.works.last_mut().expect("just pushed").id = None;
-            self.shard.handle(Input::Wal(Event::Written { id }));
-        }
-    }
-
-    fn begin_change(&mut self, command: Command) {
-        if matches!(command, Command::Sync { .. }) && self.has(Bug::UnsyncedReads, 100) {
-            return self.shard.handle(Input::Wal(Event::Done));
-        }
-        let mut change = node::change(command);
-        if self.has(Bug::NameBeforeHeader, 100) {
-            change = crate::planted::name_first(change);
-        }
-        self.disk.begin_change(change);
-    }
-
-    /// Whether this bug is planted, and strikes now: so many times of a hundred.
-    pub(crate) fn has(&mut self, bug: Bug, percent: u64) -> bool {
-        self.bug == Some(bug) && self.crash_dice.chance(percent)
-    }
-
-    fn complete(&mut self) -> Result<(), String> {
-        let count = self.works.len() + usize::from(self.disk.is_changing());
-        if count == 0 {
-            return Ok(());
-        }
-        let nth = if self.swarm.reorder { self.dice.index(count) } else { 0 };
-        self.complete_nth(nth);
-        self.crash_point()
-    }
-
-    /// The nth of the writes in flight, or else the change of files, is done.
-    fn complete_nth(&mut self, nth: usize) {
-        self.note(Act::Complete(nth));
-        self.is_changed = true;
-        if nth == self.works.len() {
-            self.disk.complete_change();
-            return self.shard.handle(Input::Wal(Event::Done));
-        }
-        if nth > 0 && self.has(Bug::EarlierLost, 50) {
-            let lost = self.works.remove(0);
-            self.disk.complete_part(lost.write, |_| false);
-            self.tell_written(lost);
-            return self.complete_nth(nth - 1);
-        }
-        if self.is_serving
-            && let Some(late) = self.late.take()
-        {
-            self.disk.land_late(&late);
-        }
-        let work = self.works.remove(nth);
-        if self.has(Bug::LostSector, 25) {
-            let lost = self.crash_dice.index(8);
-            self.disk.complete_part(work.write, |sector| sector != lost);
-        } else {
-            self.disk.complete(work.write);
-        }
-        self.tell_written(work);
-    }
-
-    fn tell_written(&mut self, work: Work) {
-        if let Some(id) = work.id {
-            self.shard.handle(Input::Wal(Event::Written { id }));
-        }
+    /// The socket is gone: nobody waits for any answer.
+    fn lose(&mut self, at: usize) {
+        let mut requests = Vec::new();
+        let link = &mut self.links[at];
+        let from = request_id(at, link.generation, 0);
+        link.session.lost(&mut Requests { from, requests: &mut requests });
+        self.submit(requests);
     }
 
     fn receive(&mut self) -> Result<(), String> {
@@ -561,168 +447,6 @@ impl World {
             self.note(Act::GiveUp(at));
             self.links[at].client.give_up(&mut self.dice);
         }
-    }
-
-    /// The node is asked to stop: what has come to it is answered, then the process ends.
-    fn stop(&mut self) -> Result<(), String> {
-        if !self.is_serving {
-            return Ok(());
-        }
-        self.note(Act::Stop);
-        self.counts.stops += 1;
-        self.is_stopping = true;
-        for link in &mut self.links {
-            link.session.shutdown(Tick(self.now));
-        }
-        for _ in 0..STOP_ROUNDS_MAX {
-            self.quiet_round()?;
-            if self.links.iter().all(|link| link.is_over) {
-                break;
-            }
-        }
-        let calls = self.links.iter().flat_map(|link| link.client.calls());
-        if let Some(call) = calls.into_iter().find(|&call| self.oracle.is_submitted(call)) {
-            return Err(format!("call {call} is not answered before the node stops"));
-        }
-        self.shard.handle(Input::Stop);
-        self.turn()?;
-        self.is_stopping = false;
-        self.end(false)
-    }
-
-    /// An operation of the disk fails: the driver lets nothing more leave, and the process ends.
-    fn fail(&mut self) -> Result<(), String> {
-        if self.works.is_empty() && !self.disk.is_changing() {
-            return Ok(());
-        }
-        self.note(Act::Fail);
-        self.counts.failures += 1;
-        self.end(false)
-    }
-
-    fn crash(&mut self) -> Result<(), String> {
-        let power = self.dice.chance(50);
-        self.note(if power { Act::Power } else { Act::Kill });
-        self.end(power)
-    }
-
-    /// The process ends, and perhaps the power goes; clients still read some of what had left.
-    fn end(&mut self, power: bool) -> Result<(), String> {
-        for at in 0..self.links.len() {
-            let ready = self.links[at].session.output().len();
-            let n = self.dice.index(ready + 1);
-            if n > 0 {
-                self.receive_on(at, n)?;
-            }
-        }
-        self.links.clear();
-        self.works.clear();
-        self.held = None;
-        self.answers = Answers::new(&self.settings);
-        if self.bug == Some(Bug::LateWrite) {
-            self.late = self.disk.hold_back();
-        }
-        let dice = &mut self.dice;
-        let choose = &mut |below| dice.below(below);
-        if power {
-            self.disk.lose_power(choose);
-        } else {
-            self.disk.lose_process(choose);
-        }
-        self.restart()
-    }
-
-    fn restart(&mut self) -> Result<(), String> {
-        self.counts.restarts += 1;
-        (self.is_serving, self.is_changed) = (false, true);
-        if !self.is_known {
-            // Nobody was ever served from here.
-            for (name, _) in self.disk.list() {
-                self.disk.remove(&name);
-            }
-        }
-        if self.bug != Some(Bug::UnsyncedNames) {
-            self.disk.sync_names();
-        }
-        let is_segment = |name: &str| matches!(FileId::parse(name), Some(FileId::Segment(_)));
-        if self.is_known && !self.disk.list().iter().any(|file| is_segment(&file.0)) {
-            return Err("a crash left no segment".to_owned());
-        }
-        self.swarm.retune(&mut self.dice);
-        let seed = self.dice.next();
-        self.shard = node::recover(&self.swarm.config, &self.disk, seed, Tick(self.now))
-            .map_err(|why| format!("a crash is refused as damage: {why}"))?;
-        self.crash_point()
-    }
-
-    /// Looks at what a crash now would leave, unless nothing has changed since the last look.
-    fn crash_point(&mut self) -> Result<(), String> {
-        if !std::mem::take(&mut self.is_changed) || !self.is_known {
-            return Ok(());
-        }
-        crate::crash::look(self)
-    }
-
-    /// Nothing breaks any more: everything asked is answered, and all of it is there.
-    fn come_to_rest(&mut self) -> Result<(), String> {
-        let mut rounds = 0;
-        while !self.is_serving || !self.is_at_rest() {
-            rounds += 1;
-            if rounds > QUIET_ROUNDS_MAX {
-                return Err("it does not come to rest".to_owned());
-            }
-            self.quiet_round()?;
-        }
-        let question = Question {
-            keys: crate::model::Keys::all(),
-            revision: 0,
-            limit: 0,
-            serializable: false,
-            keys_only: false,
-            count_only: false,
-        };
-        self.ask_on(0, Op::Range(question));
-        while !self.is_at_rest() {
-            rounds += 1;
-            if rounds > QUIET_ROUNDS_MAX {
-                return Err("it does not come to rest".to_owned());
-            }
-            self.quiet_round()?;
-        }
-        self.oracle.check_history(&self.shard)?;
-        crate::crash::look(self)?;
-        crate::crash::damage(self)
-    }
-
-    fn is_at_rest(&self) -> bool {
-        self.works.is_empty()
-            && !self.disk.is_changing()
-            && self.links.iter().all(|link| link.client.waiting() == 0)
-    }
-
-    fn quiet_round(&mut self) -> Result<(), String> {
-        self.turn()?;
-        for at in 0..self.links.len() {
-            let link = &self.links[at];
-            let n = link.client.out.len();
-            if n > 0 && !link.is_closing && !link.session.is_congested() {
-                self.deliver_on(at, n);
-            }
-        }
-        self.turn()?;
-        while !self.works.is_empty() || self.disk.is_changing() {
-            self.complete_nth(0);
-            self.turn()?;
-        }
-        for at in 0..self.links.len() {
-            let n = self.links[at].session.output().len();
-            if n > 0 {
-                self.receive_on(at, n)?;
-            }
-        }
-        self.now += 20;
-        self.tick_now();
-        Ok(())
     }
 
     /// The shard's revision, its time and its seed, for whoever looks at crashes.

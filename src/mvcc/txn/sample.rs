@@ -205,7 +205,9 @@ pub(in crate::mvcc) fn a_tree() -> impl Strategy<Value = Tree> {
         3 => a_range().prop_map(SampleOp::Range),
         4 => a_put().prop_map(SampleOp::Put),
         2 => (a_key(), an_end(), any::<bool>())
-            .prop_map(|(key, range_end, prev_kv)| SampleOp::DeleteRange { key, range_end, prev_kv }),
+            .prop_map(|(key, range_end, prev_kv)| {
+                SampleOp::DeleteRange { key, range_end, prev_kv }
+            }),
     ];
     let op = leaf.prop_recursive(3, 20, 3, |op| {
         let ops = || vec(op.clone(), 0..3);

@@ -53,8 +53,8 @@ pub(crate) fn advice(cause: &io::Error) -> &'static str {
         Some(libc::EACCES | libc::EPERM) => " (the server's user must own the data directory)",
         Some(libc::EROFS) => " (the data directory must be writable)",
         Some(libc::EIO) => {
-            " (the disk fails: replace it, then restore this member from a backup, or remove it and \
-             add it anew)"
+            " (the disk fails: replace it, then restore this member from a backup, or remove it \
+             and add it anew)"
         }
         _ => "",
     }
@@ -241,9 +241,8 @@ impl<F: Copy + Ord + fmt::Display> Dir<F> {
         if written == size {
             return Ok(());
         }
-        let text = format!("{written} of {size} bytes");
-        let cause = io::Error::new(io::ErrorKind::WriteZero, text);
-        Err(self.fail_at("write", file, offset)(cause))
+        // Space ran out in the middle; the system says so only to whoever writes again.
+        Err(self.fail_at("write", file, offset)(io::Error::from_raw_os_error(libc::ENOSPC)))
     }
 
     /// Makes what a file holds durable, whoever wrote it.
