@@ -1,4 +1,5 @@
-//! The store's own cost: a segment built, checked and recovered, per record. No disk is involved.
+//! The store's own cost: a segment built, checked and recovered, and changes pushed, sealed and
+//! read, per record. No disk is involved.
 //!
 //! Run plainly it is a smoke test; `cargo bench --bench store` measures.
 #![expect(clippy::print_stdout, reason = "a benchmark prints its numbers")]
@@ -8,11 +9,13 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::time::Instant;
 
+use bytes::Bytes;
 use ringd::frame::checksum;
 use ringd::store::{
-    Builder, ChangeRef, Config, FileId, Identity, Manifest, Parts, Recovery, Sealed, Step,
+    Builder, ChangeRef, Command, Config, Event, FileId, Identity, Lookup, Manifest, Parts,
+    Recovery, Sealed, Step, Store,
 };
-use ringd::types::{LeaseId, Location, Revision, ShardId};
+use ringd::types::{Change, LeaseId, Location, Revision, ShardId};
 
 const IDENTITY: Identity = Identity { store_id: 7, shard: ShardId(0) };
 const KEY_SIZE: usize = 64;
@@ -76,6 +79,77 @@ fn recover(files: &Files) -> (Parts, usize) {
     }
 }
 
+/// A store without a file.
+fn empty(config: Config) -> Store {
+    match Recovery::new(config, IDENTITY.shard, IDENTITY.store_id, &[]).poll() {
+        Step::Done(recovered) => Store::new(*recovered),
+        step @ (Step::Read { .. } | Step::Entries | Step::Refused(_)) => unreachable!("{step:?}"),
+    }
+}
+
+/// Does what the store asks for, without a disk, until it is sealed.
+fn settle(store: &mut Store, buffer: &mut Vec<u8>) {
+    while let Some(command) = store.poll() {
+        let event = match command {
+            Command::Write { id, size, .. } => {
+                buffer.resize(size, 0);
+                store.fill(id, buffer);
+                Event::Written { id }
+            }
+            Command::Create { .. }
+            | Command::Finish { .. }
+            | Command::Replace { .. }
+            | Command::Remove { .. } => Event::Done,
+            Command::Read { .. } => unreachable!("everything is in memory"),
+        };
+        store.handle(event).expect("nothing was read");
+    }
+    assert!(store.sealed().is_some(), "it was asked to seal");
+}
+
+/// Reads all values in an order of no use to the cache of the processor.
+fn read(store: &Store, records: i64) -> usize {
+    let mut found = 0;
+    for step in 0..records {
+        let main = Revision((step * 7_919) % records + 1);
+        match store.value(Location { main, sub: 0 }) {
+            Some(Lookup::Here(value)) => found += value.as_slice().len(),
+            Some(Lookup::Away(_)) | None => unreachable!("everything is in memory"),
+        }
+    }
+    found
+}
+
+/// Changes pushed, read, sealed, and read again, in runs of `records`.
+fn machine(records: i64) {
+    let config = Config { cache_size: 1 << 30, tail_size_max: 1 << 30, ..Config::default() };
+    let mut store = empty(config);
+    let key = Bytes::from(vec![b'k'; KEY_SIZE]);
+    let value = Bytes::from(vec![b'v'; VALUE_SIZE]);
+    let per = |began: Instant| began.elapsed().as_nanos() / u128::try_from(records).expect("some");
+    let began = Instant::now();
+    for main in 1..=records {
+        let (main, lease) = (Revision(main), LeaseId(0));
+        let (key, value) = (key.clone(), value.clone());
+        let location = Location { main, sub: 0 };
+        store.push(Change { location, key, value, lease, created: main, version: 1 });
+    }
+    println!("push     {:6} ns per record", per(began));
+    let began = Instant::now();
+    let found = read(&store, records);
+    println!("tail     {:6} ns per value read, {found} bytes", per(began));
+    let began = Instant::now();
+    store.seal(1, vec![1]);
+    settle(&mut store, &mut Vec::new());
+    println!("seal     {:6} ns per record", per(began));
+    let began = Instant::now();
+    while store.work(1000) {}
+    println!("shed     {:6} ns per record", per(began));
+    let began = Instant::now();
+    let found = read(&store, records);
+    println!("cached   {:6} ns per value read, {found} bytes", per(began));
+}
+
 fn main() {
     let records: i64 = if std::env::args().any(|it| it == "--bench") { 1_000_000 } else { 2_000 };
     let (mut files, mut segments, mut main) = (Files::new(), Vec::new(), 1);
@@ -122,4 +196,5 @@ fn main() {
     println!("check    {:6} ns per record, {size} bytes", per(began));
     let hash = checksum(&[&files["manifest"], &found.to_le_bytes()]);
     println!("hash     {hash:08x}");
+    machine(records);
 }

@@ -126,7 +126,7 @@
 //! | offset | size | field | value |
 //! |-------:|-----:|----------------|---------------------------------------------------------|
 //! | 0 | 8 | number | of the segment |
-//! | 8 | 8 | swept | no record is dead that was dead when this was the floor; 0 is no claim |
+//! | 8 | 8 | swept | it has no put that was dead when this was the floor; 0 is no claim |
 //! | 16 | 52 | summary | as in the segment's footer |
 //! | 68 | 4 | reserved | zero |
 //!

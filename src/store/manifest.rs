@@ -30,7 +30,7 @@ const LISTED_RESERVED_AT: usize = 68;
 pub struct Segment {
     /// Its number.
     pub number: u64,
-    /// The floor at which no record was dead that was dead at it; 0 is no claim.
+    /// It has no put that was dead when this was the floor; 0 is no claim.
     pub swept: Revision,
     /// What its footer says.
     pub summary: Summary,

@@ -78,7 +78,8 @@ pub struct Config {
     /// Bytes of records at which cleaning ends a segment, 64 MiB by default: few enough files, and
     /// a small part of the store to rewrite at once.
     pub segment_size: usize,
-    /// Bytes of blocks kept in memory, 64 MiB by default.
+    /// Bytes of blocks kept in memory, 64 MiB by default; the one that came last is, whatever its
+    /// size.
     pub cache_size: usize,
     /// Most reads issued and not yet answered, 128 by default: what a fast disk does side by side.
     pub reads_max: usize,

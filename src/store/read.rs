@@ -77,8 +77,8 @@ pub struct Fetched {
 pub enum Scan {
     /// The budget is spent; go on from here.
     Next(Location),
-    /// The next change is in this block of a file: fetch it, and go on from here, at best with
-    /// [`Store::scan_in`], or else with a cache that keeps the block.
+    /// The next change is in this block of a file: fetch it, and go on from here as soon as it has
+    /// come, or with [`Store::scan_in`] later.
     Away(BlockId, Location),
     /// That was all.
     End,

@@ -130,7 +130,7 @@ impl Sealed {
         &self.summary
     }
 
-    /// The floor at which no record was dead that was dead at it.
+    /// It has no put that was dead when this was the floor.
     #[must_use]
     pub fn swept(&self) -> Revision {
         self.swept

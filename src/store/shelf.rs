@@ -236,12 +236,11 @@ impl Shelf {
         }
     }
 
-    /// Caches a block's bytes if the cache can, and notes it.
+    /// Caches a block's bytes, and notes it.
     pub(super) fn keep(&mut self, id: BlockId, bytes: Bytes, again: bool, cache: &mut Cache) {
         let mut left = |owner: BlockId, word| self.note(owner.place, owner.block, word);
         let slot = cache.insert(id, bytes, again, &mut left);
-        let state = slot.map_or(State::Away, State::Here);
-        self.note(id.place, id.block, Word::new(state));
+        self.note(id.place, id.block, Word::new(State::Here(slot)));
     }
 
     /// The bytes of a record's block if they are cached, and where in them it lies.
