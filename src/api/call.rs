@@ -246,7 +246,7 @@ impl<S: Sink> Dispatch<'_, S> {
             Method::Txn => txn::txn(message, self.settings.txn_ops_max),
             Method::Compact => kv::compact(message),
             Method::HashKv => kv::hash_kv(message),
-            Method::Hash => Ok(Request::Hash),
+            Method::Hash => kv::hash(message),
             Method::Status => Ok(Request::Status),
             Method::MemberList => kv::member_list(message),
             Method::Alarm => kv::alarm(message),
@@ -301,12 +301,7 @@ impl<S: Sink> Dispatch<'_, S> {
                     None
                 }
                 Whole::Message(_) | Whole::Short if !end => return,
-                Whole::Message(_) | Whole::Short => {
-                    // grpc-go tells a prefix cut short from a message cut short.
-                    let is_prefix = partial.bytes.len() < PREFIX_SIZE;
-                    let text = if is_prefix { "EOF" } else { "unexpected EOF" };
-                    Some(Status::fixed(Code::Unknown, text))
-                }
+                Whole::Message(_) | Whole::Short => Some(cut_short(method, partial.bytes.len())),
                 Whole::Wrong(status) => Some(status),
             }
         } else {
@@ -316,6 +311,22 @@ impl<S: Sink> Dispatch<'_, S> {
         call.phase = Phase::Waiting;
         call.partial = None;
     }
+}
+
+/// What grpc-go answers a call whose message is not whole, of which so many bytes came: it tells a
+/// prefix cut short from a message cut short, and a call that streams from one that does not.
+fn cut_short(method: Method, size: usize) -> Status {
+    let is_prefix = size < PREFIX_SIZE;
+    let (code, text) = match (method, is_prefix) {
+        (Method::RangeStream, true) => (
+            Code::Internal,
+            "cardinality violation: received no request message from non-client-streaming RPC",
+        ),
+        (Method::RangeStream, false) => (Code::Internal, "unexpected EOF"),
+        (_, true) => (Code::Unknown, "EOF"),
+        (_, false) => (Code::Unknown, "unexpected EOF"),
+    };
+    Status::fixed(code, text)
 }
 
 /// What a call's bytes so far are.

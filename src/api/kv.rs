@@ -123,33 +123,34 @@ impl<'a> DeleteFields<'a> {
 /// # Errors
 /// Without a key, for a sort order or target that is none, and for bytes that are no message.
 pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
-    Ok(Request::Range(checked_range(message)?))
+    let mut fields = RangeFields::read(message).map_err(malformed)?;
+    fields.check().map_err(|refusal| Status::from(&refusal))?;
+    let RangeFields { key, range_end, serializable, query, .. } = fields;
+    Ok(Request::Range(Range::new(key, range_end, &query, serializable)))
 }
 
 /// A `RangeRequest` as a read that is told in pieces.
 ///
 /// # Errors
-/// As [`range`], and `Unimplemented` for what etcd does not stream.
+/// As [`range`], and `Unimplemented` for what etcd does not stream. So is another target than the
+/// key without an order: etcd takes that, sorts each message by itself, and goes on after whatever
+/// key came last, so that rows are missing or there twice.
 pub(crate) fn range_stream(message: &[u8]) -> Result<Request, Status> {
-    let range = checked_range(message)?;
-    let query = range.query();
-    // Without an order etcd streams by any target, and sorts each message alone.
-    let text = if query.order == SortOrder::Descend
-        || (query.order == SortOrder::Ascend && query.target != SortTarget::Key)
-    {
+    let mut fields = RangeFields::read(message).map_err(|_| status::MALFORMED_OF_STREAM)?;
+    fields.check().map_err(|refusal| Status::from(&refusal))?;
+    let query = &mut fields.query;
+    if (query.order, query.target) == (SortOrder::Ascend, SortTarget::Key) {
+        query.order = SortOrder::None;
+    }
+    let text = if (query.order, query.target) != (SortOrder::None, SortTarget::Key) {
         "RangeStream does not support custom sort orders"
     } else if query.drops() {
         "RangeStream does not support revision filters"
     } else {
-        return Ok(Request::RangeStream(range));
+        let RangeFields { key, range_end, serializable, query, .. } = fields;
+        return Ok(Request::RangeStream(Range::new(key, range_end, &query, serializable)));
     };
     Err(Status::fixed(Code::Unimplemented, text))
-}
-
-fn checked_range(message: &[u8]) -> Result<Range, Status> {
-    let mut fields = RangeFields::read(message).map_err(malformed)?;
-    fields.check().map_err(|refusal| Status::from(&refusal))?;
-    Ok(Range::new(fields.key, fields.range_end, &fields.query, fields.serializable))
 }
 
 /// A `RangeRequest` where it lies; the query's own range is not set.
@@ -230,6 +231,16 @@ pub(crate) fn hash_kv(message: &[u8]) -> Result<Request, Status> {
         }
     }
     Ok(Request::HashKv { revision })
+}
+
+/// A `HashRequest`, which has no fields of its own.
+///
+/// # Errors
+/// For bytes that are no message.
+pub(crate) fn hash(message: &[u8]) -> Result<Request, Status> {
+    let mut fields = Fields::new(message);
+    while fields.next().map_err(malformed)?.is_some() {}
+    Ok(Request::Hash)
 }
 
 /// A `MemberListRequest`.
@@ -547,5 +558,23 @@ mod tests {
             let due = pb::RangeResponse { header, kvs, more, count };
             prop_assert_eq!(out, due.encode_to_vec());
         }
+    }
+
+    #[test]
+    fn a_stream_is_in_the_order_of_keys_or_refused() {
+        for (sort_order, sort_target, is_taken) in
+            [(0, 0, true), (1, 0, true), (2, 0, false), (0, 1, false), (1, 1, false)]
+        {
+            let key = Bytes::from_static(b"k");
+            let range = pb::RangeRequest { key, sort_order, sort_target, ..Default::default() };
+            let request = range_stream(&range.encode_to_vec());
+            assert_eq!(request.is_ok(), is_taken, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn a_hash_is_asked_for_by_a_message() {
+        assert_eq!(hash(b""), Ok(Request::Hash));
+        assert_eq!(hash(b"\xff"), Err(status::MALFORMED));
     }
 }

@@ -83,6 +83,12 @@ pub const MALFORMED: Status = Status::fixed(
     "grpc: error unmarshalling request: proto: cannot parse invalid wire-format data",
 );
 
+/// What grpc-go answers when a request to a call that streams is no protobuf message.
+pub const MALFORMED_OF_STREAM: Status = Status::fixed(
+    Code::Internal,
+    "grpc: failed to unmarshal the received message: proto: cannot parse invalid wire-format data",
+);
+
 impl From<&Failure> for Status {
     fn from(failure: &Failure) -> Self {
         match failure {

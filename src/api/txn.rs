@@ -177,11 +177,15 @@ impl<'a> Draft<'a> {
         inner: Named<'a>,
         named: &mut Vec<Named<'a>>,
     ) -> Result<(), Malformed> {
-        // Of the members of a union the last one counts.
-        let mut member = None;
+        // Of the members of a union the last one counts. The same one twice would have to be merged,
+        // which nobody sends and so nobody is answered.
+        let mut member: Option<(u32, &[u8])> = None;
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
             if let (number @ 1..=4, Value::Bytes(message)) = field {
+                if member.is_some_and(|(before, _)| before == number) {
+                    return Err(Malformed);
+                }
                 member = Some((number, message));
             }
         }

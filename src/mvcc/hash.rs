@@ -42,26 +42,27 @@ pub struct KvHash {
     revision: Revision,
     /// Up to here only what is still of use counts; below every revision if nothing is compacted.
     compacted: Revision,
-    /// What a change is to be of use for.
-    needed_at: Revision,
+    /// Whether a key is there at `revision`, as far as is known.
+    is_any_there: bool,
+    /// The hash if a key is there: what is compacted counts if that revision sees it.
     crc: u32,
+    /// The hash if none is: etcd then leaves out nothing but what it has removed.
+    crc_if_empty: u32,
     /// The last change taken in, as etcd stores it.
     encoded: Vec<u8>,
 }
 
 impl KvHash {
     /// The hash of all changes up to `revision`, in a keyspace compacted as far as this.
-    ///
-    /// `is_empty` says whether no key is there at `revision`: etcd then leaves nothing out but what
-    /// it has removed.
     #[must_use]
-    pub fn new(compacted: Option<Revision>, revision: Revision, is_empty: bool) -> Self {
-        let compacted = compacted.unwrap_or(Revision(-1));
+    pub fn new(compacted: Option<Revision>, revision: Revision) -> Self {
+        let crc = crc32c::crc32c(SEED);
         Self {
             revision,
-            compacted,
-            needed_at: if is_empty { compacted } else { revision },
-            crc: crc32c::crc32c(SEED),
+            compacted: compacted.unwrap_or(Revision(-1)),
+            is_any_there: false,
+            crc,
+            crc_if_empty: crc,
             encoded: Vec::new(),
         }
     }
@@ -74,57 +75,68 @@ impl KvHash {
 
     /// Takes in a change that is not forgotten; they come in the order of their locations.
     ///
-    /// `keeps` says whether a compaction at the revision it is given would keep this change; it is
-    /// asked only for one that has been compacted.
-    pub fn feed(&mut self, change: &Hashed<'_>, keeps: impl FnOnce(Revision) -> bool) {
+    /// `keeps` says whether a compaction at the revision it is given would keep this change.
+    ///
+    /// # Cost
+    /// `keeps` is asked of what is compacted, and of every put before the first that the hash's
+    /// revision sees.
+    pub fn feed(&mut self, change: &Hashed<'_>, keeps: impl Fn(Revision) -> bool) {
         let is_tombstone = change.version == 0;
-        if change.location.main > self.revision {
+        let is_compacted = change.location.main <= self.compacted;
+        if change.location.main > self.revision || (is_compacted && is_tombstone) {
             return;
         }
-        if change.location.main <= self.compacted && (is_tombstone || !keeps(self.needed_at)) {
-            return;
+        let asks = is_compacted || !self.is_any_there;
+        let is_seen = asks && !is_tombstone && keeps(self.revision);
+        self.is_any_there |= is_seen;
+        let counts = !is_compacted || is_seen;
+        let counts_if_empty = !self.is_any_there && (!is_compacted || keeps(self.compacted));
+        if counts || counts_if_empty {
+            self.encode(change);
         }
-        self.encoded.clear();
-        encode(&mut self.encoded, change);
-        self.crc = crc32c::crc32c_append(self.crc, &self.encoded);
-        self.crc = crc32c::crc32c_append(self.crc, change.value);
-        self.encoded.clear();
-        number(&mut self.encoded, 6, change.lease.0);
-        self.crc = crc32c::crc32c_append(self.crc, &self.encoded);
+        if counts {
+            self.crc = crc32c::crc32c_append(self.crc, &self.encoded);
+        }
+        if counts_if_empty {
+            self.crc_if_empty = crc32c::crc32c_append(self.crc_if_empty, &self.encoded);
+        }
     }
 
     /// The hash.
     #[must_use]
     pub fn finish(&self) -> u32 {
-        self.crc
+        if self.is_any_there { self.crc } else { self.crc_if_empty }
+    }
+
+    /// Writes down what etcd stores of a change: its name, and a `KeyValue` that for a tombstone
+    /// has nothing but the key.
+    fn encode(&mut self, change: &Hashed<'_>) {
+        let out = &mut self.encoded;
+        out.clear();
+        let Location { main, sub } = change.location;
+        out.extend_from_slice(&main.0.to_be_bytes());
+        out.push(b'_');
+        out.extend_from_slice(&u64::from(sub).to_be_bytes());
+        if change.version == 0 {
+            out.push(b't');
+        }
+        bytes(out, 1, change.key);
+        if change.version != 0 {
+            number(out, 2, change.created.0);
+            number(out, 3, main.0);
+            number(out, 4, change.version);
+            bytes(out, 5, change.value);
+            number(out, 6, change.lease.0);
+        }
     }
 }
 
-/// Appends what etcd stores of a change before its value's bytes: its name, and a `KeyValue` that
-/// for a tombstone has nothing but the key.
-fn encode(out: &mut Vec<u8>, change: &Hashed<'_>) {
-    let Location { main, sub } = change.location;
-    out.extend_from_slice(&main.0.to_be_bytes());
-    out.push(b'_');
-    out.extend_from_slice(&u64::from(sub).to_be_bytes());
-    if change.version == 0 {
-        out.push(b't');
-    }
-    bytes(out, 1, change.key);
-    out.extend_from_slice(change.key);
-    if change.version != 0 {
-        number(out, 2, change.created.0);
-        number(out, 3, main.0);
-        number(out, 4, change.version);
-        bytes(out, 5, change.value);
-    }
-}
-
-/// Appends the head of a protobuf field of these bytes, unless there are none.
+/// Appends a protobuf field of these bytes, unless there are none.
 fn bytes(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     if !bytes.is_empty() {
         out.push(field << 3 | 2);
         varint(out, u64::try_from(bytes.len()).expect("usize is 64 bits"));
+        out.extend_from_slice(bytes);
     }
 }
 
@@ -181,8 +193,7 @@ mod tests {
     /// The hash; of what is forgotten, nothing is fed if `cleaned`.
     fn hash(revision: i64, compacted: Option<i64>, cleaned: bool) -> u32 {
         let compacted = compacted.map(Revision);
-        let is_empty = !HISTORY.iter().any(|row| row.4 > 0 && keeps(row, Revision(revision)));
-        let mut hash = KvHash::new(compacted, Revision(revision), is_empty);
+        let mut hash = KvHash::new(compacted, Revision(revision));
         for row in &HISTORY {
             if cleaned && compacted.is_some_and(|at| row.0 <= at.0 && !keeps(row, at)) {
                 continue;

@@ -4,9 +4,7 @@
 //! up to the last compaction counts only if that compaction keeps it. Floor and revision are those
 //! of the beginning, and are pinned until the end.
 
-use crate::mvcc::KeyRange;
 use crate::mvcc::Keyspace;
-use crate::mvcc::Slice;
 use crate::mvcc::hash::Hashed;
 use crate::mvcc::hash::KvHash;
 use crate::shard::Shard;
@@ -86,8 +84,7 @@ impl Hashes {
 }
 
 impl Shard {
-    /// Begins a hash of all up to `revision`, 0 or less being the present one; of everything
-    /// without one.
+    /// Begins a hash of all up to `revision`, 0 being the present one; of everything without one.
     pub(super) fn begin_hash(
         &mut self,
         to: RequestId,
@@ -95,6 +92,14 @@ impl Shard {
     ) -> Option<Unavailable> {
         if self.hashes.waiting.len() >= HASHES_MAX {
             return Some(Unavailable::TooManyRequests);
+        }
+        if let Some(below @ ..0) = revision {
+            // No change is as old, as etcd finds too.
+            let (compacted, revision) = (self.keyspace.compacted(), Revision(below));
+            let hash = KvHash::new(compacted, revision).finish();
+            let body = Body::HashKv { hash, compacted, revision };
+            self.reply(to, Ok(Response { header: self.header(), body }));
+            return None;
         }
         let at = match self.keyspace.check_revision(revision.unwrap_or(0)) {
             Ok(at) => at,
@@ -106,15 +111,12 @@ impl Shard {
         let floor = self.keyspace.compacted();
         let kept = floor.unwrap_or(Revision(1));
         self.keyspace.pin(kept);
-        let everything = Slice { budget: 1, ..Slice::new(KeyRange::From(&[0]), at) };
-        let (count, rest) = self.keyspace.count_slice(&everything);
-        let is_empty = count == 0 && rest.is_none();
         self.hashes.waiting.push_back(Hash {
             to,
             header: self.header(),
             asked: revision.map(|_| at),
             floor,
-            hasher: KvHash::new(floor, at, is_empty),
+            hasher: KvHash::new(floor, at),
             next: Location { main: Revision(0), sub: 0 },
             kept,
             pin: self.store.pin(),

@@ -37,7 +37,6 @@ const COMMANDS: &[(&str, &str)] = &[
     ("get --stream --from-key a --rev 4", ""),
     ("get --stream --from-key a --rev 1000", ""),
     ("get --stream --from-key a --order DESCEND", ""),
-    ("get --stream --from-key a --sort-by VERSION", ""),
     ("get --stream --from-key a --min-mod-rev 3", ""),
     ("get --stream --from-key a --write-out json", ""),
     ("get --stream --from-key a --count-only --write-out json", ""),
@@ -121,5 +120,10 @@ fn etcdctl_prints_alike() {
             wrong.push(format!("{what}\n  ours:   {ours:?}\n  theirs: {theirs:?}"));
         }
     }
-    assert!(wrong.is_empty(), "{} commands differ:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} commands differ:\n{}",
+        wrong.len(),
+        wrong[..wrong.len().min(8)].join("\n")
+    );
 }

@@ -22,7 +22,10 @@ use std::fmt::Debug;
 /// The most elements of which ties keep their order when etcd sorts.
 const STABLE_MAX: i64 = 12;
 
+const KEY: i32 = SortTarget::Key as i32;
 const VERSION: i32 = SortTarget::Version as i32;
+const CREATE: i32 = SortTarget::Create as i32;
+const MOD: i32 = SortTarget::Mod as i32;
 const VALUE: i32 = SortTarget::Value as i32;
 
 /// Compares all that came back for `op`; gives what is to be learned from it.
@@ -222,6 +225,8 @@ fn part((asked, (ours, theirs)): (&RequestOp, (&ResponseOp, &ResponseOp))) -> bo
 fn sort_value(target: i32, kv: &KeyValue) -> Vec<u8> {
     match target {
         VERSION => kv.version.to_be_bytes().to_vec(),
+        CREATE => kv.create_revision.to_be_bytes().to_vec(),
+        MOD => kv.mod_revision.to_be_bytes().to_vec(),
         _ => kv.value.to_vec(),
     }
 }
@@ -239,10 +244,10 @@ fn ranges(request: &RangeRequest, ours: &RangeResponse, theirs: &RangeResponse) 
         return false;
     }
     match (request.sort_target, request.keys_only) {
-        (VERSION, _) | (VALUE, false) => same_groups(request, ours, theirs),
+        // A key has its place alone.
+        (KEY, _) => false,
         (VALUE, true) => same_keys(ours, theirs),
-        // A key has its place alone, and a revision here is one key's: there are no ties.
-        _ => false,
+        _ => same_groups(request, ours, theirs),
     }
 }
 

@@ -56,7 +56,11 @@ fn compare_cases_with(flags: &[&str], cases: fn() -> Vec<Case>) {
 }
 
 /// Texts of which the rest is the wording of Go's own libraries.
-const WORDED_BY_GO: [&str; 2] = ["malformed grpc-timeout: ", "grpc: error unmarshalling request: "];
+const WORDED_BY_GO: [&str; 3] = [
+    "malformed grpc-timeout: ",
+    "grpc: error unmarshalling request: ",
+    "grpc: failed to unmarshal the received message: ",
+];
 
 /// An answer without what no client can depend on: the rest of [`WORDED_BY_GO`], and the echo of
 /// what the client wrote behind `application/grpc`.

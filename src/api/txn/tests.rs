@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::proto::etcdserverpb as pb;
 use crate::api::proto::mvccpb;
+use crate::api::status;
 use crate::api::status::Code;
 use crate::mvcc::KeyRange;
 use crate::mvcc::RangeQuery;
@@ -467,4 +468,16 @@ fn of_a_union_the_last_member_counts() {
     let draft = Draft::read(&message, 128).expect("it is a message");
     let delete = Op::DeleteRange { key: b"d", range_end: b"", prev_kv: false };
     assert_eq!(draft.ops, [delete]);
+}
+
+#[test]
+fn an_operation_that_says_the_same_twice_is_no_message() {
+    let put = |field: &[u8]| [&[0x12, u8::try_from(field.len()).expect("short")], field].concat();
+    let (key, value) = (put(b"\x0a\x01k"), put(b"\x12\x01v"));
+    let txn_of = |op: &[u8]| txn(&put(op), 128);
+    assert!(txn_of(&key).is_ok());
+    assert_eq!(txn_of(&[key.clone(), value].concat()), Err(status::MALFORMED));
+    // After another member it is begun anew.
+    let range = b"\x0a\x03\x0a\x01k".as_slice();
+    assert!(txn_of(&[key.as_slice(), range, key.as_slice()].concat()).is_ok());
 }

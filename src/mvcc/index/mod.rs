@@ -20,6 +20,7 @@ mod node;
 
 use std::ops::ControlFlow;
 
+use self::heads::Keyed;
 use self::node::Lower;
 use self::node::Node;
 use self::node::Sum;
@@ -120,6 +121,33 @@ impl Index {
                 None
             }
         });
+    }
+
+    /// Adds changes that a file holds, each as [`Self::restore`] does.
+    ///
+    /// # Panics
+    /// If one is not after every change of its key. That they stand in the order of their keys is
+    /// checked in debug builds only, as it costs as much as a good part of the work.
+    ///
+    /// # Cost
+    /// A visit of each node that has any of the keys; so the more at a time, the less for each.
+    pub fn restore_all(&mut self, changes: &[Filed<'_>], mut told: impl FnMut(Location)) {
+        debug_assert!(changes.is_sorted_by_key(|change| (change.key, change.location)));
+        let mut split = self.root.merge(changes, &mut |change, history| match history {
+            None => Some(History::begin(change.location, change.created, change.version)),
+            Some(history) => {
+                history.restore(change.location, change.created, change.version, &mut told);
+                None
+            }
+        });
+        while !split.is_empty() {
+            let mut parts = std::mem::take(&mut split).into_iter();
+            let (separator, right) = parts.next().expect("it is not empty");
+            let left = std::mem::replace(&mut self.root, Node::new_leaf());
+            self.root = Node::over(left, separator, right);
+            self.root.adopt(&mut split, 0, parts);
+        }
+        self.sum = self.root.sum();
     }
 
     fn place(&mut self, key: &[u8], edit: impl FnOnce(Option<&mut History>) -> Option<History>) {
@@ -246,6 +274,25 @@ impl Index {
 impl Default for Index {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+/// A change as a file holds it, but for what only its record has.
+#[derive(Clone, Copy, Debug)]
+pub struct Filed<'k> {
+    /// The key.
+    pub key: &'k [u8],
+    /// Where it lies.
+    pub location: Location,
+    /// The revision that began the key's life.
+    pub created: Revision,
+    /// Puts since the creation, this one included; 0 is a tombstone.
+    pub version: i64,
+}
+
+impl Keyed for Filed<'_> {
+    fn key(&self) -> &[u8] {
+        self.key
     }
 }
 

@@ -1,5 +1,7 @@
 //! Nodes of the tree: leaves of keys and histories, and inner nodes above them.
 
+pub(super) mod merge;
+
 use std::ops::ControlFlow;
 use std::ops::Range;
 

@@ -163,6 +163,62 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn many_changes_at_once_are_the_same_as_one_by_one(
+        batches in prop::collection::vec((1..600_usize, 1..4000_usize), 1..12),
+        seed in any::<u64>(),
+    ) {
+        let (mut whole, mut single) = (Index::new(), Index::new());
+        let (mut mix, mut main, mut lives) = (Mix(seed), 1, BTreeMap::new());
+        for (count, spread) in batches {
+            let mut changes = Vec::new();
+            for _ in 0..count {
+                main += 1;
+                let key = format!("/registry/{:04}", mix.below(spread)).into_bytes();
+                // The last number is the version; some changes before it are missing.
+                let (created, version) = lives.get(&key).copied().unwrap_or((main, 0));
+                let next = match mix.below(8) {
+                    0 if version > 0 => (0, 0),
+                    1 => (main - 1, 7),
+                    _ if version > 0 => (created, version + 1),
+                    _ => (main, 1),
+                };
+                lives.insert(key.clone(), next);
+                changes.push((key, at(main), Revision(next.0), next.1));
+            }
+            let mut told = [Vec::new(), Vec::new()];
+            for (key, location, created, version) in &changes {
+                let told = |location: Location| told[0].push(location);
+                single.restore(key, *location, *created, *version, told);
+            }
+            changes.sort();
+            let filed = changes.iter().map(|(key, location, created, version)| Filed {
+                key,
+                location: *location,
+                created: *created,
+                version: *version,
+            });
+            let filed: Vec<_> = filed.collect();
+            whole.restore_all(&filed, |location| told[1].push(location));
+            told.iter_mut().for_each(|told| told.sort());
+            assert_eq!(told[0], told[1]);
+            whole.check_all();
+        }
+        let all = [&whole, &single].map(|index| {
+            let mut all = Vec::new();
+            index.each(|key, history| {
+                history.each(0, |location, found| all.push((key, location, found)));
+            });
+            all
+        });
+        assert_eq!(all[0], all[1]);
+        assert_eq!(whole.live(), single.live());
+    }
+}
+
 #[test]
 fn a_hundred_thousand_random_keys_are_found_counted_and_forgotten() {
     let (mut index, mut mix) = (Index::new(), Mix(7));

@@ -53,8 +53,8 @@ pub(crate) fn advice(cause: &io::Error) -> &'static str {
         Some(libc::EACCES | libc::EPERM) => " (the server's user must own the data directory)",
         Some(libc::EROFS) => " (the data directory must be writable)",
         Some(libc::EIO) => {
-            " (the disk fails: replace it, then restore this member from a backup, or remove it and \
-             add it anew)"
+            " (the disk fails: replace it, then restore this member from a backup, or remove it \
+             and add it anew)"
         }
         _ => "",
     }
