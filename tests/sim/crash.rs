@@ -45,6 +45,11 @@ fn recover(world: &mut World, image: &Disks) -> Result<Box<Shard>, String> {
 
 fn check(world: &mut World, shard: &mut Shard, mut image: Disks) -> Result<(), String> {
     node::open(shard, &mut image)?;
+    let told = node::size_allocated(shard, &mut image)?.max(1);
+    let found: u64 = image.list().iter().map(|file| file.1).sum();
+    if told != found.max(1) {
+        return Err(format!("{told} bytes are said to be on disk, {found} are: {image:?}"));
+    }
     let past = world.crash_dice.next() >> 1;
     world.oracle.check_values(shard, &mut image, past)
 }
@@ -95,6 +100,7 @@ fn damage_log(world: &mut World) -> Result<(), String> {
         // that is missing.
         let due = match nth {
             _ if nth + 1 == segments => Due::Harmless,
+            0 if world.disks.store.list().is_empty() => Due::Partial,
             0 => Due::Either,
             _ => Due::Refused,
         };
@@ -159,6 +165,9 @@ fn damage_store(world: &mut World) -> Result<(), String> {
 enum Due {
     Refused,
     Harmless,
+    /// Refused or harmless.
+    Partial,
+    /// As much as can be known without what is missing.
     Either,
 }
 

@@ -1,4 +1,4 @@
-//! One node over a faulty disk, from the client's bytes to the disk's, all of it from a seed.
+//! One node over faulty disks, from the client's bytes to the disk's, all of it from a seed.
 //!
 //! `README.md` beside this file says what may break and how to see a failure again.
 
@@ -27,7 +27,7 @@ use std::panic::AssertUnwindSafe;
 use world::World;
 
 /// Crash points of one run of the default tests, at least.
-const CRASH_POINTS: u64 = 100_000;
+const CRASH_POINTS: u64 = 60_000;
 
 /// A knob of whoever runs the tests.
 #[expect(clippy::disallowed_methods, reason = "tests take their knobs from the environment")]
@@ -74,6 +74,9 @@ fn run_half(half: u64) {
     met(counts.flips_refused, "a flipped bit that matters");
     met(counts.refusals, "a refused request");
     met(counts.timeouts, "a timeout");
+    met(counts.sealed, "a segment of the store");
+    met(counts.removals, "a file of the store that was removed");
+    met(counts.fetches, "a value from a file");
 }
 
 #[test]

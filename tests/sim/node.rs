@@ -8,7 +8,7 @@ use ringd::api::proto::mvccpb;
 use ringd::mvcc::{KeyRange, RangeQuery, Row};
 use ringd::shard::list::{ListHead, NotNow, RowShape, Rows};
 use ringd::shard::recover::{Files, Recovery, Step};
-use ringd::shard::request::{Range, RequestId};
+use ringd::shard::request::{Body, Range, Request, RequestId, Response};
 use ringd::shard::{Config, Input, Output, Ready, Shard};
 use ringd::store;
 use ringd::types::{LeaseId, Tick};
@@ -246,6 +246,21 @@ pub(crate) fn rows(
         return Err(format!("{head:?}, and then {} rows of {size} bytes", rows.len()));
     }
     Ok(rows)
+}
+
+/// Bytes that a shard says its files have.
+///
+/// # Errors
+/// What it says instead.
+pub(crate) fn size_allocated(shard: &mut Shard, disks: &mut Disks) -> Result<u64, String> {
+    shard.handle(Input::Request { from: ASKER, request: Request::Status });
+    match drive(shard, disks, |output| matches!(output, Output::Reply { .. }))? {
+        Some(Output::Reply {
+            ready: Ready::Result(Ok(Response { body: Body::Status(status), .. })),
+            ..
+        }) => Ok(status.size_allocated),
+        output => Err(format!("{output:?} in place of a status")),
+    }
 }
 
 /// The head of the list that was asked for.

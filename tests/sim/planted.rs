@@ -27,6 +27,8 @@ pub(crate) enum Bug {
     UnsyncedNames,
     /// A segment has its name before its header is durable.
     NameBeforeHeader,
+    /// A piece of a long answer is left out.
+    LostPiece,
     /// A segment of the store is not synced before it has its name.
     UnsyncedSegment,
     /// The name of a manifest is not synced.
@@ -38,7 +40,7 @@ pub(crate) enum Bug {
 }
 
 /// Each, and the seeds within which it is found.
-pub(crate) const BUGS: [(Bug, u64); 15] = [
+pub(crate) const BUGS: [(Bug, u64); 16] = [
     (Bug::EarlyWritten, 20),
     (Bug::LostSector, 20),
     (Bug::EarlierLost, 40),
@@ -50,6 +52,7 @@ pub(crate) const BUGS: [(Bug, u64); 15] = [
     (Bug::UnsyncedReads, 200),
     (Bug::UnsyncedNames, 600),
     (Bug::NameBeforeHeader, 60),
+    (Bug::LostPiece, 20),
     (Bug::UnsyncedSegment, 20),
     (Bug::UnsyncedManifest, 20),
     (Bug::LostManifest, 20),

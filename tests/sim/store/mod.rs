@@ -17,7 +17,7 @@ use std::panic::AssertUnwindSafe;
 use world::World;
 
 /// Crash points of one run of the default tests, at least.
-const CRASH_POINTS: u64 = 60_000;
+const CRASH_POINTS: u64 = 50_000;
 
 fn run(seed: u64) -> (Counts, u64) {
     match World::new(seed, None).run() {

@@ -17,6 +17,8 @@ pub(crate) enum Bug {
     EarlyRelease,
     /// Changes are forgotten before the floor that makes them dead is durable.
     EarlyForget,
+    /// A pin is given back before what it keeps was read.
+    EarlyUnpin,
     /// Cleaning takes something for dead that is alive.
     DropLive,
     /// Cleaning drops a tombstone while an older put is still in a file.
@@ -26,7 +28,7 @@ pub(crate) enum Bug {
 }
 
 /// Each, and the seeds within which it is found.
-pub(crate) const BUGS: [(Bug, u64); 10] = [
+pub(crate) const BUGS: [(Bug, u64); 11] = [
     (Bug::UnsyncedSegment, 20),
     (Bug::UnsyncedName, 20),
     (Bug::UnsyncedManifest, 20),
@@ -34,6 +36,7 @@ pub(crate) const BUGS: [(Bug, u64); 10] = [
     (Bug::UnsyncedNames, 200),
     (Bug::EarlyRelease, 20),
     (Bug::EarlyForget, 20),
+    (Bug::EarlyUnpin, 100),
     (Bug::DropLive, 20),
     (Bug::DropTombstone, 50),
     (Bug::Misread, 20),

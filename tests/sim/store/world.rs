@@ -75,6 +75,9 @@ enum Work {
     Read { id: u64, file: FileId, offset: u64, size: usize },
 }
 
+/// Values, and the blocks that they lie in.
+type Wanted = Vec<(BlockId, Change)>;
+
 /// Everything.
 pub(crate) struct World {
     seed: u64,
@@ -104,8 +107,8 @@ pub(crate) struct World {
     works: Vec<Work>,
     lists: Vec<List>,
     /// Values that are on their way, by block, with what keeps them there.
-    wanted: Vec<(BlockId, Change)>,
-    pins: Vec<(Pin, Vec<(BlockId, Change)>)>,
+    wanted: Wanted,
+    pins: Vec<(Option<Pin>, Wanted)>,
     now: u64,
     pub(crate) counts: Counts,
     hash: u64,
@@ -214,7 +217,7 @@ impl World {
             40,
             40,
             rare(self.swarm.failures, 2),
-            rare(self.swarm.crashes, 4),
+            rare(self.swarm.crashes, if self.bug == Some(Bug::UnsyncedNames) { 40 } else { 4 }),
         ];
         let mut lot = self.dice.below(weights.iter().sum());
         let nth = weights.iter().position(|&weight| {
@@ -355,8 +358,11 @@ impl World {
         let budget = self.dice.pick(&[1, 30, 100]);
         let mut told = Vec::new();
         let is_through = !self.index.step(floor, budget, &mut told);
+        let last = self.log[..self.released].iter().rev().find_map(Entry::revision).unwrap_or(0);
         for location in told {
-            self.store.forget(location);
+            if self.bug != Some(Bug::EarlyForget) || location.main.0 <= last {
+                self.store.forget(location);
+            }
         }
         if is_through {
             (self.told_floor, self.pass) = (floor, None);
@@ -627,7 +633,7 @@ impl World {
                 self.list()?;
             }
             for (pin, _) in std::mem::take(&mut self.pins) {
-                self.store.unpin(pin);
+                pin.into_iter().for_each(|pin| self.store.unpin(pin));
             }
             if self.sealed_floor < self.floor {
                 self.seal();

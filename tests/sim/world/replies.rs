@@ -48,7 +48,10 @@ impl World {
             self.oracle.released(call, self.shard.header().revision.0, status);
         }
         self.is_changed = true;
-        if matches!(result, Piece::Part(_)) {
+        if let Piece::Part(bytes) = &result {
+            if !bytes.is_empty() && self.has(Bug::LostPiece, 20) {
+                return self.hand_over(to, Piece::Part(Vec::new()));
+            }
             return self.hand_over(to, result);
         }
         if self.has(Bug::StaleReply, 20)

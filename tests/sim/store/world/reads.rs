@@ -2,6 +2,7 @@
 
 use super::{Act, World};
 use crate::store::node;
+use crate::store::planted::Bug;
 use crate::store::world::Entry;
 use bytes::Bytes;
 use ringd::store::{ChangeRef, Lookup, Pin, Scan};
@@ -66,7 +67,7 @@ impl World {
                 self.store.fetch(block);
                 self.wanted.push((block, due));
             }
-            self.store.unpin(pin);
+            pin.into_iter().for_each(|pin| self.store.unpin(pin));
             return Ok(());
         }
         let revision = if self.dice.chance(50) { self.revision } else { self.some_revision() };
@@ -84,6 +85,12 @@ impl World {
                     blocks.push((block, due));
                 }
             }
+            let pin = if self.bug == Some(Bug::EarlyUnpin) {
+                self.store.unpin(pin);
+                None
+            } else {
+                Some(pin)
+            };
             self.pins.push((pin, blocks));
             return Ok(());
         }
