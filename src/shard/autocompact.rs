@@ -78,7 +78,7 @@ impl AutoCompact {
 
     /// It is now this late, and the keyspace has come this far: the revision to compact, if any.
     ///
-    /// Nothing more is asked for until [`Self::done`].
+    /// Nothing more is asked for until [`Self::answered`].
     pub fn tick(&mut self, now: Tick, revision: Revision, is_leader: bool) -> Option<Revision> {
         if now < self.next {
             return None;
