@@ -1,10 +1,10 @@
 //! Blocks kept in memory, as many as fit.
 //!
 //! What is fetched once is mostly not wanted again: a list of everything passes through every
-//! block. So a new block enters a small queue, and only if it is touched again before it has passed that
-//! does it move to the main one, which turns around what was touched since its last turn. A block
-//! that left the small queue untouched leaves a stamp behind: if it is wanted again soon, it was
-//! judged too early and goes to the main queue at once.
+//! block. So a new block enters a small queue, and only if it is touched again before it has passed
+//! that does it move to the main one, which turns around what was touched since its last turn. A
+//! block that left the small queue untouched leaves a stamp behind: if it is wanted again soon, it
+//! was judged too early and goes to the main queue at once.
 //!
 //! Nothing here looks anything up. Whoever owns a block keeps one [`Word`] for it, which says the
 //! slot that it lies in, and is told when the block leaves. Touching costs a load and, at times, a
@@ -195,9 +195,9 @@ impl Cache {
         usize::try_from(since).expect("64 bits") <= self.main.count.max(self.small.count)
     }
 
-    /// Takes a block in, in the main queue if it was here a short time ago, and says its slot. It is
-    /// here until the next comes, even if it is larger than the cache: who waited for it goes on.
-    /// `left` hears of each block that leaves for it, and what becomes of its word.
+    /// Takes a block in, in the main queue if it was here a short time ago, and says its slot. It
+    /// is here until the next comes, even if it is larger than the cache: who waited for it goes
+    /// on. `left` hears of each block that leaves for it, and what becomes of its word.
     pub(super) fn insert(
         &mut self,
         owner: BlockId,

@@ -2,8 +2,8 @@
 //! encodes them: fields twice, of the wrong kind, cut short, nested without end.
 //!
 //! Not compared is what Go's protobuf takes and ours refuses as no message: a field of another wire
-//! type, which Go passes over, and the same member of a union twice, which it merges. Nor is a second
-//! message to a call that streams its answer, which etcd refuses and ours does not look at.
+//! type, which Go passes over, and the same member of a union twice, which it merges. Nor is a
+//! second message to a call that streams its answer, which etcd refuses and ours does not look at.
 
 use crate::compare::{self, Headed};
 use crate::generate::Op;

@@ -215,8 +215,8 @@ impl Generator {
         CompactionRequest { revision, physical: self.dice.chance(40) }
     }
 
-    /// etcd remembers the hash at a revision that it has compacted, as it was just before, once that
-    /// is done, which may take it a while; so those revisions are not asked for.
+    /// etcd remembers the hash at a revision that it has compacted, as it was just before, once
+    /// that is done, which may take it a while; so those revisions are not asked for.
     fn hash_revision(&mut self) -> i64 {
         let revision = self.some_revision(60);
         if self.floors.contains(&revision) { 0 } else { revision }
