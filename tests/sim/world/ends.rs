@@ -16,7 +16,7 @@ const STOP_ROUNDS_MAX: usize = 250;
 /// Rounds in which cleaning goes on when all else is done.
 const REST_ROUNDS: usize = 40;
 /// What the disks may have to do in a round.
-const COMPLETIONS_MAX: usize = 1_000;
+const COMPLETIONS_MAX: usize = 20_000;
 /// Slices of what has no hurry in a round.
 const WORKS_MAX: usize = 50;
 
