@@ -185,7 +185,7 @@ impl Records for Values {
         self.0.clone()
     }
 
-    fn push(&mut self, change: Change) {
+    fn push(&mut self, change: Change, _: Option<Found>) {
         black_box(change);
     }
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::mvcc::Found;
 use crate::types::Change;
 use crate::types::LeaseId;
 use crate::types::Location;
@@ -22,5 +23,7 @@ pub trait Records {
     fn value(&self, location: Location) -> Bytes;
 
     /// Keeps a change; a tombstone is one too. Locations ascend.
-    fn push(&mut self, change: Change);
+    ///
+    /// `prior` is what was live under the key before; its record can still be asked for.
+    fn push(&mut self, change: Change, prior: Option<Found>);
 }

@@ -37,6 +37,7 @@ mod seal;
 mod state;
 mod wait;
 mod wants;
+pub mod watch;
 
 pub use config::Config;
 

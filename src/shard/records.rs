@@ -1,5 +1,6 @@
 //! The store as the keyspace sees it: where the values and leases of changes are.
 
+use crate::mvcc::Found;
 use crate::mvcc::Records;
 use crate::store::BlockId;
 use crate::store::Fetched;
@@ -49,7 +50,7 @@ impl Records for Seen<'_> {
         }
     }
 
-    fn push(&mut self, _: Change) {
+    fn push(&mut self, _: Change, _: Option<Found>) {
         unreachable!("who reads writes nothing")
     }
 }
@@ -76,7 +77,7 @@ impl Records for Kept<'_> {
         self.seen().value(location)
     }
 
-    fn push(&mut self, change: Change) {
+    fn push(&mut self, change: Change, _: Option<Found>) {
         self.store.push(change);
     }
 }

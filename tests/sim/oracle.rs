@@ -451,7 +451,7 @@ impl Records for Nothing {
         unreachable!("no value is asked for")
     }
 
-    fn push(&mut self, _: Change) {
+    fn push(&mut self, _: Change, _: Option<Found>) {
         unreachable!("nothing is written")
     }
 }

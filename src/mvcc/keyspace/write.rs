@@ -108,14 +108,15 @@ impl Write<'_> {
         }
         let location = self.next;
         let prior = index.put(&put.key, location);
-        records.push(Change {
+        let change = Change {
             location,
             key: put.key,
             value: put.value,
             lease: put.lease,
             created: prior.map_or(location.main, |prior| prior.created),
             version: prior.map_or(1, |prior| prior.version.saturating_add(1)),
-        });
+        };
+        records.push(change, prior);
         *revision = location.main;
         self.next.sub += 1;
         Ok(prior)
@@ -134,14 +135,15 @@ impl Write<'_> {
         let Keyspace { index, revision, .. } = &mut *self.keyspace;
         let next = index.bury(range, self.next, |key, found, location| {
             told(key, found);
-            records.push(Change {
+            let change = Change {
                 location,
                 key: Bytes::copy_from_slice(key),
                 value: Bytes::new(),
                 lease: LeaseId(0),
                 created: Revision(0),
                 version: 0,
-            });
+            };
+            records.push(change, Some(found));
         });
         let count = i64::from(next - self.next.sub);
         if count > 0 {

@@ -42,7 +42,7 @@ impl Records for Map {
         self.at(location).value.clone()
     }
 
-    fn push(&mut self, change: Change) {
+    fn push(&mut self, change: Change, _: Option<Found>) {
         let is_last = self.0.last_key_value().is_none_or(|last| *last.0 < change.location);
         assert!(is_last, "changes come in order");
         self.0.insert(change.location, change);

@@ -38,7 +38,7 @@ impl Records for Map {
         self.changes[&location].value.clone()
     }
 
-    fn push(&mut self, change: Change) {
+    fn push(&mut self, change: Change, _: Option<Found>) {
         self.changes.insert(change.location, change);
     }
 }
