@@ -14,6 +14,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use mimalloc::MiMalloc;
+use ringd::mvcc::Found;
 use ringd::mvcc::KeyRange;
 use ringd::mvcc::Keyspace;
 use ringd::mvcc::Location;

@@ -14,7 +14,7 @@ use crate::node::{self, Disks};
 use bytes::Bytes;
 use prost::Message;
 use ringd::api::proto::etcdserverpb as pb;
-use ringd::mvcc::{KeyRange, RangeQuery, Records};
+use ringd::mvcc::{Found, KeyRange, RangeQuery, Records};
 use ringd::shard::Shard;
 use ringd::types::{Change, LeaseId, Location};
 

@@ -57,7 +57,7 @@ impl Files {
         let changes = self.segments.iter().flat_map(|segment| &segment.changes);
         let mut restoring = Restoring::new();
         for change in changes {
-            records.push(change.clone());
+            records.push(change.clone(), None);
             let Change { location, ref key, created, version, .. } = *change;
             let told = |location| records.forget(location);
             restoring.add(location, key, created, version, told).expect("files are in order");
