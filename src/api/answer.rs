@@ -151,7 +151,8 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
     }
 }
 
-fn header(header: &Header) -> etcdserverpb::ResponseHeader {
+/// A header as prost has it.
+pub(crate) fn header(header: &Header) -> etcdserverpb::ResponseHeader {
     etcdserverpb::ResponseHeader {
         cluster_id: header.cluster.0,
         member_id: header.member.0,

@@ -2,14 +2,19 @@
 
 use crate::api::answers::WHOLE_SIZE_MAX;
 use crate::api::kv;
+use crate::api::lease;
 use crate::api::method;
+use crate::api::method::Flow;
 use crate::api::method::Method;
 use crate::api::plain;
 use crate::api::plain::Plain;
+use crate::api::recipe::Do;
+use crate::api::recipe::Recipe;
 use crate::api::status;
 use crate::api::status::Code;
 use crate::api::status::Status;
 use crate::api::txn;
+use crate::api::watch::WatchRequest;
 use crate::config::Config;
 use crate::config::REQUEST_OVERHEAD_BYTES;
 use crate::http2::Calls;
@@ -26,6 +31,9 @@ use std::time::Duration;
 /// Bytes before a message: whether it is compressed, and how long it is.
 pub(crate) const PREFIX_SIZE: usize = 5;
 
+/// Milliseconds of the shortest interval of progress, as in etcd.
+const WATCH_NOTIFY_INTERVAL_MIN: u64 = 100;
+
 /// Where a session's requests go.
 pub trait Sink {
     /// Takes the request of one stream; its answer comes by
@@ -34,6 +42,10 @@ pub trait Sink {
 
     /// Nobody waits for the answer of this stream any more.
     fn forget(&mut self, stream: u32);
+
+    /// Takes a message of a stream of watchers; what it leads to comes by
+    /// [`Session::push`](crate::api::Session::push).
+    fn watch(&mut self, stream: u32, request: WatchRequest);
 }
 
 /// What every session of a node knows.
@@ -43,6 +55,9 @@ pub struct Settings {
     pub message_size_max: usize,
     /// Operations of one transaction (`--max-txn-ops`).
     pub txn_ops_max: usize,
+    /// Milliseconds of silence before a watcher that asked for it is told how far all is
+    /// (`--watch-progress-notify-interval`), 100 at least.
+    pub watch_notify_interval: u64,
     /// Bytes of keys and values of an answer that is made in one go.
     pub whole_size_max: usize,
     /// Whether the empty handler answers.
@@ -67,6 +82,8 @@ impl Settings {
         Self {
             message_size_max: usize::try_from(size).expect("usize is 64 bits"),
             txn_ops_max: usize::try_from(config.limits.txn_ops_max).expect("usize is 64 bits"),
+            watch_notify_interval: ms(config.connections.watch_notify_interval)
+                .max(WATCH_NOTIFY_INTERVAL_MIN),
             whole_size_max: WHOLE_SIZE_MAX,
             bench: config.connections.bench_method,
             limits,
@@ -113,6 +130,11 @@ impl Partial {
         self.kept.set(others + self.bytes.capacity());
         true
     }
+
+    /// The first `n` bytes have had their use.
+    fn drop_first(&mut self, n: usize) {
+        self.bytes.drain(..n);
+    }
 }
 
 impl Drop for Partial {
@@ -134,6 +156,20 @@ enum Phase {
     Waiting,
     /// Its answer has begun and has no end of its own.
     Streaming,
+    /// Messages come and go.
+    Duplex(Duplex),
+}
+
+/// A call whose client sends messages for as long as it likes.
+#[derive(Debug)]
+struct Duplex {
+    flow: Flow,
+    /// The head of the answer has left.
+    is_begun: bool,
+    /// The client sends no more.
+    has_ended: bool,
+    /// Answers that are due.
+    due: u32,
 }
 
 /// One call between its headers and its answer.
@@ -159,7 +195,31 @@ impl Call {
 
     /// Whether its answer has begun.
     pub(crate) fn is_streaming(&self) -> bool {
-        matches!(self.phase, Phase::Streaming)
+        matches!(self.phase, Phase::Streaming | Phase::Duplex(Duplex { is_begun: true, .. }))
+    }
+
+    /// Whether messages come and go on it.
+    pub(crate) fn is_duplex(&self) -> bool {
+        matches!(self.phase, Phase::Duplex(_))
+    }
+
+    /// A message of its own leaves on it now; whether its head has to leave first.
+    pub(crate) fn begin(&mut self) -> bool {
+        match &mut self.phase {
+            Phase::Duplex(duplex) => !std::mem::replace(&mut duplex.is_begun, true),
+            Phase::Body(_)
+            | Phase::Plain(_)
+            | Phase::Health
+            | Phase::Waiting
+            | Phase::Streaming => false,
+        }
+    }
+
+    /// An answer that was due has left; whether that was the last of all.
+    pub(crate) fn answered(&mut self) -> bool {
+        let Phase::Duplex(duplex) = &mut self.phase else { return false };
+        duplex.due = duplex.due.saturating_sub(1);
+        duplex.has_ended && duplex.due == 0
     }
 }
 
@@ -172,6 +232,10 @@ pub(crate) enum Immediate {
     Message(Vec<u8>),
     /// A message of a stream that stays open.
     Stream(Vec<u8>),
+    /// All is answered, and nothing more will be asked.
+    Done,
+    /// It is made of other calls, of which these are the first.
+    Recipe(Box<Recipe>, Vec<Do>),
     /// It is no gRPC: this HTTP status, and the same said in gRPC's terms.
     Abort(u16, Status),
     /// A plain request.
@@ -250,6 +314,15 @@ impl<S: Sink> Dispatch<'_, S> {
             Method::Status => Ok(Request::Status),
             Method::MemberList => kv::member_list(message),
             Method::Alarm => kv::alarm(message),
+            Method::Recipe(goal) => {
+                let answer = match Recipe::begin(goal, message) {
+                    Ok((recipe, first)) => Immediate::Recipe(Box::new(recipe), first),
+                    Err(status) => Immediate::End(status),
+                };
+                self.immediate.push((stream, answer));
+                return;
+            }
+            Method::Duplex(_) => unreachable!("it is taken message by message"),
             Method::HealthCheck | Method::HealthWatch => {
                 self.immediate.push((stream, health(message, method == Method::HealthWatch)));
                 return;
@@ -271,6 +344,7 @@ impl<S: Sink> Dispatch<'_, S> {
     fn take(&mut self, stream: StreamId, call: &mut Call, data: &[u8], end: bool) {
         let method = match &call.phase {
             Phase::Body(method) => *method,
+            Phase::Duplex(_) => return self.take_duplex(stream, call, data, end),
             Phase::Plain(plain) if end => {
                 self.immediate.push((stream, Immediate::Plain(plain.clone())));
                 call.phase = Phase::Health;
@@ -310,6 +384,91 @@ impl<S: Sink> Dispatch<'_, S> {
         self.immediate.extend(answer.map(|status| (stream, Immediate::End(status))));
         call.phase = Phase::Waiting;
         call.partial = None;
+    }
+
+    /// A piece of a client's messages has come.
+    fn take_duplex(&mut self, stream: StreamId, call: &mut Call, data: &[u8], end: bool) {
+        if !end {
+            self.consumed.push((stream, data.len()));
+        }
+        let Phase::Duplex(duplex) = &mut call.phase else { return };
+        let taken = match &mut call.partial {
+            None => self.messages(stream, duplex, data).and_then(|n| {
+                let rest = &data[n..];
+                if !rest.is_empty() {
+                    self.keep(&mut call.partial, rest)?;
+                }
+                Ok(())
+            }),
+            Some(_) => self.keep(&mut call.partial, data).and_then(|()| {
+                let mut partial = call.partial.take().expect("it was just kept");
+                let n = self.messages(stream, duplex, &partial.bytes)?;
+                partial.drop_first(n);
+                call.partial = Some(partial).filter(|partial| !partial.bytes.is_empty());
+                Ok(())
+            }),
+        };
+        let taken = taken.and_then(|()| match &call.partial {
+            Some(_) if end => Err(Status::fixed(Code::Internal, "unexpected EOF")),
+            Some(_) | None => Ok(()),
+        });
+        duplex.has_ended |= end;
+        let is_over = duplex.has_ended && duplex.due == 0 && duplex.flow != Flow::Watch;
+        match taken {
+            Ok(()) if is_over => self.immediate.push((stream, Immediate::Done)),
+            Ok(()) => {}
+            Err(status) => {
+                self.immediate.push((stream, Immediate::End(status)));
+                self.gone.push(stream.0);
+                call.partial = None;
+            }
+        }
+    }
+
+    /// Hands on the whole messages at the beginning of `bytes`; how many bytes they take.
+    fn messages(
+        &mut self,
+        stream: StreamId,
+        duplex: &mut Duplex,
+        bytes: &[u8],
+    ) -> Result<usize, Status> {
+        let mut taken = 0;
+        loop {
+            match whole(&bytes[taken..], self.settings) {
+                Whole::Message(message) => {
+                    self.message(stream, duplex, message)?;
+                    taken += PREFIX_SIZE + message.len();
+                }
+                Whole::Short => return Ok(taken),
+                Whole::Wrong(status) => return Err(status),
+            }
+        }
+    }
+
+    /// A message of a call whose client sends many is whole.
+    fn message(
+        &mut self,
+        stream: StreamId,
+        duplex: &mut Duplex,
+        message: &[u8],
+    ) -> Result<(), Status> {
+        match duplex.flow {
+            Flow::Watch => self.sink.watch(stream.0, WatchRequest::read(message)?),
+            Flow::KeepAlive => {
+                self.sink.submit(stream.0, lease::keep_alive(message)?);
+                duplex.due = duplex.due.saturating_add(1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a piece of a message until it is whole.
+    fn keep(&self, partial: &mut Option<Partial>, data: &[u8]) -> Result<(), Status> {
+        let partial = partial.get_or_insert_with(|| Partial::new(self.partials));
+        if partial.extend(data, self.settings) {
+            return Ok(());
+        }
+        Err(Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests"))
     }
 }
 
@@ -439,6 +598,9 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
         let route = self.route.as_ref().expect("a route was just made");
         let deadline = route.timeout_ms.map(|ms| Tick(self.now.0.saturating_add(ms)));
         let phase = match &route.decision {
+            Decision::Call(Method::Duplex(flow)) => {
+                Phase::Duplex(Duplex { flow: *flow, is_begun: false, has_ended: false, due: 0 })
+            }
             Decision::Call(method) => Phase::Body(*method),
             Decision::Late => {
                 let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
@@ -471,8 +633,11 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
     }
 
     fn on_reset(&mut self, stream: StreamId, call: Call, _code: ErrorCode) {
-        if matches!(call.phase, Phase::Waiting | Phase::Streaming | Phase::Health) {
-            self.gone.push(stream.0);
+        match call.phase {
+            Phase::Waiting | Phase::Streaming | Phase::Health | Phase::Duplex(_) => {
+                self.gone.push(stream.0);
+            }
+            Phase::Body(_) | Phase::Plain(_) => {}
         }
     }
 }

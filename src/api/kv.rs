@@ -292,13 +292,13 @@ pub(crate) fn write_header(out: &mut Vec<u8>, header: &Header) {
 }
 
 /// A key and what it holds, as `mvccpb.KeyValue` has it.
-struct Pair<'a> {
-    key: &'a [u8],
-    create_revision: u64,
-    mod_revision: u64,
-    version: u64,
-    value: &'a [u8],
-    lease: u64,
+pub(crate) struct Pair<'a> {
+    pub(crate) key: &'a [u8],
+    pub(crate) create_revision: u64,
+    pub(crate) mod_revision: u64,
+    pub(crate) version: u64,
+    pub(crate) value: &'a [u8],
+    pub(crate) lease: u64,
 }
 
 impl<'a> Pair<'a> {
@@ -313,7 +313,8 @@ impl<'a> Pair<'a> {
         }
     }
 
-    fn len(&self) -> usize {
+    /// Bytes of its message.
+    pub(crate) fn len(&self) -> usize {
         wire::bytes_field_len(1, self.key)
             + wire::uint_field_len(2, self.create_revision)
             + wire::uint_field_len(3, self.mod_revision)
@@ -323,7 +324,7 @@ impl<'a> Pair<'a> {
     }
 
     /// Appends it as a message field.
-    fn write(&self, out: &mut Vec<u8>, number: u32) {
+    pub(crate) fn write(&self, out: &mut Vec<u8>, number: u32) {
         wire::put_message_head(out, number, self.len());
         wire::put_bytes_field(out, 1, self.key);
         wire::put_uint_field(out, 2, self.create_revision);

@@ -29,12 +29,44 @@ pub(crate) enum Method {
     MemberList,
     /// `etcdserverpb.Maintenance/Alarm`, as far as it only asks.
     Alarm,
+    /// One whose client sends messages for as long as it likes.
+    Duplex(Flow),
+    /// One of `v3lockpb.Lock` or `v3electionpb.Election`.
+    Recipe(Goal),
     /// `grpc.health.v1.Health/Check`.
     HealthCheck,
     /// `grpc.health.v1.Health/Watch`.
     HealthWatch,
     /// The empty handler that `--bench-method` opens: decodes a put, stores nothing.
     BenchEmpty,
+}
+
+/// A call whose client sends messages for as long as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flow {
+    /// `etcdserverpb.Watch/Watch`.
+    Watch,
+    /// `etcdserverpb.Lease/LeaseKeepAlive`.
+    KeepAlive,
+}
+
+/// A call that is made of others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// `v3lockpb.Lock/Lock`.
+    Lock,
+    /// `v3lockpb.Lock/Unlock`.
+    Unlock,
+    /// `v3electionpb.Election/Campaign`.
+    Campaign,
+    /// `v3electionpb.Election/Proclaim`.
+    Proclaim,
+    /// `v3electionpb.Election/Leader`.
+    Leader,
+    /// `v3electionpb.Election/Observe`.
+    Observe,
+    /// `v3electionpb.Election/Resign`.
+    Resign,
 }
 
 /// The calls this build answers beside the hot ones, by service and method.
@@ -47,6 +79,15 @@ const BUILT: &[(&str, &str, Method)] = &[
     ("etcdserverpb.Maintenance", "Status", Method::Status),
     ("etcdserverpb.Maintenance", "Alarm", Method::Alarm),
     ("etcdserverpb.Cluster", "MemberList", Method::MemberList),
+    ("etcdserverpb.Watch", "Watch", Method::Duplex(Flow::Watch)),
+    ("etcdserverpb.Lease", "LeaseKeepAlive", Method::Duplex(Flow::KeepAlive)),
+    ("v3lockpb.Lock", "Lock", Method::Recipe(Goal::Lock)),
+    ("v3lockpb.Lock", "Unlock", Method::Recipe(Goal::Unlock)),
+    ("v3electionpb.Election", "Campaign", Method::Recipe(Goal::Campaign)),
+    ("v3electionpb.Election", "Proclaim", Method::Recipe(Goal::Proclaim)),
+    ("v3electionpb.Election", "Leader", Method::Recipe(Goal::Leader)),
+    ("v3electionpb.Election", "Observe", Method::Recipe(Goal::Observe)),
+    ("v3electionpb.Election", "Resign", Method::Recipe(Goal::Resign)),
     ("grpc.health.v1.Health", "Check", Method::HealthCheck),
     ("grpc.health.v1.Health", "Watch", Method::HealthWatch),
 ];

@@ -9,14 +9,18 @@ mod answers;
 mod call;
 mod http1;
 mod kv;
+mod lease;
 mod method;
 mod plain;
 pub mod proto;
 mod pulls;
+mod recipe;
+mod recipes;
 mod session;
 pub mod status;
 mod stream;
 mod txn;
+pub mod watch;
 mod wire;
 
 pub use answers::Answers;

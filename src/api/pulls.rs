@@ -36,8 +36,9 @@ pub(crate) struct Pulls {
 struct Pull {
     /// Bytes asked for; 0 is none.
     asked: usize,
-    /// When it last got something.
-    moved: Tick,
+    /// When it last got something; none of a stream that may be read as slowly as its client
+    /// likes.
+    moved: Option<Tick>,
 }
 
 /// What a connection can take.
@@ -57,9 +58,15 @@ impl Pulls {
 
     /// A slice of an answer has come, or its beginning.
     pub(crate) fn came(&mut self, stream: u32, now: Tick) {
-        let pull = self.open.entry(stream).or_insert(Pull { asked: 0, moved: now });
+        let pull = self.open.entry(stream).or_insert(Pull { asked: 0, moved: None });
         self.asked -= std::mem::take(&mut pull.asked);
-        pull.moved = now;
+        pull.moved = Some(now);
+    }
+
+    /// There is more for a stream that holds nothing up, however slowly it is read.
+    pub(crate) fn wants(&mut self, stream: u32) {
+        let pull = self.open.entry(stream).or_insert(Pull { asked: 0, moved: None });
+        self.asked -= std::mem::take(&mut pull.asked);
     }
 
     /// An answer is over; whether it came by slices.
@@ -101,7 +108,8 @@ impl Pulls {
 
     /// The answers that their client has not read for too long.
     pub(crate) fn stalled(&self, now: Tick) -> Vec<u32> {
-        let is_late = |pull: &Pull| pull.asked == 0 && now.since(pull.moved) >= STALL_MS;
+        let is_old = |moved| now.since(moved) >= STALL_MS;
+        let is_late = |pull: &Pull| pull.asked == 0 && pull.moved.is_some_and(is_old);
         self.open.iter().filter(|(_, pull)| is_late(pull)).map(|(stream, _)| *stream).collect()
     }
 }

@@ -17,6 +17,9 @@ use crate::api::plain::Page;
 use crate::api::plain::Plain;
 use crate::api::pulls::Pulls;
 use crate::api::pulls::Room;
+use crate::api::recipe::Do;
+use crate::api::recipes;
+use crate::api::recipes::Recipes;
 use crate::api::status::Code;
 use crate::api::status::Status;
 use crate::http2::Connection;
@@ -61,6 +64,8 @@ pub struct Session {
     partials: Rc<Cell<usize>>,
     /// Answers that come by slices.
     pulls: Pulls,
+    /// Calls that are made of others.
+    recipes: Recipes,
     /// Streams that ended before their answer did.
     gone: Vec<u32>,
     /// The time of the last call that knew it.
@@ -89,6 +94,7 @@ impl Session {
             route: None,
             partials: Rc::default(),
             pulls: Pulls::default(),
+            recipes: Recipes::default(),
             gone: Vec::new(),
             now: Tick::default(),
             incoming: None,
@@ -155,7 +161,11 @@ impl Session {
             connection.consumed(stream, n);
         }
         for (stream, answer) in self.immediate.drain(..) {
-            immediate(connection, stream, answer, sink);
+            if let Immediate::Recipe(recipe, first) = answer {
+                self.recipes.begin(stream.0, *recipe, first);
+            } else {
+                immediate(connection, stream, answer, sink);
+            }
         }
         self.now = now;
         self.forget_gone(sink);
@@ -219,6 +229,15 @@ impl Session {
     /// would follow.
     pub fn reply(&mut self, stream: u32, piece: Piece<&[u8]>, sink: &mut impl Sink) -> bool {
         match &mut self.link {
+            Link::Http2(_) if recipes::is_own(stream) => {
+                let wants_more = self.recipes.answered(stream, piece);
+                if wants_more {
+                    self.pulls.came(stream, self.now);
+                } else {
+                    self.pulls.remove(stream);
+                }
+                wants_more
+            }
             Link::Http2(_) => self.reply_http2(StreamId(stream), piece),
             Link::Http1(http) => {
                 let next = http.reply(&plain::health(well(&piece)));
@@ -238,6 +257,10 @@ impl Session {
         };
         if call.is_health() {
             show(connection, stream, &plain::health(well(&piece)));
+            return false;
+        }
+        if call.is_duplex() {
+            self.answer_duplex(stream, piece);
             return false;
         }
         let is_begun = call.is_streaming();
@@ -270,6 +293,94 @@ impl Session {
         false
     }
 
+    /// One of the answers of a call whose client sends many messages.
+    fn answer_duplex(&mut self, stream: StreamId, piece: Piece<&[u8]>) {
+        if let Piece::Part(message) | Piece::Last(message) = piece {
+            self.push(stream.0, message);
+        }
+        let Link::Http2(connection) = &mut self.link else { return };
+        if let Piece::End(status) = piece {
+            end(connection, stream, &status);
+        } else if connection.call_mut(stream).is_some_and(Call::answered) {
+            connection.reply_trailers(stream, TRAILERS_OK);
+        }
+    }
+
+    /// Sends messages of our own on a stream whose client sends many: how many bytes wait there
+    /// now; none if nobody waits for any.
+    pub fn push(&mut self, stream: u32, messages: &[u8]) -> Option<usize> {
+        if recipes::is_own(stream) {
+            return self.recipes.watched(stream, messages).then_some(0);
+        }
+        let Link::Http2(connection) = &mut self.link else { return None };
+        let id = StreamId(stream);
+        if connection.call_mut(id)?.begin() {
+            connection.reply_head(id, HEAD, false);
+        }
+        match connection.reply_data(id, messages, false) {
+            None => Some(connection.queued(id)),
+            Some(_) => {
+                self.pulls.remove(stream);
+                None
+            }
+        }
+    }
+
+    /// Whether [`Self::pull`] is to give this stream as soon as nothing waits on it and its client
+    /// takes more.
+    pub fn want_room(&mut self, stream: u32, wanted: bool) {
+        if wanted {
+            self.pulls.wants(stream);
+        } else {
+            self.pulls.remove(stream);
+        }
+    }
+
+    /// Ends a stream for a reason.
+    pub fn finish(&mut self, stream: u32, status: &Status) {
+        self.pulls.remove(stream);
+        if recipes::is_own(stream) {
+            self.recipes.failed(stream, status);
+        } else if let Link::Http2(connection) = &mut self.link {
+            end(connection, StreamId(stream), status);
+        }
+    }
+
+    /// Whether calls that are made of others have something to ask: [`Self::go_on`].
+    #[must_use]
+    pub fn has_asks(&self) -> bool {
+        self.recipes.has_todo()
+    }
+
+    /// Goes on with calls that are made of others.
+    pub fn go_on(&mut self, sink: &mut impl Sink) {
+        while let Some((own, call, next)) = self.recipes.next() {
+            let stream = StreamId(call);
+            let Link::Http2(connection) = &mut self.link else { return };
+            match next {
+                Do::Ask(request) => sink.submit(own, request),
+                Do::Watch(request) => sink.watch(own, request),
+                Do::Unwatch => {
+                    self.pulls.remove(own);
+                    sink.forget(own);
+                }
+                Do::Send(message) => {
+                    if let Some(call) = connection.call_mut(stream)
+                        && !call.is_streaming()
+                    {
+                        call.stream();
+                        connection.reply_head(stream, HEAD, false);
+                    }
+                    connection.reply_data(stream, &message, false);
+                }
+                Do::Last(message) => {
+                    connection.reply_unary(stream, HEAD, &message, TRAILERS_OK);
+                }
+                Do::End(status) => end(connection, stream, &status),
+            }
+        }
+    }
+
     /// Whether some answer comes by slices: [`Self::pull`] is worth asking whenever something has
     /// come in or left.
     #[must_use]
@@ -284,7 +395,10 @@ impl Session {
             return None;
         };
         let room = Room { total: connection.room_total(), queued: connection.queued_total() };
-        self.pulls.next(room, |stream| connection.room(StreamId(stream)).unwrap_or(0))
+        self.pulls.next(room, |stream| {
+            let is_own = recipes::is_own(stream);
+            if is_own { recipes::ROOM } else { connection.room(StreamId(stream)).unwrap_or(0) }
+        })
     }
 
     /// Whether the answer of a stream may be made now, however long it is; none if nobody waits for
@@ -292,6 +406,7 @@ impl Session {
     #[must_use]
     pub fn takes(&self, stream: u32) -> Option<bool> {
         match &self.link {
+            Link::Http2(_) if recipes::is_own(stream) => self.recipes.has(stream).then_some(true),
             Link::Http2(connection) => {
                 connection.room(StreamId(stream))?;
                 Some(connection.queued_total() < WAITING_SIZE_MAX)
@@ -324,13 +439,25 @@ impl Session {
         for stream in self.gone.drain(..) {
             self.pulls.remove(stream);
             sink.forget(stream);
+            if let Some((own, request)) = self.recipes.give_up(stream) {
+                self.pulls.remove(own);
+                sink.forget(own);
+                request.into_iter().for_each(|request| sink.submit(own, request));
+            }
         }
     }
 
     /// Begins a graceful end: no new requests are taken.
     pub fn shutdown(&mut self, now: Tick) {
         match &mut self.link {
-            Link::Http2(connection) => connection.shutdown(now),
+            Link::Http2(connection) => {
+                connection.shutdown(now);
+                let recipes = self.recipes.calls().into_iter().map(StreamId);
+                for stream in connection.calls_where(Call::is_duplex).into_iter().chain(recipes) {
+                    end(connection, stream, &Status::from(&Unavailable::Stopped));
+                    self.gone.push(stream.0);
+                }
+            }
             Link::Http1(http) => http.shutdown(),
             Link::Unknown(_) => {
                 let mut http = Http1::default();
@@ -445,6 +572,11 @@ fn immediate(
             connection.reply_head(stream, HEAD, false);
             connection.reply_data(stream, &message, false);
         }
+        Immediate::Done if connection.call_mut(stream).is_some_and(|call| call.is_streaming()) => {
+            connection.reply_trailers(stream, TRAILERS_OK);
+        }
+        Immediate::Recipe(..) => unreachable!("it was begun"),
+        Immediate::Done => end(connection, stream, &Status::fixed(Code::Ok, "")),
         Immediate::Abort(code, status) => {
             let mut block = status_field(code);
             hpack::encode_literal(&mut block, b"content-type", b"application/grpc");
@@ -489,6 +621,7 @@ fn status_field(code: u16) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::watch::WatchRequest;
     use crate::config::Config;
     use crate::http2::PREFACE;
     use crate::http2::frame;
@@ -503,6 +636,10 @@ mod tests {
 
         fn forget(&mut self, stream: u32) {
             panic!("stream {stream} has no request");
+        }
+
+        fn watch(&mut self, stream: u32, request: WatchRequest) {
+            panic!("a message on stream {stream}: {request:?}");
         }
     }
 
@@ -545,6 +682,8 @@ mod tests {
         fn submit(&mut self, _stream: u32, _request: Request) {}
 
         fn forget(&mut self, _stream: u32) {}
+
+        fn watch(&mut self, _stream: u32, _request: WatchRequest) {}
     }
 
     /// A client's first bytes, and an empty gRPC request with a second of time for it.

@@ -332,6 +332,13 @@ const LIMITS: &[Flag] = &[
         |d, v| put(&mut d.quota_bytes, integer(v)),
     ),
     set(
+        "watch-progress-notify-interval",
+        Duration,
+        "10m",
+        "Silence before a watcher that asked for it is told how far all is.",
+        |d, v| put(&mut d.config.connections.watch_notify_interval, duration(v)),
+    ),
+    set(
         "grpc-keepalive-min-time",
         Duration,
         "5s",
@@ -536,7 +543,6 @@ const OTHERS: &[Flag] = &[
     later("tls-max-version", Text, ""),
     later("tls-min-version", Text, "TLS1.2"),
     later("trusted-ca-file", Text, ""),
-    later("watch-progress-notify-interval", Duration, "10m"),
 ];
 
 /// etcd's default of the flag of the same name.

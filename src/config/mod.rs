@@ -193,6 +193,9 @@ pub struct Connections {
     pub keepalive_interval: Duration,
     /// Wait for the answer to our ping (`--grpc-keepalive-timeout`). Default 20 s.
     pub keepalive_timeout: Duration,
+    /// Silence before a watcher that asked for it is told how far all is
+    /// (`--watch-progress-notify-interval`). Default 10 min; at least 100 ms, as in etcd.
+    pub watch_notify_interval: Duration,
     /// Set `SO_REUSEPORT` on what listens (`--socket-reuse-port`).
     pub reuse_port: bool,
     /// Set `SO_REUSEADDR` on what listens (`--socket-reuse-address`).

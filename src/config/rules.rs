@@ -87,6 +87,7 @@ impl Default for Config {
                 keepalive_min_time: Duration::from_secs(5),
                 keepalive_interval: Duration::from_secs(2 * 60 * 60),
                 keepalive_timeout: Duration::from_secs(20),
+                watch_notify_interval: Duration::from_secs(10 * 60),
                 reuse_port: false,
                 reuse_address: false,
                 bench_method: false,

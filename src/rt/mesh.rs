@@ -7,6 +7,8 @@ use crate::api::Piece;
 use crate::rt::placement::Placement;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
+use crate::shard::watch::Ask;
+use crate::shard::watch::Told;
 use crate::types::ShardId;
 use bytes::Bytes;
 use std::collections::BTreeMap;
@@ -33,6 +35,10 @@ pub(crate) struct Post {
     pub(crate) pulls: Vec<(ShardId, RequestId, usize)>,
     /// Answers that nobody waits for any more.
     pub(crate) forgets: Vec<(ShardId, RequestId)>,
+    /// What watchers ask of shards that live there.
+    pub(crate) asks: Vec<(ShardId, Ask)>,
+    /// What shards tell the watchers there.
+    pub(crate) told: Vec<(ShardId, Told)>,
 }
 
 impl Post {
@@ -41,6 +47,8 @@ impl Post {
             && self.pieces.is_empty()
             && self.pulls.is_empty()
             && self.forgets.is_empty()
+            && self.asks.is_empty()
+            && self.told.is_empty()
     }
 }
 

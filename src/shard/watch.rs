@@ -82,6 +82,16 @@ impl Past {
         Self { keys, key_len: key.len(), from, prev_kv: false, puts, deletes, size_max }
     }
 
+    /// All changes of the keys in `range` from `from` on.
+    #[must_use]
+    pub fn of(range: KeyRange<'_>, from: Revision, size_max: usize) -> Self {
+        match range {
+            KeyRange::One(key) => Self::new(key, &[], from, size_max),
+            KeyRange::Span { start, end } => Self::new(start, end, from, size_max),
+            KeyRange::From(start) => Self::new(start, &[0], from, size_max),
+        }
+    }
+
     /// The keys.
     #[must_use]
     pub fn range(&self) -> KeyRange<'_> {

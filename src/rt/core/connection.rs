@@ -3,6 +3,7 @@
 
 use crate::api::Session;
 use crate::api::Sink;
+use crate::api::watch::WatchRequest;
 use crate::rt::core::Core;
 use crate::rt::core::find;
 use crate::shard::request::Request;
@@ -49,6 +50,8 @@ pub(super) struct Connection {
     dirty: bool,
     /// In the list of those that may have room for more of their answers.
     pub(super) pulls: bool,
+    /// In the list of those whose calls ask for others.
+    pub(super) asks: bool,
     /// To be closed once the output is empty, or some time after this; what comes is thrown away.
     closing: Option<Tick>,
     /// Our side of the socket is ended; the client has until [`LINGER_MS`] later to end its own.
@@ -81,6 +84,10 @@ impl Sink for Route<'_> {
     fn forget(&mut self, stream: u32) {
         self.core.forget(self.shard, RequestId { stream, ..self.id });
     }
+
+    fn watch(&mut self, stream: u32, request: WatchRequest) {
+        self.core.watch(self.shard, RequestId { stream, ..self.id }, request);
+    }
 }
 
 impl Core {
@@ -102,6 +109,7 @@ impl Core {
             sending: false,
             dirty: false,
             pulls: false,
+            asks: false,
             closing: None,
             lingering: None,
             has_ended: false,
@@ -280,6 +288,19 @@ impl Core {
         }
     }
 
+    /// Goes on with the calls of connections that are made of others.
+    pub(super) fn go_on_all(&self) {
+        for at in std::mem::take(&mut *self.askers.borrow_mut()) {
+            let mut connections = self.connections.borrow_mut();
+            if let Some(connection) = find(&mut connections, at) {
+                connection.asks = false;
+                let mut route = Route::new(self, at, connection);
+                connection.session.go_on(&mut route);
+                self.mark_dirty(at, connection);
+            }
+        }
+    }
+
     /// Notes that a connection may have room for more of its answers.
     fn mark_pulls(&self, at: u32, connection: &mut Connection) {
         if connection.session.has_pulls() && !std::mem::replace(&mut connection.pulls, true) {
@@ -290,6 +311,9 @@ impl Core {
     /// Notes that a connection has something to send, or may have room for more of its answers.
     pub(super) fn mark_dirty(&self, at: u32, connection: &mut Connection) {
         self.mark_pulls(at, connection);
+        if connection.session.has_asks() && !std::mem::replace(&mut connection.asks, true) {
+            self.askers.borrow_mut().push(at);
+        }
         if !connection.dirty && !connection.sending {
             connection.dirty = true;
             self.dirty.borrow_mut().push(at);

@@ -8,6 +8,7 @@
 //! Nothing here decides anything: no output is held back, reordered or looked into.
 
 mod connection;
+mod watch;
 
 use self::connection::Connection;
 use self::connection::RECEIVE_SIZE;
@@ -16,6 +17,8 @@ use crate::api::Piece;
 use crate::api::Settings;
 use crate::api::Sink;
 use crate::api::status::Status;
+use crate::api::watch::Hub;
+use crate::api::watch::WatchRequest;
 use crate::rt::clock::Clock;
 use crate::rt::disk::DiskError;
 use crate::rt::disk::LogDisk;
@@ -149,8 +152,12 @@ pub(crate) struct Core {
     connections: RefCell<Vec<Option<Connection>>>,
     vacant: RefCell<Vec<u32>>,
     generation: Cell<u32>,
+    /// The watchers of connections here, by the shard that they watch.
+    hubs: RefCell<BTreeMap<ShardId, Hub>>,
     /// Connections that have something to send.
     dirty: RefCell<Vec<u32>>,
+    /// Connections with calls that ask for others.
+    askers: RefCell<Vec<u32>>,
     /// Connections that may have room for more of their answers.
     pullers: RefCell<Vec<u32>>,
     /// By core: what goes there at the end of the turn.
@@ -175,6 +182,9 @@ impl Sink for Later {
 
     /// Taking in an answer ends no other.
     fn forget(&mut self, _stream: u32) {}
+
+    /// Nor does a client's message come with one.
+    fn watch(&mut self, _stream: u32, _request: WatchRequest) {}
 }
 
 impl Core {
@@ -185,10 +195,12 @@ impl Core {
             settings: Rc::new(settings),
             mesh,
             hosts: RefCell::default(),
+            hubs: RefCell::default(),
             connections: RefCell::default(),
             vacant: RefCell::default(),
             generation: Cell::new(0),
             dirty: RefCell::default(),
+            askers: RefCell::default(),
             pullers: RefCell::default(),
             posts: RefCell::default(),
             refused: RefCell::default(),
@@ -240,6 +252,7 @@ impl Core {
             for host in self.hosts.borrow_mut().values_mut() {
                 host.shard.handle(Input::Tick(now));
             }
+            self.tick_watches(now);
             let count = self.connections.borrow().len();
             for at in 0..count {
                 self.tick_connection(u32::try_from(at).expect("connections are few"));
@@ -269,6 +282,9 @@ impl Core {
                 for (shard, from, request) in post.requests {
                     self.submit(shard, from, request);
                 }
+                for (shard, ask) in post.asks {
+                    self.ask(shard, ask);
+                }
                 for (shard, to, piece) in post.pieces {
                     self.mesh.placement.answers_arrive(self.index, piece.bytes().len());
                     let is_part = matches!(piece, Piece::Part(_));
@@ -283,6 +299,9 @@ impl Core {
                 }
                 for (shard, to) in post.forgets {
                     self.forget(shard, to);
+                }
+                for (shard, told) in post.told {
+                    self.tell(shard, told);
                 }
             }
             Message::Stop => self.stop(),
@@ -305,6 +324,9 @@ impl Core {
 
     /// Nobody waits for an answer any more.
     pub(super) fn forget(&self, shard: ShardId, to: RequestId) {
+        if let Some(hub) = self.hubs.borrow_mut().get_mut(&shard) {
+            hub.forget(to);
+        }
         if let Some(host) = self.hosts.borrow_mut().get_mut(&shard) {
             host.forget(to);
         } else {
@@ -334,7 +356,9 @@ impl Core {
             while let Some((stream, size)) = connection.session.pull() {
                 let generation = connection.generation;
                 let to = RequestId { core: self.index, connection: at, generation, stream };
-                self.pull(connection.shard, to, size);
+                if !self.pull_watch(connection.shard, to, size) {
+                    self.pull(connection.shard, to, size);
+                }
             }
         }
     }
@@ -355,12 +379,14 @@ impl Core {
             return false;
         }
         let shards: Vec<ShardId> = self.hosts.borrow().keys().copied().collect();
+        self.go_on_all();
+        self.ask_all();
         for id in &shards {
             self.drain(*id);
         }
         self.refuse();
         self.pull_all();
-        let mut is_more = false;
+        let mut is_more = self.ask_all();
         for id in &shards {
             is_more |= self.serve(*id);
         }
@@ -372,7 +398,8 @@ impl Core {
             is_more |= self.work(*id);
         }
         self.mesh.send(&mut self.posts.borrow_mut());
-        is_more || !self.pullers.borrow().is_empty() || !self.dirty.borrow().is_empty()
+        let is_left = |list: &RefCell<Vec<u32>>| !list.borrow().is_empty();
+        is_more || is_left(&self.pullers) || is_left(&self.dirty) || is_left(&self.askers)
     }
 
     /// A slice of what a shard has to do without hurry, once answers are on their way; whether
@@ -407,6 +434,7 @@ impl Core {
                 Output::Store(command) => work.push(Work::of_store(&mut host.shard, command)),
                 Output::Reply { to, ready } => made += self.reply(host, to, ready, made),
                 Output::Rows { to } => host.answers.go_on(to),
+                Output::Watch(told) => self.hand_out(id, told),
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
                 Output::Halt(why) => return self.fail(format!("shard {id}: {why}")),
             }

@@ -1,0 +1,618 @@
+//! The watchers of one core on one shard: which of them sees what, and when it is sent.
+//!
+//! A hub subscribes to its shard once and is told every batch of changes. It finds out who sees
+//! each, encodes a change once however many they are, and hands each stream all that it gets of a
+//! batch in one piece. Every watcher is in one of two states that matter: *live*, it has been given
+//! all that the hub was told; or *behind*, from a revision on. A watcher falls behind when its
+//! stream takes no more, or when the pair before a change is not in memory. Whoever is behind reads
+//! the past from the shard, in slices, each asked for when its stream has sent all it had: so a slow
+//! client holds little memory and holds nobody up, and none is dropped for being slow.
+//!
+//! What clients ask (create, cancel, progress) is answered at a revision of the shard's own, in the
+//! order asked: the questions wait until the shard has told it, which on its own core is the same
+//! turn.
+//!
+//! **Invariant:** a live watcher has been given every change that it sees up to [`Hub::seen`]; one
+//! that is behind every change before the revision it is behind from; and neither any change twice.
+//!
+//! **Invariant:** all of a revision that a watcher sees is in one message, unless it asked for
+//! fragments.
+//!
+//! # Source
+//! etcd: `server/etcdserver/api/v3rpc/watch.go`, `server/storage/mvcc/watchable_store.go`. There a
+//! watcher that is behind is looked after by a loop over all of them, every 100 ms.
+
+mod deliver;
+mod encode;
+mod message;
+#[cfg(test)]
+mod tests;
+
+pub use self::message::Create;
+pub use self::message::WatchRequest;
+
+use self::message::CREATE_REFUSED;
+use self::message::Control;
+use crate::api::status::Status;
+use crate::mvcc::Watchers;
+use crate::shard::request::Header;
+use crate::shard::request::RequestId;
+use crate::shard::watch::Ask;
+use crate::shard::watch::Asker;
+use crate::shard::watch::Past;
+use crate::shard::watch::Slice;
+use crate::shard::watch::Told;
+use crate::types::Revision;
+use crate::types::Tick;
+use slab::Slab;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::VecDeque;
+
+/// Bytes that may wait on a stream for its window, beyond which its watchers fall behind. 64 KiB:
+/// a window's worth of a client that reads; a slow stream costs so much and a batch.
+const BACKLOG_MAX: usize = 64 << 10;
+/// Slices of the past asked for at a time for one stream: many small ones take one turn.
+const READS_MAX: usize = 16;
+/// Bytes of the smallest slice asked for.
+const READ_SIZE_MIN: usize = 4 << 10;
+/// Questions that may wait for the shard. 65,536: a core's clients that all come back at once; the
+/// stream of one more ends.
+const INBOX_MAX: usize = 1 << 16;
+/// Bytes of the same, with the same end. 64 MiB: forty of etcd's largest.
+const INBOX_SIZE_MAX: usize = 64 << 20;
+
+/// What a hub sends to.
+pub trait Streams {
+    /// Sends whole messages on a stream: how many bytes wait there afterwards; none if it is gone.
+    fn push(&mut self, to: RequestId, messages: &[u8]) -> Option<usize>;
+
+    /// Whether the hub wants to be told, by [`Hub::pulled`], when nothing waits on a stream and its
+    /// client takes more.
+    fn want_room(&mut self, to: RequestId, wanted: bool);
+
+    /// Ends a stream.
+    fn end(&mut self, to: RequestId, status: &Status);
+}
+
+/// What a hub is told once.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// The core it is on.
+    pub core: u32,
+    /// Feeds what no client may foresee.
+    pub seed: u64,
+    /// Bytes of a message from which it is cut, for whoever asked for that: `--max-request-bytes`
+    /// and half a MiB.
+    pub fragment_size: usize,
+    /// Milliseconds of silence after which a watcher that asked for it is told how far all is
+    /// (`--watch-progress-notify-interval`).
+    pub notify_interval: u64,
+}
+
+/// How far a watcher is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It gets what comes. ─its stream takes no more→ `Behind`.
+    Live,
+    /// In its stream's queue. ─its stream has room→ `Reading`.
+    Behind,
+    /// A slice of the past is under way. ─the present is reached→ `Live`; ─not yet→ `Behind`;
+    /// ─what it needs is compacted→ `Over`.
+    Reading,
+    /// It gets nothing any more, and its id stays taken until its client cancels it.
+    Over,
+}
+
+/// One watcher.
+#[derive(Debug)]
+struct Watcher {
+    /// Its stream's slot.
+    stream: u32,
+    id: i64,
+    /// The first revision that it was not given; no earlier one is for it. Not moved while it is
+    /// live.
+    next: Revision,
+    state: State,
+    prev_kv: bool,
+    puts: bool,
+    deletes: bool,
+    fragment: bool,
+    notify: bool,
+    /// It asked for a revision that was to come.
+    is_early: bool,
+    /// It got nothing since its stream was last looked at for progress.
+    is_quiet: bool,
+}
+
+/// One stream.
+#[derive(Debug)]
+struct Stream {
+    at: RequestId,
+    /// Its watchers' slots by their ids.
+    ids: BTreeMap<i64, u32>,
+    next_id: i64,
+    /// Bytes that waited on it when it was last sent to.
+    backlog: usize,
+    /// Its watchers that are behind, in turn.
+    behind: VecDeque<u32>,
+    /// Slices under way.
+    reads: usize,
+    /// Watchers that want to be told of progress.
+    notified: u32,
+    /// When they are to be told next.
+    notify_at: Tick,
+}
+
+/// The watchers of one core on one shard.
+#[derive(Debug)]
+pub struct Hub {
+    manner: Manner,
+    watchers: Watchers,
+    slots: Slab<Watcher>,
+    streams: Slab<Stream>,
+    by_id: BTreeMap<RequestId, u32>,
+    /// What was told last, at its revision.
+    seen: Header,
+    /// Questions that wait for the shard, in order, and bytes of them.
+    inbox: VecDeque<(RequestId, WatchRequest)>,
+    inbox_size: usize,
+    /// How many of them the subscription under way answers, and its token.
+    asked: Option<(usize, u64)>,
+    is_subscribed: bool,
+    /// Some watcher has asked for the pairs before changes.
+    wants_prev: bool,
+    /// Whose slices are under way, by token.
+    reading: BTreeMap<u64, u32>,
+    asks: VecDeque<Ask>,
+    /// Streams that end because too much waits.
+    refused: Vec<RequestId>,
+    /// Streams that were found gone.
+    lost: Vec<RequestId>,
+    /// When which stream is to be told of progress.
+    notifying: BTreeSet<(Tick, u32)>,
+    /// Streams whose slice the shard had no time for.
+    busy: Vec<u32>,
+    token: u64,
+    now: Tick,
+    deliver: deliver::Scratch,
+}
+
+impl Hub {
+    /// No watchers yet.
+    #[must_use]
+    pub fn new(manner: Manner) -> Self {
+        Self {
+            manner,
+            watchers: Watchers::new(manner.seed),
+            slots: Slab::new(),
+            streams: Slab::new(),
+            by_id: BTreeMap::new(),
+            seen: Header::default(),
+            inbox: VecDeque::new(),
+            inbox_size: 0,
+            asked: None,
+            is_subscribed: false,
+            wants_prev: false,
+            reading: BTreeMap::new(),
+            asks: VecDeque::new(),
+            refused: Vec::new(),
+            lost: Vec::new(),
+            notifying: BTreeSet::new(),
+            busy: Vec::new(),
+            token: 0,
+            now: Tick::default(),
+            deliver: deliver::Scratch::default(),
+        }
+    }
+
+    /// How many watchers there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Whether nobody watches and nobody asks.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.streams.is_empty() && self.inbox.is_empty() && self.asks.is_empty()
+    }
+
+    /// The revision up to which live watchers have been given all.
+    #[must_use]
+    pub fn seen(&self) -> Revision {
+        self.seen.revision
+    }
+
+    /// A client asks, on a stream of `Watch`.
+    pub fn handle(&mut self, from: RequestId, request: WatchRequest) {
+        let size = self.inbox_size + request.size();
+        if self.inbox.len() >= INBOX_MAX || size > INBOX_SIZE_MAX {
+            self.refused.push(from);
+            return;
+        }
+        if let WatchRequest::Create(create) = &request {
+            self.wants_prev |= create.prev_kv;
+        }
+        self.inbox_size = size;
+        self.inbox.push_back((from, request));
+    }
+
+    /// A stream is gone, and nobody waits for what is on its way to it.
+    pub fn forget(&mut self, at: RequestId) {
+        // What it asked before is not answered; what it watched is not looked for.
+        for (from, request) in &mut self.inbox {
+            if *from == at {
+                self.inbox_size -= request.size();
+                *request = WatchRequest::Nothing;
+                self.inbox_size += request.size();
+            }
+        }
+        let Some(slot) = self.by_id.remove(&at) else { return };
+        let stream = self.streams.remove(index(slot));
+        self.notifying.remove(&(stream.notify_at, slot));
+        for watcher in stream.ids.into_values() {
+            self.drop_watcher(watcher);
+        }
+        if stream.reads > 0 {
+            let slots = &self.slots;
+            let (core, asks) = (self.manner.core, &mut self.asks);
+            self.reading.retain(|token, watcher| {
+                let is_kept = slots.contains(index(*watcher));
+                if !is_kept {
+                    asks.push_back(Ask::Forget { from: Asker { core, token: *token } });
+                }
+                is_kept
+            });
+        }
+        self.busy.retain(|it| *it != slot);
+        if self.streams.is_empty() && self.is_subscribed && self.inbox.is_empty() {
+            self.is_subscribed = false;
+            self.wants_prev = false;
+            self.asks.push_back(Ask::Unsubscribe { core: self.manner.core });
+        }
+    }
+
+    fn drop_watcher(&mut self, slot: u32) {
+        if self.slots.remove(index(slot)).state != State::Over {
+            self.watchers.remove(slot);
+        }
+    }
+
+    /// What to ask of the shard next; to be asked until there is nothing.
+    pub fn poll(&mut self) -> Option<Ask> {
+        if self.asked.is_none() && !self.inbox.is_empty() {
+            let from = self.asker();
+            self.asked = Some((self.inbox.len(), from.token));
+            self.is_subscribed = true;
+            self.asks.push_back(Ask::Subscribe { from, prev_kv: self.wants_prev });
+        }
+        self.asks.pop_front()
+    }
+
+    fn asker(&mut self) -> Asker {
+        self.token += 1;
+        Asker { core: self.manner.core, token: self.token }
+    }
+
+    /// The shard has told something.
+    pub fn told(&mut self, told: Told, streams: &mut impl Streams) {
+        match told {
+            Told::Events { batch, .. } => self.publish(&batch, streams),
+            Told::Subscribed { to, header } => self.subscribed(to, header, streams),
+            Told::Replayed { to, slice } => self.replayed(to, slice, streams),
+        }
+        self.forget_lost();
+    }
+
+    /// Sends messages on a stream.
+    fn push(&mut self, slot: usize, messages: &[u8], streams: &mut impl Streams) {
+        let stream = &mut self.streams[slot];
+        stream.backlog = streams.push(stream.at, messages).unwrap_or_else(|| {
+            self.lost.push(stream.at);
+            usize::MAX
+        });
+    }
+
+    fn forget_lost(&mut self) {
+        while let Some(at) = self.lost.pop() {
+            self.forget(at);
+        }
+    }
+
+    /// Time passes: who is to be told of progress is told, what the shard had no time for is asked
+    /// again, and streams that asked for too much end.
+    pub fn tick(&mut self, now: Tick, streams: &mut impl Streams) {
+        self.now = now;
+        for at in std::mem::take(&mut self.refused) {
+            streams.end(at, &Status::from(&crate::shard::request::Unavailable::TooManyRequests));
+            self.forget(at);
+        }
+        for slot in std::mem::take(&mut self.busy) {
+            if let Some(stream) = self.streams.get(index(slot)) {
+                streams.want_room(stream.at, true);
+            }
+        }
+        while let Some(&(due, slot)) = self.notifying.first()
+            && due <= now
+        {
+            self.notifying.pop_first();
+            self.notify(slot, streams);
+        }
+        self.forget_lost();
+    }
+
+    /// Tells the watchers of a stream how far all is, those that got nothing of late.
+    fn notify(&mut self, slot: u32, streams: &mut impl Streams) {
+        let due = self.notify_due(slot);
+        let stream = &mut self.streams[index(slot)];
+        stream.notify_at = due;
+        if stream.notified > 0 {
+            self.notifying.insert((due, slot));
+        }
+        let mut out = Vec::new();
+        for watcher in stream.ids.values() {
+            let watcher = &mut self.slots[index(*watcher)];
+            let was_quiet = std::mem::replace(&mut watcher.is_quiet, true);
+            if watcher.notify && was_quiet && watcher.is_at(self.seen.revision) {
+                Control::progress(self.seen, watcher.id).put(&mut out);
+            }
+        }
+        if !out.is_empty() && stream.backlog <= BACKLOG_MAX {
+            self.push(index(slot), &out, streams);
+        }
+    }
+
+    /// When a stream is to be looked at for progress next: after the interval and up to a tenth
+    /// more, so that not all clients are told at once.
+    fn notify_due(&self, slot: u32) -> Tick {
+        let interval = self.manner.notify_interval;
+        let lot =
+            self.manner.seed.wrapping_add(u64::from(slot)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let jitter = (lot >> 32) % (interval / 10).max(1);
+        Tick(self.now.0.saturating_add(interval).saturating_add(jitter))
+    }
+
+    /// The shard's present revision is known, and so the questions can be answered.
+    fn subscribed(&mut self, to: Asker, header: Header, streams: &mut impl Streams) {
+        let Some((count, _)) = self.asked.take_if(|(_, token)| *token == to.token) else { return };
+        self.seen = header;
+        for _ in 0..count {
+            let (from, request) = self.inbox.pop_front().expect("so many were counted");
+            self.inbox_size -= request.size();
+            match request {
+                WatchRequest::Create(create) => self.create(from, &create, streams),
+                WatchRequest::Cancel { id } => self.cancel(from, id, streams),
+                WatchRequest::Progress => self.progress(from, streams),
+                WatchRequest::Nothing => {}
+            }
+        }
+        if self.streams.is_empty() && self.inbox.is_empty() {
+            self.is_subscribed = false;
+            self.wants_prev = false;
+            self.asks.push_back(Ask::Unsubscribe { core: self.manner.core });
+        }
+    }
+
+    fn stream_of(&mut self, at: RequestId) -> u32 {
+        if let Some(slot) = self.by_id.get(&at) {
+            return *slot;
+        }
+        let stream = Stream {
+            at,
+            ids: BTreeMap::new(),
+            next_id: 0,
+            backlog: 0,
+            behind: VecDeque::new(),
+            reads: 0,
+            notified: 0,
+            notify_at: Tick::default(),
+        };
+        let slot = slot(self.streams.insert(stream));
+        self.by_id.insert(at, slot);
+        self.streams[index(slot)].notify_at = self.notify_due(slot);
+        slot
+    }
+
+    fn send(&mut self, slot: u32, control: &Control<'_>, streams: &mut impl Streams) {
+        let mut out = Vec::new();
+        control.put(&mut out);
+        self.push(index(slot), &out, streams);
+    }
+
+    fn create(&mut self, from: RequestId, create: &Create, streams: &mut impl Streams) {
+        let slot = self.stream_of(from);
+        let id = match self.id_for(slot, create) {
+            Ok(id) => id,
+            Err(reason) => {
+                let control = Control {
+                    created: true,
+                    canceled: true,
+                    reason,
+                    ..Control::new(self.seen, CREATE_REFUSED)
+                };
+                return self.send(slot, &control, streams);
+            }
+        };
+        let present = self.seen.revision;
+        let start = Revision(create.start);
+        let is_live = create.start == 0 || start > present;
+        let next = if create.start == 0 { Revision(present.0 + 1) } else { start };
+        let watcher = self::slot(self.slots.insert(Watcher {
+            stream: slot,
+            id,
+            next,
+            state: if is_live { State::Live } else { State::Behind },
+            prev_kv: create.prev_kv,
+            puts: create.puts,
+            deletes: create.deletes,
+            fragment: create.fragment,
+            notify: create.progress_notify,
+            is_early: start > present,
+            is_quiet: true,
+        }));
+        self.watchers.insert(watcher, create.range());
+        let stream = &mut self.streams[index(slot)];
+        stream.ids.insert(id, watcher);
+        if create.progress_notify {
+            stream.notified += 1;
+            self.notifying.insert((stream.notify_at, slot));
+        }
+        if !is_live {
+            stream.behind.push_back(watcher);
+        }
+        let wants_room = !is_live && stream.behind.len() == 1 && stream.reads == 0;
+        self.send(slot, &Control { created: true, ..Control::new(self.seen, id) }, streams);
+        if wants_room {
+            streams.want_room(from, true);
+        }
+    }
+
+    /// The id of a new watcher, or why there is none.
+    fn id_for(&mut self, slot: u32, create: &Create) -> Result<i64, &'static str> {
+        create.check()?;
+        let stream = &mut self.streams[index(slot)];
+        if create.id != 0 {
+            let is_taken = stream.ids.contains_key(&create.id);
+            return if is_taken { Err(message::DUPLICATE_ID) } else { Ok(create.id) };
+        }
+        while stream.ids.contains_key(&stream.next_id) {
+            stream.next_id = stream.next_id.wrapping_add(1);
+        }
+        let id = stream.next_id;
+        stream.next_id = id.wrapping_add(1);
+        Ok(id)
+    }
+
+    fn cancel(&mut self, from: RequestId, id: i64, streams: &mut impl Streams) {
+        let Some(slot) = self.by_id.get(&from).copied() else { return };
+        let stream = &mut self.streams[index(slot)];
+        let Some(watcher) = stream.ids.remove(&id) else { return };
+        let gone = &self.slots[index(watcher)];
+        stream.notified -= u32::from(gone.notify);
+        match gone.state {
+            State::Live | State::Over => {}
+            State::Behind => stream.behind.retain(|it| *it != watcher),
+            State::Reading => {
+                stream.reads -= 1;
+                let core = self.manner.core;
+                let token = self.reading.iter().find(|(_, slot)| **slot == watcher);
+                let token = *token.expect("a slice is under way").0;
+                self.reading.remove(&token);
+                self.asks.push_back(Ask::Forget { from: Asker { core, token } });
+            }
+        }
+        self.drop_watcher(watcher);
+        self.send(slot, &Control { canceled: true, ..Control::new(self.seen, id) }, streams);
+        self.go_on(slot, streams);
+    }
+
+    /// Answers how far a stream's watchers are, if they are all as far as can be; etcd is silent
+    /// otherwise, too.
+    fn progress(&mut self, from: RequestId, streams: &mut impl Streams) {
+        let Some(slot) = self.by_id.get(&from).copied() else { return };
+        let stream = &self.streams[index(slot)];
+        let seen = self.seen.revision;
+        let mut watchers = stream.ids.values().map(|watcher| &self.slots[index(*watcher)]);
+        let are_there = !stream.ids.is_empty() && watchers.all(|watcher| watcher.is_at(seen));
+        if are_there && stream.backlog <= BACKLOG_MAX {
+            self.send(slot, &Control::progress(self.seen, message::ALL), streams);
+        }
+    }
+
+    /// Nothing waits on a stream, and its client takes about `size` bytes; whether it is one of
+    /// this hub's.
+    pub fn pulled(&mut self, at: RequestId, size: usize) -> bool {
+        let Some(slot) = self.by_id.get(&at).copied() else { return false };
+        let count = self.streams[index(slot)].behind.len().min(READS_MAX);
+        self.streams[index(slot)].backlog = 0;
+        for _ in 0..count {
+            if self.streams[index(slot)].reads >= READS_MAX {
+                break;
+            }
+            let watcher = self.streams[index(slot)].behind.pop_front().expect("it was counted");
+            self.read(watcher, (size / count).max(READ_SIZE_MIN));
+        }
+        true
+    }
+
+    /// Asks for the past of a watcher.
+    fn read(&mut self, slot: u32, size_max: usize) {
+        let from = self.asker();
+        let watcher = &mut self.slots[index(slot)];
+        watcher.state = State::Reading;
+        self.streams[index(watcher.stream)].reads += 1;
+        let range = self.watchers.range(slot).expect("who is behind is known");
+        let mut past = Past::of(range, watcher.next, size_max);
+        past.prev_kv = watcher.prev_kv;
+        past.puts = watcher.puts;
+        past.deletes = watcher.deletes;
+        self.reading.insert(from.token, slot);
+        self.asks.push_back(Ask::Replay { from, past });
+    }
+
+    /// A slice of the past has come.
+    fn replayed(&mut self, to: Asker, slice: Slice, streams: &mut impl Streams) {
+        let Some(slot) = self.reading.remove(&to.token) else { return };
+        let watcher = &mut self.slots[index(slot)];
+        let at = watcher.stream;
+        let stream = &mut self.streams[index(at)];
+        stream.reads -= 1;
+        match slice {
+            Slice::Events { events, until, .. } => {
+                watcher.next = Revision(until.0 + 1);
+                if until >= self.seen.revision {
+                    watcher.state = State::Live;
+                } else {
+                    watcher.state = State::Behind;
+                    stream.behind.push_back(slot);
+                }
+                self.give_past(slot, &events, streams);
+            }
+            Slice::Compacted { floor, .. } => {
+                watcher.state = State::Over;
+                self.watchers.remove(slot);
+                let header = Header { revision: Revision(0), ..self.seen };
+                let id = watcher.id;
+                let compact_revision = floor.0;
+                let control =
+                    Control { canceled: true, compact_revision, ..Control::new(header, id) };
+                self.send(at, &control, streams);
+            }
+            Slice::Busy => {
+                watcher.state = State::Behind;
+                stream.behind.push_front(slot);
+                if stream.reads == 0 {
+                    self.busy.push(at);
+                }
+                return;
+            }
+        }
+        self.go_on(at, streams);
+    }
+
+    /// Asks for room for what is still behind on a stream, once no slice is under way.
+    fn go_on(&mut self, slot: u32, streams: &mut impl Streams) {
+        let stream = &self.streams[index(slot)];
+        if stream.reads == 0 && !self.busy.contains(&slot) {
+            streams.want_room(stream.at, !stream.behind.is_empty());
+        }
+    }
+}
+
+impl Watcher {
+    /// Whether it has been given all up to `revision`, and that is not before what it asked for.
+    fn is_at(&self, revision: Revision) -> bool {
+        self.state == State::Live && !(self.is_early && revision < self.next)
+    }
+}
+
+/// A slot's place in its slab.
+fn index(slot: u32) -> usize {
+    usize::try_from(slot).expect("usize has 64 bits")
+}
+
+/// A place in a slab as a slot.
+fn slot(index: usize) -> u32 {
+    u32::try_from(index).expect("fewer than 2^32 are in memory")
+}
