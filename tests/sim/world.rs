@@ -14,6 +14,7 @@ use crate::oracle::Oracle;
 use crate::planted::Bug;
 use crate::swarm::Swarm;
 use crate::wire;
+use ringd::api::watch::WatchRequest;
 use ringd::api::{Answers, Piece, Session, Settings, Sink};
 use ringd::http2::Limits;
 use ringd::shard::request::{Request, RequestId};
@@ -94,6 +95,10 @@ impl Sink for Requests<'_> {
     fn forget(&mut self, stream: u32) {
         self.requests.push((RequestId { stream, ..self.from }, None));
     }
+
+    fn watch(&mut self, stream: u32, request: WatchRequest) {
+        unreachable!("nobody here asks for {request:?} on {stream}");
+    }
 }
 
 /// Everything.
@@ -146,6 +151,7 @@ impl World {
             message_size_max: swarm.message_size_max,
             txn_ops_max: 128,
             whole_size_max: swarm.whole_size_max,
+            watch_notify_interval: 5_000,
             bench: false,
             limits: Limits::default(),
         };
