@@ -13,6 +13,9 @@
 //! it removed. After a restart the index is built again from what is still in files: dead changes
 //! may be missing there or not, which no reader can tell.
 //!
+//! [`Watchers`] stands by itself: it says whom a change of a key concerns, on any core that holds
+//! watchers, and knows nothing of revisions.
+//!
 //! Left out on purpose: who may do it, which leases exist, when it is durable, and what order
 //! requests come in. A change that was refused left no trace, so a refusal is the same on every
 //! replica.
@@ -30,6 +33,7 @@ mod range;
 pub mod records;
 mod refusal;
 pub mod txn;
+mod watch;
 
 pub use crate::types::Location;
 pub use history::Found;
@@ -38,3 +42,4 @@ pub use keyspace::{Keyspace, Misfit, Put, Restoring, Write};
 pub use range::{KeyRange, KeyValue, Page, RangeQuery, Row, SortOrder, SortTarget, Summary};
 pub use records::Records;
 pub use refusal::Refusal;
+pub use watch::Watchers;
