@@ -10,6 +10,9 @@
 //! What a list holds is a key to go on from and one window; orders that are not the keys' own hold
 //! all keys.
 
+mod ahead;
+mod sort;
+
 use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
 use crate::mvcc::Keyspace;
@@ -22,6 +25,9 @@ use crate::mvcc::Summary;
 use crate::shard::Output;
 use crate::shard::Ready;
 use crate::shard::Shard;
+use crate::shard::list::ahead::Ahead;
+use crate::shard::list::ahead::Value;
+use crate::shard::list::sort::Gathered;
 use crate::shard::records::KNOWN;
 use crate::shard::records::Seen;
 use crate::shard::request::Failure;
@@ -29,16 +35,12 @@ use crate::shard::request::Header;
 use crate::shard::request::Range;
 use crate::shard::request::RequestId;
 use crate::shard::request::Unavailable;
-use crate::shard::wants::Waiter;
-use crate::store::BlockId;
-use crate::store::Fetched;
 use crate::store::Lookup;
 use crate::store::Store;
 use crate::types::LeaseId;
 use crate::types::Location;
 use crate::types::Revision;
 use crate::types::Tick;
-use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -51,12 +53,6 @@ const ROWS_NOW_MAX: usize = 1024;
 const STRETCH_ROWS: usize = 256;
 /// Milliseconds after which a list may no longer hold up compaction.
 const LIST_AGE_MAX: u64 = 600_000;
-/// Rows fetched ahead of a list's owner; each may bring a block of its own.
-const AHEAD_ROWS_MAX: usize = 128;
-/// Bytes of values fetched ahead, beyond which no further row is added.
-const AHEAD_SIZE_MAX: usize = 1 << 20;
-/// Bytes of values that one sorting by value may hold.
-const SORT_SIZE_MAX: usize = 256 << 20;
 
 /// What the size of a row's encoding depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,29 +170,6 @@ enum Cursor {
     Keys(Option<Vec<u8>>),
     /// Through these, from the nth on.
     Sorted(Vec<Gathered>, usize),
-}
-
-/// A row gathered to be sorted.
-#[derive(Debug)]
-struct Gathered {
-    key: Box<[u8]>,
-    found: Found,
-    value: Bytes,
-}
-
-/// A row whose turn has not come.
-#[derive(Debug)]
-struct Ahead {
-    key: Box<[u8]>,
-    found: Found,
-    lease: LeaseId,
-    value: Value,
-}
-
-#[derive(Debug)]
-enum Value {
-    Here(Bytes),
-    Away(BlockId),
 }
 
 impl Lists {
@@ -371,37 +344,6 @@ impl Shard {
             return self.reply(to, Err(refusal.into()));
         }
         self.lists.open.insert(to, list);
-    }
-
-    /// Fetches what the next rows of a list lie in.
-    fn look_ahead(&mut self, to: RequestId, list: &mut List) {
-        let mut wanted = list.extend_ahead(&self.keyspace, &self.store);
-        wanted.sort_unstable();
-        wanted.dedup();
-        for block in wanted {
-            if self.wants.want(block, Waiter::List(to)) {
-                self.store.fetch(block);
-            }
-            list.missing += 1;
-        }
-    }
-
-    /// A block that a list waits for is here.
-    pub(super) fn list_fetched(&mut self, to: RequestId, fetched: &Fetched) {
-        let Some(list) = self.lists.open.get_mut(&to) else { return };
-        list.missing = list.missing.saturating_sub(1);
-        let again = list.fill(&self.store, fetched);
-        list.missing += again.len();
-        for block in again {
-            if self.wants.want(block, Waiter::List(to)) {
-                self.store.fetch(block);
-            }
-        }
-        let is_here = list.ahead.front().is_none_or(|row| matches!(row.value, Value::Here(_)));
-        if list.is_awaited && is_here {
-            list.is_awaited = false;
-            self.outputs.push_back(Output::Rows { to });
-        }
     }
 }
 
@@ -637,139 +579,6 @@ impl List {
         self.go_on(taken, resume);
         is_away
     }
-
-    /// Whether so little is fetched ahead that more should be asked for.
-    fn wants_ahead(&self) -> bool {
-        !self.ahead.is_empty() && self.ahead.len() < AHEAD_ROWS_MAX / 2
-    }
-
-    /// Adds the next rows to those ahead: the blocks that are to be fetched for them.
-    fn extend_ahead(&mut self, keyspace: &Keyspace, store: &Store) -> Vec<BlockId> {
-        let mut size: usize = self.ahead.iter().map(Ahead::size).sum();
-        let (mut added, mut wanted) = (Vec::new(), Vec::new());
-        if self.is_done() {
-            return wanted;
-        }
-        let next = self.peek(keyspace, AHEAD_ROWS_MAX.saturating_sub(self.ahead.len()));
-        for row in &next.rows {
-            if size > AHEAD_SIZE_MAX {
-                break;
-            }
-            let value = match store.value(row.location).expect(KNOWN) {
-                Lookup::Here(value) => Value::Here(value.to_bytes()),
-                Lookup::Away(block) => {
-                    wanted.push(block);
-                    Value::Away(block)
-                }
-            };
-            let lease = self.lease(store, row.location);
-            size += row.key.len() + store.value_size(row.location, row.key.len()).unwrap_or(0);
-            added.push(Ahead { key: row.key.into(), found: found_of(row), lease, value });
-        }
-        let resume = next.resume(added.len());
-        self.go_on(added.len(), resume);
-        self.ahead.extend(added);
-        wanted
-    }
-
-    /// Takes what rows ahead wait for out of a block; the blocks that are to be fetched now, where
-    /// cleaning was quicker.
-    fn fill(&mut self, store: &Store, fetched: &Fetched) -> Vec<BlockId> {
-        let mut again = Vec::new();
-        for row in &mut self.ahead {
-            if !matches!(row.value, Value::Away(block) if block == fetched.id) {
-                continue;
-            }
-            let location = row.found.location;
-            row.value = match store.value_in(fetched, location) {
-                Some(value) => Value::Here(value),
-                None => match store.value(location).expect(KNOWN) {
-                    Lookup::Here(value) => Value::Here(value.to_bytes()),
-                    Lookup::Away(block) => {
-                        again.push(block);
-                        Value::Away(block)
-                    }
-                },
-            };
-        }
-        again
-    }
-
-    /// Gathers a stretch of rows to sort; whether the next is away.
-    fn gather(&mut self, keyspace: &Keyspace, store: &Store) -> bool {
-        let Phase::Gathering(mut rows) = std::mem::replace(&mut self.phase, Phase::Giving) else {
-            unreachable!("only who gathers is asked to");
-        };
-        let by_value = self.range.query().target == SortTarget::Value;
-        while let Some(row) = self.ahead.pop_front_if(|row| matches!(row.value, Value::Here(_))) {
-            let Value::Here(value) = row.value else { unreachable!("just looked") };
-            rows.push(Gathered { key: row.key, found: row.found, value });
-        }
-        let mut is_away = !self.ahead.is_empty();
-        self.phase = Phase::Gathering(Vec::new());
-        if !is_away && !self.is_done() {
-            let mut taken = 0;
-            let stretch = self.peek(keyspace, STEP_ROWS);
-            for row in &stretch.rows {
-                let value = match store.value(row.location).filter(|_| by_value) {
-                    Some(Lookup::Here(value)) => value.to_bytes(),
-                    None => Bytes::new(),
-                    Some(Lookup::Away(_)) => {
-                        is_away = true;
-                        break;
-                    }
-                };
-                rows.push(Gathered { key: row.key.into(), found: found_of(row), value });
-                taken += 1;
-            }
-            let resume = stretch.resume(taken);
-            self.go_on(taken, resume);
-        }
-        if !is_away && self.is_done() {
-            self.sort(rows);
-        } else {
-            self.phase = Phase::Gathering(rows);
-        }
-        is_away
-    }
-
-    /// Puts gathered rows in order. Ties stay in the order of keys, either way; etcd promises
-    /// nothing about them.
-    fn sort(&mut self, mut rows: Vec<Gathered>) {
-        let query = self.range.query();
-        let down = query.order == SortOrder::Descend;
-        rows.sort_by(|left, right| {
-            let (one, other) = (&left.found, &right.found);
-            let order = match query.target {
-                SortTarget::Key => left.key.cmp(&right.key),
-                SortTarget::Version => one.version.cmp(&other.version),
-                SortTarget::Create => one.created.cmp(&other.created),
-                SortTarget::Mod => one.location.main.cmp(&other.location.main),
-                SortTarget::Value => left.value.cmp(&right.value),
-            };
-            if down { order.reverse() } else { order }
-        });
-        let limit = query.limit().unwrap_or(u64::MAX);
-        self.more = u64::try_from(rows.len()).expect("64 bits") > limit;
-        self.left = limit;
-        self.is_over = false;
-        rows.iter_mut().for_each(|row| row.value = Bytes::new());
-        self.cursor = Cursor::Sorted(rows, 0);
-        self.phase = Phase::Measuring;
-    }
-
-    /// Whether sorting by value holds more than it may.
-    fn is_too_large(&self) -> bool {
-        let Phase::Gathering(rows) = &self.phase else { return false };
-        rows.iter().map(|row| row.value.len()).sum::<usize>() > SORT_SIZE_MAX
-    }
-}
-
-impl Ahead {
-    fn size(&self) -> usize {
-        let Value::Here(value) = &self.value else { return self.key.len() };
-        self.key.len() + value.len()
-    }
 }
 
 /// The next rows of a list.
@@ -784,12 +593,6 @@ impl Peek<'_> {
     fn resume(&self, taken: usize) -> Option<Vec<u8>> {
         let next = self.rows.get(taken).map(|row| row.key).or(self.rest);
         next.map(<[u8]>::to_vec)
-    }
-}
-
-impl Gathered {
-    fn row(&self) -> Row<'_> {
-        Row::new(&self.key, self.found)
     }
 }
 
