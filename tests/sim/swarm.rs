@@ -291,7 +291,7 @@ fn store_limits(dice: &mut Dice) -> store::Config {
 }
 
 /// Limits of a shard.
-fn config(dice: &mut Dice) -> shard::Config {
+pub(crate) fn config(dice: &mut Dice) -> shard::Config {
     let wal = limits(dice);
     let member = NodeId(0x51);
     let mut raft = raft::Config::new(member);

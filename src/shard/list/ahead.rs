@@ -2,7 +2,6 @@
 
 use crate::mvcc::Found;
 use crate::mvcc::Keyspace;
-use crate::shard::Output;
 use crate::shard::Shard;
 use crate::shard::list::List;
 use crate::shard::list::found_of;
@@ -52,7 +51,7 @@ impl Shard {
 
     /// A block that a list waits for is here.
     pub(in crate::shard) fn list_fetched(&mut self, to: RequestId, fetched: &Fetched) {
-        let Some(list) = self.lists.open.get_mut(&to) else { return };
+        let Some(mut list) = self.lists.open.remove(&to) else { return };
         list.missing = list.missing.saturating_sub(1);
         let again = list.fill(&self.store, fetched);
         list.missing += again.len();
@@ -61,11 +60,8 @@ impl Shard {
                 self.store.fetch(block);
             }
         }
-        let is_here = list.ahead.front().is_none_or(|row| matches!(row.value, Value::Here(_)));
-        if list.is_awaited && is_here {
-            list.is_awaited = false;
-            self.outputs.push_back(Output::Rows { to });
-        }
+        self.tell_rows(to, &mut list);
+        self.lists.open.insert(to, list);
     }
 }
 

@@ -1,11 +1,12 @@
 //! Lists: reads of more keys than one turn answers, in slices, as one revision.
 //!
 //! A list is opened at a revision that is pinned for as long as it lasts, so that its slices belong
-//! together whatever is written or compacted meanwhile. It is first *measured*: how many rows it
-//! has, and how many bytes they make, which the index and the store's directories tell without a
-//! value. Then its owner pulls: [`Shard::rows`] shows rows where they lie, up to what the owner
-//! takes; where values are on disk, a window of them is fetched ahead, many at a time, and given in
-//! order as they come.
+//! together whatever is written or compacted meanwhile. It is first *counted* and *measured*: how
+//! many keys its range has, how many rows it gives, and how many bytes they make, which the index
+//! and the store's directories tell without a value. Then its owner pulls: [`Shard::rows`] shows
+//! rows where they lie, up to what the owner takes; where values are on disk, a window of them is
+//! fetched ahead, many at a time, and given in order as they come. A stream is given from the
+//! beginning and counted meanwhile, as only its end says how many.
 //!
 //! What a list holds is a key to go on from and one window; orders that are not the keys' own hold
 //! all keys.
@@ -79,18 +80,25 @@ pub type SizeOf = fn(&RowShape) -> usize;
 pub struct ListHead {
     /// Who answers, at which revision.
     pub header: Header,
-    /// Keys in the range, whatever limit and bounds leave of them.
-    pub count: i64,
-    /// Whether the limit cuts rows off.
-    pub more: bool,
-    /// Rows that will be given; 0 if the list was not measured.
+    /// What its end will say; not known of a stream.
+    pub total: Total,
+    /// Rows that will be given; 0 of a stream.
     pub rows: u64,
-    /// Bytes they take by the owner's own measure; 0 if the list was not measured.
+    /// Bytes they take by the owner's own measure; 0 of a stream.
     pub size: u64,
     /// Whether each slice is a message of its own ([`Request::RangeStream`]); it is not measured.
     ///
     /// [`Request::RangeStream`]: crate::shard::request::Request::RangeStream
     pub is_stream: bool,
+}
+
+/// What is said of a list beside its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Total {
+    /// Keys in the range, whatever limit and bounds leave of them.
+    pub count: i64,
+    /// Whether the limit cuts rows off.
+    pub more: bool,
 }
 
 /// Why a read can not be answered at once.
@@ -109,10 +117,11 @@ pub enum NotNow {
 pub enum Rows {
     /// What was asked for; there may be more.
     More,
-    /// The next row is on its way from the disk: [`Output::Rows`] says when to ask again.
+    /// What comes next is on its way from the disk, or being counted: [`Output::Rows`] says when
+    /// to ask again.
     Wait,
     /// That was the last row. The list is closed.
-    Done,
+    Done(Total),
     /// The list can not go on, or there is none. It is closed.
     Lost(Failure),
 }
@@ -131,6 +140,8 @@ struct List {
     range: Range,
     at: Revision,
     header: Header,
+    tally: Tally,
+    /// Keys in the range, as far as they are counted.
     count: u64,
     size_of: Option<SizeOf>,
     store_pin: crate::store::Pin,
@@ -150,6 +161,18 @@ struct List {
     /// Its owner is to be told when the first row ahead is here.
     is_awaited: bool,
     opened: Tick,
+}
+
+/// How the keys in a list's range are counted.
+#[derive(Debug, PartialEq, Eq)]
+enum Tally {
+    /// Each is a row, and counted as such.
+    ByRows,
+    /// In the index, a stretch at a time; from this key on, from the first if there is none.
+    /// ─the last→ `Done`.
+    From(Option<Vec<u8>>),
+    /// All are.
+    Done,
 }
 
 /// What a list does now.
@@ -231,7 +254,7 @@ impl Shard {
             return self.reply(to, Err(Unavailable::TooManyRequests.into()));
         }
         let header = self.header();
-        let mut list = List::new(range, at, header, &self.keyspace, self.store.pin(), self.now);
+        let mut list = List::new(range, at, header, self.store.pin(), self.now);
         self.keyspace.pin(at);
         list.size_of = size_of;
         if size_of.is_none() {
@@ -239,8 +262,8 @@ impl Shard {
             self.reply_head(to, &list);
         }
         self.lists.open.insert(to, list);
-        if size_of.is_some() {
-            // Most are ready after one step.
+        // Most are counted, and those that are to be measured are, after one step each.
+        for _ in 0..2 {
             self.step_list(to);
         }
     }
@@ -260,7 +283,7 @@ impl Shard {
         };
         let given = list.give(&self.keyspace, &self.store, (size_max, rows_max), &mut visit);
         match given {
-            Rows::Done | Rows::Lost(_) => self.close_list(list),
+            Rows::Done(_) | Rows::Lost(_) => self.close_list(list),
             Rows::More | Rows::Wait => {
                 if matches!(given, Rows::Wait) || list.wants_ahead() {
                     self.look_ahead(to, &mut list);
@@ -299,8 +322,7 @@ impl Shard {
     fn reply_head(&mut self, to: RequestId, list: &List) {
         let head = ListHead {
             header: list.header,
-            count: i64::try_from(list.count).expect("keys fit in memory"),
-            more: list.more,
+            total: list.total(),
             rows: list.rows,
             size: list.size,
             is_stream: list.size_of.is_none(),
@@ -310,9 +332,8 @@ impl Shard {
 
     /// A step of the list whose turn it is; whether any list has more to do at once.
     pub(super) fn step_lists(&mut self) -> bool {
-        let is_busy = |list: &List| !matches!(list.phase, Phase::Giving) && list.missing == 0;
         let after = self.lists.last;
-        let busy = |(to, list): (&RequestId, &List)| is_busy(list).then_some(*to);
+        let busy = |(to, list): (&RequestId, &List)| list.is_busy().then_some(*to);
         let next = self
             .lists
             .open
@@ -329,21 +350,43 @@ impl Shard {
     fn step_list(&mut self, to: RequestId) {
         let Some(mut list) = self.lists.open.remove(&to) else { return };
         let mut refused = None;
-        if matches!(list.phase, Phase::Gathering(_)) {
-            let is_away = list.gather(&self.keyspace, &self.store);
-            if is_away {
-                self.look_ahead(to, &mut list);
+        match list.phase {
+            _ if matches!(list.tally, Tally::From(_)) => {
+                if list.count_stretch(&self.keyspace) {
+                    self.tell_rows(to, &mut list);
+                }
             }
-            refused = list.is_too_large().then_some(Unavailable::SortTooLarge);
-        } else if list.measure(&self.keyspace, &self.store) {
-            list.phase = Phase::Giving;
-            self.reply_head(to, &list);
+            Phase::Gathering(_) => {
+                if list.gather(&self.keyspace, &self.store) {
+                    self.look_ahead(to, &mut list);
+                }
+                refused = list.is_too_large().then_some(Unavailable::SortTooLarge);
+            }
+            Phase::Measuring => {
+                if list.measure(&self.keyspace, &self.store) {
+                    list.phase = Phase::Giving;
+                    self.reply_head(to, &list);
+                }
+            }
+            Phase::Giving => {}
         }
         if let Some(refusal) = refused {
             self.close_list(list);
             return self.reply(to, Err(refusal.into()));
         }
         self.lists.open.insert(to, list);
+    }
+
+    /// Tells a list's owner, if it waits, that there is something for it.
+    fn tell_rows(&mut self, to: RequestId, list: &mut List) {
+        let is_here = match list.ahead.front() {
+            Some(row) => matches!(row.value, Value::Here(_)),
+            None => !list.is_done() || list.is_counted(),
+        };
+        if list.is_awaited && is_here {
+            list.is_awaited = false;
+            self.outputs.push_back(Output::Rows { to });
+        }
     }
 }
 
@@ -352,12 +395,10 @@ impl List {
         range: Range,
         at: Revision,
         header: Header,
-        keyspace: &Keyspace,
         store_pin: crate::store::Pin,
         opened: Tick,
     ) -> Self {
         let query = range.query();
-        let count = keyspace.count_slice(&Slice::new(query.range, at)).0;
         let limit = query.limit().unwrap_or(u64::MAX);
         let gather = || Phase::Gathering(Vec::new());
         let (phase, left) = match query.order {
@@ -367,18 +408,19 @@ impl List {
             SortOrder::None if !query.drops() => (gather(), limit.saturating_add(1)),
             SortOrder::None | SortOrder::Ascend | SortOrder::Descend => (gather(), u64::MAX),
         };
-        let more = !query.drops() && count > limit;
+        let tally = if query.is_all_in_key_order() { Tally::ByRows } else { Tally::From(None) };
         Self {
             at,
             header,
-            count,
+            tally,
+            count: 0,
             size_of: None,
             store_pin,
             phase,
             cursor: Cursor::Keys(None),
-            is_over: count == 0,
+            is_over: false,
             left: if query.count_only { 0 } else { left },
-            more: more && !query.count_only,
+            more: false,
             rows: 0,
             size: 0,
             ahead: VecDeque::new(),
@@ -391,6 +433,39 @@ impl List {
 
     fn is_gathering(&self) -> bool {
         matches!(self.phase, Phase::Gathering(_))
+    }
+
+    fn is_counted(&self) -> bool {
+        !matches!(self.tally, Tally::From(_))
+    }
+
+    /// Whether a step would do something.
+    fn is_busy(&self) -> bool {
+        !self.is_counted() || !matches!(self.phase, Phase::Giving) && self.missing == 0
+    }
+
+    fn total(&self) -> Total {
+        let count = i64::try_from(self.count).expect("keys fit in memory");
+        Total { count, more: self.more }
+    }
+
+    /// Counts a stretch of keys; whether that was the last.
+    fn count_stretch(&mut self, keyspace: &Keyspace) -> bool {
+        let Tally::From(resume) = &self.tally else { return true };
+        let query = self.range.query();
+        let slice = Slice {
+            resume: resume.as_deref(),
+            budget: STEP_ROWS,
+            ..Slice::new(query.range, self.at)
+        };
+        let (count, rest) = keyspace.count_slice(&slice);
+        let tally = rest.map_or(Tally::Done, |rest| Tally::From(Some(rest.to_vec())));
+        self.count += count;
+        if tally == Tally::Done && !query.count_only && !query.drops() {
+            self.more = query.limit().is_some_and(|limit| self.count > limit);
+        }
+        self.tally = tally;
+        self.is_counted()
     }
 
     /// Whether the cursor has no more rows.
@@ -483,6 +558,9 @@ impl List {
         self.go_on(count, resume);
         let is_last = self.is_over || self.left == 0 && !self.range.query().drops();
         if is_last {
+            if self.tally == Tally::ByRows {
+                self.count = self.rows;
+            }
             self.rewind();
         }
         is_last
@@ -518,13 +596,40 @@ impl List {
         &mut self,
         keyspace: &Keyspace,
         store: &Store,
-        (size_max, rows_max): (usize, usize),
+        bounds: (usize, usize),
         visit: &mut impl FnMut(Row<'_>, LeaseId, &[u8]),
     ) -> Rows {
-        let (mut size, mut rows) = (0, 0);
-        while size < size_max && rows < rows_max {
+        let mut rows = 0;
+        let is_away = self.give_now(keyspace, store, bounds, &mut |row, lease, value| {
+            rows += 1;
+            visit(row, lease, value);
+        });
+        if self.size_of.is_none() && self.tally == Tally::ByRows {
+            self.count += rows;
+        }
+        let is_last = self.is_done() && self.ahead.is_empty();
+        if is_last && self.is_counted() {
+            Rows::Done(self.total())
+        } else if is_last || is_away {
+            Rows::Wait
+        } else {
+            Rows::More
+        }
+    }
+
+    /// Shows rows, or looks at keys that give none, until there is enough of either; whether the
+    /// next row is away.
+    fn give_now(
+        &mut self,
+        keyspace: &Keyspace,
+        store: &Store,
+        (size_max, rows_max): (usize, usize),
+        visit: &mut impl FnMut(Row<'_>, LeaseId, &[u8]),
+    ) -> bool {
+        let (mut size, mut rows, mut idle) = (0, 0, 0);
+        while size < size_max && rows < rows_max && idle < STEP_ROWS {
             if let Some(row) = self.ahead.front() {
-                let Value::Here(value) = &row.value else { return Rows::Wait };
+                let Value::Here(value) = &row.value else { return true };
                 visit(Row::new(&row.key, row.found), row.lease, value);
                 size += row.key.len() + value.len();
                 rows += 1;
@@ -534,6 +639,7 @@ impl List {
             if self.is_done() {
                 break;
             }
+            let before = rows;
             let mut shown = |row: Row<'_>, lease, value: &[u8]| {
                 visit(row, lease, value);
                 size += row.key.len() + value.len();
@@ -541,10 +647,11 @@ impl List {
                 size < size_max && rows < rows_max
             };
             if self.give_from_memory(keyspace, store, &mut shown) {
-                return Rows::Wait;
+                return true;
             }
+            idle += if rows == before { STRETCH_ROWS } else { 0 };
         }
-        if self.is_done() && self.ahead.is_empty() { Rows::Done } else { Rows::More }
+        false
     }
 
     /// Shows rows from where they lie until one is away, or `shown` has enough.
