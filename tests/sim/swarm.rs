@@ -6,6 +6,7 @@ use crate::model::{Compare, Keys, Op, Question, Txn, With};
 use ringd::config::AutoCompaction;
 use ringd::raft;
 use ringd::shard;
+use ringd::shard::list;
 use ringd::shard::request::Member;
 use ringd::store;
 use ringd::types::{ClusterId, NodeId, ShardId};
@@ -314,6 +315,7 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         request_size_max: dice.pick(&[whole, whole, 5_000]).min(whole),
         waiting_max: dice.pick(&[4, 5_000, 5_000]),
         waiting_size_max: dice.pick(&[2_000, 1 << 20, 1 << 20]),
+        lists: list::Limits::default(),
         request_timeout: 7_000,
         mark_after: dice.pick(&[100, 1_000]),
         auto_compaction: AutoCompaction::Off,

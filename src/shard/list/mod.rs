@@ -9,9 +9,10 @@
 //! beginning and counted meanwhile, as only its end says how many.
 //!
 //! What a list holds is a key to go on from and one window; orders that are not the keys' own hold
-//! all keys.
+//! all keys, or as many as their limit gives. What all lists hold together is bounded ([`Limits`]).
 
 mod ahead;
+mod measure;
 mod sort;
 
 use crate::mvcc::Found;
@@ -28,7 +29,8 @@ use crate::shard::Ready;
 use crate::shard::Shard;
 use crate::shard::list::ahead::Ahead;
 use crate::shard::list::ahead::Value;
-use crate::shard::list::sort::Gathered;
+use crate::shard::list::sort::Sorted;
+use crate::shard::list::sort::Sorting;
 use crate::shard::records::KNOWN;
 use crate::shard::records::Seen;
 use crate::shard::request::Failure;
@@ -43,7 +45,9 @@ use crate::types::Location;
 use crate::types::Revision;
 use crate::types::Tick;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::ops::ControlFlow;
 
 /// Rows that one step measures or gathers: half a millisecond or so.
@@ -54,6 +58,26 @@ const ROWS_NOW_MAX: usize = 1024;
 const STRETCH_ROWS: usize = 256;
 /// Milliseconds after which a list may no longer hold up compaction.
 const LIST_AGE_MAX: u64 = 600_000;
+
+/// What all open lists of a shard may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of rows that were fetched ahead of those who asked for them, 64 MiB by default: enough
+    /// for 64 lists that each keep a disk busy. Beyond it a list waits until another has given its
+    /// rows, and those that nobody waits for are given back to be fetched again. Exceeded by one
+    /// row at most.
+    pub ahead_size_max: usize,
+    /// Bytes of rows that are gathered to be sorted, 256 MiB by default: two million keys of 64
+    /// bytes. A list that would need more is refused, as too many requests where others hold a
+    /// part.
+    pub sort_size_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ahead_size_max: 64 << 20, sort_size_max: 256 << 20 }
+    }
+}
 
 /// What the size of a row's encoding depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,8 +154,27 @@ pub enum Rows {
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     open: BTreeMap<RequestId, List>,
+    /// Those of which a step would do something.
+    busy: BTreeSet<RequestId>,
+    /// Those with rows ahead that nobody waits for.
+    idle: BTreeSet<RequestId>,
+    /// Those that wait for room for rows ahead, in the order they came; each once.
+    hungry: VecDeque<RequestId>,
     /// Whose step comes next is after this one.
     last: Option<RequestId>,
+    /// What all in `open` hold.
+    held: Held,
+}
+
+/// What lists hold, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    /// What they were asked.
+    asked: usize,
+    /// Rows fetched ahead.
+    ahead: usize,
+    /// Rows gathered to be sorted.
+    gathered: usize,
 }
 
 /// One list.
@@ -156,10 +199,14 @@ struct List {
     size: u64,
     /// Rows in order, those in front first: what is fetched ahead.
     ahead: VecDeque<Ahead>,
+    held: Held,
     /// Blocks that rows ahead wait for.
     missing: usize,
     /// Its owner is to be told when the first row ahead is here.
     is_awaited: bool,
+    /// Its owner has asked for rows and got less.
+    is_owed: bool,
+    is_hungry: bool,
     opened: Tick,
 }
 
@@ -178,8 +225,10 @@ enum Tally {
 /// What a list does now.
 #[derive(Debug)]
 enum Phase {
-    /// Gathers all rows, to sort them. ─all are there→ `Measuring`.
-    Gathering(Vec<Gathered>),
+    /// Gathers all rows, to sort them. ─all are there→ `Merging`.
+    Gathering(Box<Sorting>),
+    /// Sorts them. ─all are sorted→ `Measuring`.
+    Merging(Box<Sorting>),
     /// Counts rows and bytes. ─all are counted→ `Giving`.
     Measuring,
     /// Gives rows as its owner pulls. ─the last→ closed.
@@ -192,7 +241,7 @@ enum Cursor {
     /// With this key, in the order of keys; at the beginning if there is none.
     Keys(Option<Vec<u8>>),
     /// Through these, from the nth on.
-    Sorted(Vec<Gathered>, usize),
+    Sorted(Sorted, usize),
 }
 
 impl Lists {
@@ -202,6 +251,38 @@ impl Lists {
 
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Takes one out, to put it back or to close it.
+    fn take(&mut self, to: RequestId) -> Option<List> {
+        let list = self.open.remove(&to)?;
+        self.busy.remove(&to);
+        self.idle.remove(&to);
+        self.held.asked -= list.held.asked;
+        self.held.ahead -= list.held.ahead;
+        self.held.gathered -= list.held.gathered;
+        Some(list)
+    }
+
+    fn put(&mut self, to: RequestId, list: List) {
+        if list.is_busy() {
+            self.busy.insert(to);
+        }
+        if list.held.ahead > 0 && !list.is_owed && !list.is_gathering() {
+            self.idle.insert(to);
+        }
+        self.held.asked += list.held.asked;
+        self.held.ahead += list.held.ahead;
+        self.held.gathered += list.held.gathered;
+        self.open.insert(to, list);
+    }
+
+    /// One with something to do, each in turn.
+    fn next_busy(&mut self) -> Option<RequestId> {
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.busy.range((after, Bound::Unbounded)).next();
+        self.last = next.or_else(|| self.busy.first()).copied();
+        self.last
     }
 }
 
@@ -250,7 +331,11 @@ impl Shard {
             Ok(at) => at,
             Err(refusal) => return self.reply(to, Err(refusal.into())),
         };
-        if self.lists.open.contains_key(&to) || self.lists.len() >= self.config.waiting_max {
+        let asked = self.lists.held.asked + range.size();
+        if self.lists.open.contains_key(&to)
+            || self.lists.len() >= self.config.waiting_max
+            || asked > self.config.waiting_size_max
+        {
             return self.reply(to, Err(Unavailable::TooManyRequests.into()));
         }
         let header = self.header();
@@ -261,11 +346,18 @@ impl Shard {
             list.phase = Phase::Giving;
             self.reply_head(to, &list);
         }
-        self.lists.open.insert(to, list);
+        self.lists.put(to, list);
         // Most are counted, and those that are to be measured are, after one step each.
         for _ in 0..2 {
             self.step_list(to);
         }
+    }
+
+    /// Bytes that open lists hold, but for what each takes by itself.
+    #[must_use]
+    pub fn lists_size(&self) -> usize {
+        let Held { asked, ahead, gathered } = self.lists.held;
+        asked + ahead + gathered
     }
 
     /// Shows the next rows of a list: up to `rows_max`, until they make about `size_max` bytes.
@@ -278,18 +370,19 @@ impl Shard {
         rows_max: usize,
         mut visit: impl FnMut(Row<'_>, LeaseId, &[u8]),
     ) -> Rows {
-        let Some(mut list) = self.lists.open.remove(&to) else {
+        let Some(mut list) = self.lists.take(to) else {
             return Rows::Lost(Refusal::Compacted.into());
         };
         let given = list.give(&self.keyspace, &self.store, (size_max, rows_max), &mut visit);
         match given {
-            Rows::Done(_) | Rows::Lost(_) => self.close_list(list),
+            Rows::Done(_) | Rows::Lost(_) => self.close_list(to, list),
             Rows::More | Rows::Wait => {
-                if matches!(given, Rows::Wait) || list.wants_ahead() {
+                list.is_owed = matches!(given, Rows::Wait);
+                list.is_awaited = list.is_owed;
+                if list.is_owed || list.wants_ahead() {
                     self.look_ahead(to, &mut list);
                 }
-                list.is_awaited = matches!(given, Rows::Wait);
-                self.lists.open.insert(to, list);
+                self.lists.put(to, list);
             }
         }
         given
@@ -297,8 +390,8 @@ impl Shard {
 
     /// The owner of a list wants no more of it.
     pub(super) fn forget_list(&mut self, to: RequestId) {
-        if let Some(list) = self.lists.open.remove(&to) {
-            self.close_list(list);
+        if let Some(list) = self.lists.take(to) {
+            self.close_list(to, list);
         }
     }
 
@@ -314,7 +407,10 @@ impl Shard {
         }
     }
 
-    fn close_list(&mut self, list: List) {
+    fn close_list(&mut self, to: RequestId, list: List) {
+        if list.is_hungry {
+            self.lists.hungry.retain(|hungry| *hungry != to);
+        }
         self.keyspace.unpin(list.at);
         self.store.unpin(list.store_pin);
     }
@@ -332,23 +428,14 @@ impl Shard {
 
     /// A step of the list whose turn it is; whether any list has more to do at once.
     pub(super) fn step_lists(&mut self) -> bool {
-        let after = self.lists.last;
-        let busy = |(to, list): (&RequestId, &List)| list.is_busy().then_some(*to);
-        let next = self
-            .lists
-            .open
-            .iter()
-            .filter(|(to, _)| after.is_none_or(|after| **to > after))
-            .find_map(busy)
-            .or_else(|| self.lists.open.iter().find_map(busy));
-        let Some(to) = next else { return false };
-        self.lists.last = Some(to);
+        let is_fed = self.feed_hungry();
+        let Some(to) = self.lists.next_busy() else { return is_fed };
         self.step_list(to);
         true
     }
 
     fn step_list(&mut self, to: RequestId) {
-        let Some(mut list) = self.lists.open.remove(&to) else { return };
+        let Some(mut list) = self.lists.take(to) else { return };
         let mut refused = None;
         match list.phase {
             _ if matches!(list.tally, Tally::From(_)) => {
@@ -360,8 +447,9 @@ impl Shard {
                 if list.gather(&self.keyspace, &self.store) {
                     self.look_ahead(to, &mut list);
                 }
-                refused = list.is_too_large().then_some(Unavailable::SortTooLarge);
+                refused = self.refuse_gathered(&list);
             }
+            Phase::Merging(_) => list.merge(),
             Phase::Measuring => {
                 if list.measure(&self.keyspace, &self.store) {
                     list.phase = Phase::Giving;
@@ -371,10 +459,21 @@ impl Shard {
             Phase::Giving => {}
         }
         if let Some(refusal) = refused {
-            self.close_list(list);
+            self.close_list(to, list);
             return self.reply(to, Err(refusal.into()));
         }
-        self.lists.open.insert(to, list);
+        self.lists.put(to, list);
+    }
+
+    /// Why a list that gathers rows can not go on, if it can not.
+    fn refuse_gathered(&self, list: &List) -> Option<Unavailable> {
+        let (own, others) = (list.held.gathered, self.lists.held.gathered);
+        let most = self.config.lists.sort_size_max;
+        if own > most {
+            Some(Unavailable::SortTooLarge)
+        } else {
+            (own + others > most).then_some(Unavailable::TooManyRequests)
+        }
     }
 
     /// Tells a list's owner, if it waits, that there is something for it.
@@ -400,7 +499,7 @@ impl List {
     ) -> Self {
         let query = range.query();
         let limit = query.limit().unwrap_or(u64::MAX);
-        let gather = || Phase::Gathering(Vec::new());
+        let gather = || Phase::Gathering(Box::new(Sorting::new(&query)));
         let (phase, left) = match query.order {
             _ if query.is_in_key_order() => (Phase::Measuring, limit),
             // Without an order, etcd fetches one more than asked for, in key order, and sorts
@@ -409,6 +508,7 @@ impl List {
             SortOrder::None | SortOrder::Ascend | SortOrder::Descend => (gather(), u64::MAX),
         };
         let tally = if query.is_all_in_key_order() { Tally::ByRows } else { Tally::From(None) };
+        let held = Held { asked: range.size(), ..Held::default() };
         Self {
             at,
             header,
@@ -424,8 +524,11 @@ impl List {
             rows: 0,
             size: 0,
             ahead: VecDeque::new(),
+            held,
             missing: 0,
             is_awaited: false,
+            is_owed: false,
+            is_hungry: false,
             opened,
             range,
         }
@@ -441,31 +544,13 @@ impl List {
 
     /// Whether a step would do something.
     fn is_busy(&self) -> bool {
-        !self.is_counted() || !matches!(self.phase, Phase::Giving) && self.missing == 0
+        let waits = self.missing > 0 || self.is_hungry;
+        !self.is_counted() || !matches!(self.phase, Phase::Giving) && !waits
     }
 
     fn total(&self) -> Total {
         let count = i64::try_from(self.count).expect("keys fit in memory");
         Total { count, more: self.more }
-    }
-
-    /// Counts a stretch of keys; whether that was the last.
-    fn count_stretch(&mut self, keyspace: &Keyspace) -> bool {
-        let Tally::From(resume) = &self.tally else { return true };
-        let query = self.range.query();
-        let slice = Slice {
-            resume: resume.as_deref(),
-            budget: STEP_ROWS,
-            ..Slice::new(query.range, self.at)
-        };
-        let (count, rest) = keyspace.count_slice(&slice);
-        let tally = rest.map_or(Tally::Done, |rest| Tally::From(Some(rest.to_vec())));
-        self.count += count;
-        if tally == Tally::Done && !query.count_only && !query.drops() {
-            self.more = query.limit().is_some_and(|limit| self.count > limit);
-        }
-        self.tally = tally;
-        self.is_counted()
     }
 
     /// Whether the cursor has no more rows.
@@ -480,14 +565,14 @@ impl List {
         let query = self.range.query();
         let rest = match &self.cursor {
             Cursor::Sorted(sorted, next) => {
-                let rest = &sorted[*next..];
-                rows.extend(rest.iter().take(count).map(Gathered::row));
-                rest.get(count).map(|row| &*row.key)
+                let end = sorted.len().min(next.saturating_add(count));
+                rows.extend((*next..end).map(|nth| sorted.row(nth)));
+                (end < sorted.len()).then(|| sorted.row(end).key)
             }
             Cursor::Keys(resume) => {
                 let slice = Slice {
                     resume: resume.as_deref(),
-                    down: query.is_downwards() && !self.is_gathering(),
+                    down: query.is_downwards(),
                     budget: count.max(STRETCH_ROWS),
                     ..Slice::new(query.range, self.at)
                 };
@@ -520,75 +605,6 @@ impl List {
             return LeaseId(0);
         }
         store.lease(location).expect(KNOWN)
-    }
-
-    /// Measures a stretch; whether that was the last.
-    fn measure(&mut self, keyspace: &Keyspace, store: &Store) -> bool {
-        let query = self.range.query();
-        if self.is_over || query.count_only {
-            self.rewind();
-            return true;
-        }
-        if self.left == 0 && query.drops() {
-            return self.probe(keyspace);
-        }
-        let size_of = self.size_of.expect("what is measured has a measure");
-        let with_values = query.shows_values();
-        let mut size = 0;
-        let stretch = self.peek(keyspace, STEP_ROWS);
-        for row in &stretch.rows {
-            let value_len = if with_values {
-                store.value_size(row.location, row.key.len()).expect(KNOWN)
-            } else {
-                0
-            };
-            let shape = RowShape {
-                key_len: row.key.len(),
-                create_revision: row.create_revision,
-                mod_revision: row.location.main,
-                version: row.version,
-                lease: self.lease(store, row.location),
-                value_len,
-            };
-            size += u64::try_from(size_of(&shape)).expect("64 bits");
-        }
-        let (count, resume) = (stretch.rows.len(), stretch.resume(stretch.rows.len()));
-        self.rows += u64::try_from(count).expect("64 bits");
-        self.size += size;
-        self.go_on(count, resume);
-        let is_last = self.is_over || self.left == 0 && !self.range.query().drops();
-        if is_last {
-            if self.tally == Tally::ByRows {
-                self.count = self.rows;
-            }
-            self.rewind();
-        }
-        is_last
-    }
-
-    /// Looks for a row beyond the limit; whether the answer is known.
-    fn probe(&mut self, keyspace: &Keyspace) -> bool {
-        self.left = 1;
-        let beyond = self.peek(keyspace, 1);
-        let (is_there, resume) = (!beyond.rows.is_empty(), beyond.resume(0));
-        self.left = 0;
-        if !is_there && resume.is_some() {
-            self.go_on(0, resume);
-            return false;
-        }
-        self.more = is_there;
-        self.rewind();
-        true
-    }
-
-    /// Back to the first row, after measuring.
-    fn rewind(&mut self) {
-        self.left = self.rows;
-        self.is_over = self.rows == 0;
-        match &mut self.cursor {
-            Cursor::Keys(resume) => *resume = None,
-            Cursor::Sorted(_, next) => *next = 0,
-        }
     }
 
     /// Gives rows while they are in memory and the owner takes them.
@@ -633,6 +649,7 @@ impl List {
                 visit(Row::new(&row.key, row.found), row.lease, value);
                 size += row.key.len() + value.len();
                 rows += 1;
+                self.held.ahead -= row.size;
                 self.ahead.pop_front();
                 continue;
             }

@@ -44,9 +44,14 @@ pub(crate) fn shape(row: &RowShape) -> usize {
 
 /// A read of all keys.
 pub(crate) fn all(change: impl FnOnce(&mut RangeQuery<'_>)) -> Range {
-    let mut query = RangeQuery::new(KeyRange::new(b"\0", b"\0"));
+    within(b"\0", b"\0", change)
+}
+
+/// A read of the keys of a range.
+pub(crate) fn within(key: &[u8], end: &[u8], change: impl FnOnce(&mut RangeQuery<'_>)) -> Range {
+    let mut query = RangeQuery::new(KeyRange::new(key, end));
     change(&mut query);
-    Range::new(b"\0", b"\0", &query, true)
+    Range::new(key, end, &query, true)
 }
 
 impl Alone {
