@@ -236,7 +236,10 @@ impl Shard {
             Input::Wal(event) => self.on_wal(event),
             Input::Store(event) => self.on_store(event),
             Input::List { to, range, shape } => self.open_list(to, range, Some(shape)),
-            Input::Forget { to } => self.forget_list(to),
+            Input::Forget { to } => {
+                self.forget_list(to);
+                self.forget_hash(to);
+            }
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stopping = true,
         }
