@@ -255,6 +255,7 @@ impl Shard {
                 return None;
             }
             self.ask_read_point();
+            self.place_held();
             if let Some(output) = self.raft.poll() {
                 self.on_raft(output);
                 continue;
@@ -402,25 +403,45 @@ impl Shard {
             return Some(Unavailable::TooLarge);
         }
         let waiting = self.proposals.len() + self.parked.len() + self.committed.len();
-        if waiting >= self.config.waiting_max || self.wal.is_full() || self.store.is_full() {
+        if waiting >= self.config.waiting_max {
             return Some(Unavailable::TooManyRequests);
         }
         let deadline = Tick(self.now.0 + self.config.request_timeout);
+        if !self.proposals.has_held() && self.place(&command, from, deadline) {
+            return None;
+        }
+        if self.proposals.size() + command.len() > self.config.waiting_size_max {
+            return Some(Unavailable::TooManyRequests);
+        }
+        self.proposals.hold(command, from, deadline);
+        None
+    }
+
+    /// Gives a change its place in the log; false if it has to wait for a leader, or for the disk
+    /// to come after.
+    fn place(&mut self, command: &Bytes, from: RequestId, deadline: Tick) -> bool {
+        if self.wal.is_full() || self.store.is_full() {
+            return false;
+        }
         match self.raft.propose(command.clone()) {
             Ok(index) => {
                 self.proposals.push(index, self.raft.term(), from, deadline);
-                None
+                true
             }
-            Err(Rejected::Overloaded) => Some(Unavailable::TooManyRequests),
-            Err(Rejected::NotLeader { .. } | Rejected::Transferring) => {
-                if self.proposals.size() + command.len() > self.config.waiting_size_max {
-                    return Some(Unavailable::TooManyRequests);
-                }
-                self.proposals.hold(command, from, deadline);
-                None
+            Err(Rejected::Overloaded | Rejected::NotLeader { .. } | Rejected::Transferring) => {
+                false
             }
             Err(Rejected::ChangePending | Rejected::NoSuchChange) => {
                 unreachable!("a write is no membership change")
+            }
+        }
+    }
+
+    /// Gives changes that were held their places, in the order they came, as far as that can be.
+    fn place_held(&mut self) {
+        while let Some((command, from, deadline)) = self.proposals.next_held() {
+            if !self.place(&command, from, deadline) {
+                return self.proposals.hold_on((command, from, deadline));
             }
         }
     }
@@ -545,23 +566,23 @@ impl Shard {
         for to in self.proposals.expired(self.now).into_iter().chain(self.reads.expired(self.now)) {
             self.reply(to, Err(Unavailable::Timeout.into()));
         }
+        for to in self.proposals.expired_held(self.now) {
+            // A leader's disk was too slow all that time. Nothing was done, and that can be said.
+            let leads = self.is_leader();
+            let why = if leads { Unavailable::TooManyRequests } else { Unavailable::Timeout };
+            self.reply(to, Err(why.into()));
+        }
         if self.unmarked.is_some_and(|since| self.now.since(since) >= self.config.mark_after) {
             self.unmarked = None;
             self.wal.mark();
         }
     }
 
-    /// Leadership may have come: what was held for it is proposed, in the order it came.
+    /// Leadership may have come: reads ask anew. Writes that were held for it are looked at in any
+    /// case.
     fn on_role(&mut self) {
-        if !self.is_leader() {
-            return;
-        }
-        self.reads.retry();
-        for (command, from, deadline) in self.proposals.take_held() {
-            match self.raft.propose(command.clone()) {
-                Ok(index) => self.proposals.push(index, self.raft.term(), from, deadline),
-                Err(_) => self.proposals.hold(command, from, deadline),
-            }
+        if self.is_leader() {
+            self.reads.retry();
         }
     }
 

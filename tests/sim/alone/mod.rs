@@ -2,6 +2,7 @@
 
 mod hashes;
 mod lists;
+mod pressure;
 
 use crate::node::{self, Disks};
 use crate::swarm;
