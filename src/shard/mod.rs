@@ -239,6 +239,7 @@ impl Shard {
             Input::Forget { to } => {
                 self.forget_list(to);
                 self.forget_hash(to);
+                self.seals.forget(to);
             }
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stopping = true,
@@ -373,6 +374,11 @@ impl Shard {
                 self.open_list(from, range, None);
                 None
             }
+            Request::ReadTxn { serializable: true, .. }
+                if self.answers_waiting() >= self.config.waiting_max =>
+            {
+                Some(Unavailable::TooManyRequests)
+            }
             Request::ReadTxn { txn, serializable: true } => {
                 self.read_txn(from, txn, Vec::new());
                 None
@@ -402,7 +408,7 @@ impl Shard {
         if command.len() > self.config.request_size_max {
             return Some(Unavailable::TooLarge);
         }
-        let waiting = self.proposals.len() + self.parked.len() + self.committed.len();
+        let waiting = self.proposals.len() + self.committed.len() + self.answers_waiting();
         if waiting >= self.config.waiting_max {
             return Some(Unavailable::TooManyRequests);
         }
@@ -415,6 +421,11 @@ impl Shard {
         }
         self.proposals.hold(command, from, deadline);
         None
+    }
+
+    /// Answers that are made but for something: values, or what a compaction leaves to do.
+    fn answers_waiting(&self) -> usize {
+        self.parked.len() + self.seals.physical.len()
     }
 
     /// Gives a change its place in the log; false if it has to wait for a leader, or for the disk
@@ -448,7 +459,8 @@ impl Shard {
 
     fn wait_for_read_point(&mut self, from: RequestId, request: Request) -> Option<Unavailable> {
         let size = self.reads.size() + request.size();
-        if self.reads.len() >= self.config.waiting_max || size > self.config.waiting_size_max {
+        let waiting = self.reads.len() + self.answers_waiting();
+        if waiting >= self.config.waiting_max || size > self.config.waiting_size_max {
             return Some(Unavailable::TooManyRequests);
         }
         let deadline = Tick(self.now.0 + self.config.request_timeout);

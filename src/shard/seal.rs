@@ -57,6 +57,11 @@ impl Seals {
         self.sealed.as_ref()?.floor
     }
 
+    /// Nobody waits for this compaction to be done any more.
+    pub(super) fn forget(&mut self, to: RequestId) {
+        self.physical.retain(|(waits, ..)| *waits != to);
+    }
+
     pub(super) fn tick(&mut self, elapsed: u64) {
         let gained = elapsed.min(TICK_MAX) * FORGET_RATE;
         self.allowance = (self.allowance + gained).min(FORGET_BURST);

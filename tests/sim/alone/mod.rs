@@ -1,5 +1,6 @@
 //! One shard alone on disks without faults: what happens when, told step by step.
 
+mod answers;
 mod hashes;
 mod lists;
 mod pressure;
