@@ -27,6 +27,7 @@ mod apply;
 pub mod autocompact;
 pub mod command;
 mod config;
+mod defragment;
 mod hash;
 pub mod list;
 mod park;
@@ -44,6 +45,7 @@ use crate::mvcc::Keyspace;
 use crate::raft;
 use crate::raft::Rejected;
 use crate::shard::autocompact::AutoCompact;
+use crate::shard::defragment::Defragments;
 use crate::shard::hash::Hashes;
 use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
@@ -178,6 +180,7 @@ pub struct Shard {
     lists: Lists,
     parked: Parked,
     hashes: Hashes,
+    defragments: Defragments,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -218,6 +221,7 @@ impl Shard {
             lists: Lists::default(),
             parked: Parked::default(),
             hashes: Hashes::default(),
+            defragments: Defragments::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -239,6 +243,7 @@ impl Shard {
             Input::Forget { to } => {
                 self.forget_list(to);
                 self.forget_hash(to);
+                self.forget_defragment(to);
                 self.seals.forget(to);
             }
             Input::Tick(now) => self.on_tick(now),
@@ -385,6 +390,7 @@ impl Shard {
             }
             Request::HashKv { revision } => self.begin_hash(from, Some(revision)),
             Request::Hash => self.begin_hash(from, None),
+            Request::Defragment => self.begin_defragment(from),
             Request::Range(_)
             | Request::RangeStream(_)
             | Request::ReadTxn { .. }
@@ -610,7 +616,11 @@ impl Shard {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
                 Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Vec::new()),
-                Request::Write(_) | Request::Status | Request::HashKv { .. } | Request::Hash => {
+                Request::Write(_)
+                | Request::Status
+                | Request::HashKv { .. }
+                | Request::Hash
+                | Request::Defragment => {
                     unreachable!("only reads wait for a read point")
                 }
             }

@@ -63,6 +63,8 @@ pub(crate) struct Swarm {
     compacts: u64,
     streams: u64,
     hashes: u64,
+    /// Some of the hashes are asked for room instead.
+    pub(crate) defragments: bool,
     /// Bytes that most values have at most.
     value_size: usize,
     /// Of a hundred values: those larger than that.
@@ -107,6 +109,7 @@ impl Swarm {
             compacts: dice.pick(&[0, 5, 15]),
             streams: dice.pick(&[0, 5, 20]),
             hashes: dice.pick(&[0, 4]),
+            defragments: false,
             value_size: dice.pick(&[20, 60, 300]),
             large,
             oversized: dice.pick(&[0, 0, 3]),
@@ -141,7 +144,9 @@ impl Swarm {
             return Op::Compact { revision, physical: dice.chance(30) };
         }
         if dice.chance(self.hashes) {
-            return Op::HashKv { revision: self.moment(revision, dice) };
+            let revision = self.moment(revision, dice);
+            let is_other = self.defragments && revision % 2 == 1;
+            return if is_other { Op::Defragment } else { Op::HashKv { revision } };
         }
         if dice.chance(self.streams) {
             let question = self.question(revision, dice);

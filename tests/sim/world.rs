@@ -145,6 +145,7 @@ impl World {
         let mut apart = Dice::new(seed);
         swarm.whole_size_max = apart.pick(&[0, 200, 3_000, 1 << 20]);
         swarm.config.lists.ahead_size_max = apart.pick(&[1, 400, 5_000, 64 << 20]);
+        swarm.defragments = apart.chance(50);
         let settings = Settings {
             message_size_max: swarm.message_size_max,
             txn_ops_max: 128,

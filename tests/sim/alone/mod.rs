@@ -1,6 +1,7 @@
 //! One shard alone on disks without faults: what happens when, told step by step.
 
 mod answers;
+mod defragment;
 mod hashes;
 mod lists;
 mod pressure;
@@ -170,6 +171,11 @@ impl Alone {
         panic!("a compaction is never done");
     }
 
+    /// Bytes of the store's files.
+    pub(crate) fn store_size(&self) -> u64 {
+        self.disks.store.list().iter().map(|file| file.1).sum()
+    }
+
     pub(crate) fn revision(&self) -> i64 {
         self.shard.keyspace().revision().0
     }
@@ -203,6 +209,11 @@ impl Alone {
         self.run();
         (rows, keys)
     }
+}
+
+/// A compaction that is answered as soon as it is known.
+pub(crate) fn compact(revision: i64) -> Request {
+    Request::Write(Command::Compact { revision, physical: false }.encode())
 }
 
 /// A put of one key.
