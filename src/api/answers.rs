@@ -25,7 +25,9 @@ use crate::shard::Shard;
 use crate::shard::list::ListHead;
 use crate::shard::list::NotNow;
 use crate::shard::list::Rows;
+use crate::shard::list::Total;
 use crate::shard::request::Failure;
+use crate::shard::request::Header;
 use crate::shard::request::Range;
 use crate::shard::request::RequestId;
 use crate::shard::request::Unavailable;
@@ -114,9 +116,9 @@ enum State {
     /// The shard measures it.
     Measuring,
     /// One message, its bytes still to come.
-    Message { head: ListHead, left: u64 },
+    Message { left: u64 },
     /// A message per slice.
-    Stream { head: ListHead, chunks: Chunks },
+    Stream { header: Header, chunks: Chunks },
 }
 
 impl Answers {
@@ -270,7 +272,10 @@ impl Answers {
         out.clear();
         if head.is_stream {
             let chunks = Chunks::new(self.message_size);
-            self.open.insert(to, Open { state: State::Stream { head, chunks }, pulled: 0 });
+            self.open.insert(
+                to,
+                Open { state: State::Stream { header: head.header, chunks }, pulled: 0 },
+            );
             return Some(Piece::Part(out));
         }
         let Some(open) = self.open.get_mut(&to) else {
@@ -280,7 +285,8 @@ impl Answers {
         };
         out.extend_from_slice(&[0; PREFIX_SIZE]);
         kv::write_header(out, &head.header);
-        let around = out.len() - PREFIX_SIZE + kv::summary_len(head.more, head.count);
+        let Total { count, more } = head.total;
+        let around = out.len() - PREFIX_SIZE + kv::summary_len(more, count);
         let size = head.size.saturating_add(u64::try_from(around).expect("usize is 64 bits"));
         let len = u32::try_from(size).ok().filter(|_| size <= answer::MESSAGE_SIZE_MAX);
         let Some(len) = len else {
@@ -289,7 +295,7 @@ impl Answers {
             return Some(Piece::End(answer::too_large(size)));
         };
         out[1..PREFIX_SIZE].copy_from_slice(&len.to_be_bytes());
-        *open = Open { state: State::Message { head, left: head.size }, pulled: 0 };
+        *open = Open { state: State::Message { left: head.size }, pulled: 0 };
         Some(Piece::Part(out))
     }
 
@@ -301,7 +307,7 @@ impl Answers {
         out: &'a mut Vec<u8>,
     ) -> Option<Piece<&'a [u8]>> {
         let open = self.open.get_mut(&to)?;
-        let State::Message { head, left } = &mut open.state else { return None };
+        let State::Message { left } = &mut open.state else { return None };
         out.clear();
         let result = shard.rows(to, open.pulled, usize::MAX, |row, lease, value| {
             kv::write_row(out, &row, lease, value);
@@ -314,9 +320,9 @@ impl Answers {
                 open.pulled = 0;
                 Some(Piece::Part(out))
             }
-            Rows::Done => {
+            Rows::Done(total) => {
                 assert!(*left == 0, "a list is as long as it was measured");
-                kv::write_summary(out, head.more, head.count);
+                kv::write_summary(out, total.more, total.count);
                 self.remove(to);
                 Some(Piece::Last(out))
             }
@@ -335,7 +341,7 @@ impl Answers {
         out: &'a mut Vec<u8>,
     ) -> Option<Piece<&'a [u8]>> {
         let open = self.open.get_mut(&to)?;
-        let State::Stream { head, chunks } = &mut open.state else { return None };
+        let State::Stream { header, chunks } = &mut open.state else { return None };
         out.clear();
         out.resize(GAP_SIZE, 0);
         let result = shard.rows(to, open.pulled, chunks.rows_max(), |row, lease, value| {
@@ -343,13 +349,17 @@ impl Answers {
         });
         match result {
             Rows::Wait if out.len() == GAP_SIZE => None,
+            Rows::More if out.len() == GAP_SIZE => {
+                open.pulled = 0;
+                Some(Piece::Part(&[]))
+            }
             Rows::Wait | Rows::More => {
                 open.pulled = 0;
                 chunks.sent(out.len() - GAP_SIZE);
                 Some(Piece::Part(frame_message(out, None)))
             }
-            Rows::Done => {
-                let piece = Piece::Last(frame_message(out, Some(head)));
+            Rows::Done(total) => {
+                let piece = Piece::Last(frame_message(out, Some((header, total))));
                 self.open.remove(&to);
                 Some(piece)
             }

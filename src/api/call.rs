@@ -311,6 +311,7 @@ impl<S: Sink> Dispatch<'_, S> {
             Method::Compact => kv::compact(message),
             Method::HashKv => kv::hash_kv(message),
             Method::Hash => kv::hash(message),
+            Method::Defragment => kv::defragment(message),
             Method::Status => Ok(Request::Status),
             Method::MemberList => kv::member_list(message),
             Method::Alarm => kv::alarm(message),

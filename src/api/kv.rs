@@ -238,9 +238,24 @@ pub(crate) fn hash_kv(message: &[u8]) -> Result<Request, Status> {
 /// # Errors
 /// For bytes that are no message.
 pub(crate) fn hash(message: &[u8]) -> Result<Request, Status> {
+    pass_over(message)?;
+    Ok(Request::Hash)
+}
+
+/// A `DefragmentRequest`, which has no fields of its own.
+///
+/// # Errors
+/// For bytes that are no message.
+pub(crate) fn defragment(message: &[u8]) -> Result<Request, Status> {
+    pass_over(message)?;
+    Ok(Request::Defragment)
+}
+
+/// Looks at a message of which no field says anything.
+fn pass_over(message: &[u8]) -> Result<(), Status> {
     let mut fields = Fields::new(message);
     while fields.next().map_err(malformed)?.is_some() {}
-    Ok(Request::Hash)
+    Ok(())
 }
 
 /// A `MemberListRequest`.
@@ -606,5 +621,7 @@ mod tests {
     fn a_hash_is_asked_for_by_a_message() {
         assert_eq!(hash(b""), Ok(Request::Hash));
         assert_eq!(hash(b"\xff"), Err(status::MALFORMED));
+        assert_eq!(defragment(b""), Ok(Request::Defragment));
+        assert_eq!(defragment(b"\xff"), Err(status::MALFORMED));
     }
 }

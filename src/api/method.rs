@@ -23,6 +23,8 @@ pub(crate) enum Method {
     HashKv,
     /// `etcdserverpb.Maintenance/Hash`.
     Hash,
+    /// `etcdserverpb.Maintenance/Defragment`.
+    Defragment,
     /// `etcdserverpb.Maintenance/Status`.
     Status,
     /// `etcdserverpb.Cluster/MemberList`.
@@ -76,6 +78,7 @@ const BUILT: &[(&str, &str, Method)] = &[
     ("etcdserverpb.KV", "RangeStream", Method::RangeStream),
     ("etcdserverpb.Maintenance", "HashKV", Method::HashKv),
     ("etcdserverpb.Maintenance", "Hash", Method::Hash),
+    ("etcdserverpb.Maintenance", "Defragment", Method::Defragment),
     ("etcdserverpb.Maintenance", "Status", Method::Status),
     ("etcdserverpb.Maintenance", "Alarm", Method::Alarm),
     ("etcdserverpb.Cluster", "MemberList", Method::MemberList),

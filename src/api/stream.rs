@@ -3,7 +3,8 @@
 use crate::api::call::PREFIX_SIZE;
 use crate::api::kv;
 use crate::api::wire;
-use crate::shard::list::ListHead;
+use crate::shard::list::Total;
+use crate::shard::request::Header;
 
 /// Rows of the first message, as etcd's.
 const ROWS_FIRST: usize = 10;
@@ -47,11 +48,11 @@ pub(crate) const GAP_SIZE: usize = 64;
 
 /// Makes a whole gRPC message of rows that stand in `out` after [`GAP_SIZE`] free bytes; with
 /// `last`, what only the last message says.
-pub(crate) fn frame_message<'a>(out: &'a mut Vec<u8>, last: Option<&ListHead>) -> &'a [u8] {
+pub(crate) fn frame_message<'a>(out: &'a mut Vec<u8>, last: Option<(&Header, Total)>) -> &'a [u8] {
     let mut header = Vec::new();
-    if let Some(head) = last {
-        kv::write_header(&mut header, &head.header);
-        kv::write_summary(out, head.more, head.count);
+    if let Some((head, total)) = last {
+        kv::write_header(&mut header, head);
+        kv::write_summary(out, total.more, total.count);
     }
     let len = header.len() + out.len() - GAP_SIZE;
     let mut front = vec![0; PREFIX_SIZE];
@@ -69,7 +70,6 @@ pub(crate) fn frame_message<'a>(out: &'a mut Vec<u8>, last: Option<&ListHead>) -
 mod tests {
     use super::*;
     use crate::api::proto::etcdserverpb as pb;
-    use crate::shard::request::Header;
     use crate::types::ClusterId;
     use crate::types::NodeId;
     use crate::types::Revision;
@@ -91,21 +91,15 @@ mod tests {
 
     #[test]
     fn a_message_is_framed_around_its_rows_whatever_their_size() {
-        let head = ListHead {
-            header: Header {
-                cluster: ClusterId(u64::MAX),
-                member: NodeId(u64::MAX),
-                revision: Revision(i64::MAX),
-                term: Term(u64::MAX),
-            },
-            count: i64::MAX,
-            more: true,
-            rows: 0,
-            size: 0,
-            is_stream: true,
+        let header = Header {
+            cluster: ClusterId(u64::MAX),
+            member: NodeId(u64::MAX),
+            revision: Revision(i64::MAX),
+            term: Term(u64::MAX),
         };
+        let total = Total { count: i64::MAX, more: true };
         for size in [0, 1, 100, 127, 128, 20_000, 3 << 20] {
-            for last in [None, Some(&head)] {
+            for last in [None, Some((&header, total))] {
                 let pair = a_pair(size);
                 let mut out = vec![0xee; GAP_SIZE];
                 let row = pb::RangeResponse { kvs: vec![pair], ..pb::RangeResponse::default() };

@@ -196,7 +196,8 @@ impl<'a> RangeQuery<'a> {
     }
 
     /// Whether every key is given, in order, so that they count themselves.
-    pub(super) fn is_all_in_key_order(&self) -> bool {
+    #[must_use]
+    pub fn is_all_in_key_order(&self) -> bool {
         self.limit <= 0 && self.is_in_key_order() && !self.count_only && !self.drops()
     }
 

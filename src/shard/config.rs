@@ -2,6 +2,7 @@
 
 use crate::config;
 use crate::raft;
+use crate::shard::list;
 use crate::shard::request::Member;
 use crate::store;
 use crate::types::ClusterId;
@@ -31,8 +32,11 @@ pub struct Config {
     /// etcd bounds the distance from committed to applied to 5,000 entries; here nothing is ever
     /// committed and not applied, so what is bounded is what waits for the disk or the majority.
     pub waiting_max: usize,
-    /// Bytes of reads that wait for their read point, and of writes that wait for a leader.
+    /// Bytes of reads that wait for their read point, of writes that wait for their place in the
+    /// log, and of what open lists were asked; each.
     pub waiting_size_max: usize,
+    /// What all open lists may hold.
+    pub lists: list::Limits,
     /// Milliseconds after which a request is given up: 5 s and twice the election timeout.
     pub request_timeout: u64,
     /// Milliseconds of rest after which the log marks its last frame as durable.
@@ -100,6 +104,7 @@ impl Config {
             request_size_max,
             waiting_max: to_usize(node.limits.requests_waiting_max.into()),
             waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),
+            lists: list::Limits::default(),
             request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
             mark_after: 100,
             auto_compaction: node.auto_compaction,

@@ -146,17 +146,27 @@ impl Shard {
         !self.hashes.is_empty()
     }
 
-    /// The block that the first hash waits for is here. It is hashed from there: the cache need not
-    /// have kept it.
+    /// The block that the first hash waits for is here, or that one waited for which was given up.
+    /// It is hashed from there: the cache need not have kept it.
     pub(super) fn hash_fetched(&mut self, fetched: &Fetched) {
         self.hashes.is_waiting = false;
-        let hash = self.hashes.waiting.front_mut().expect("it waits for a block");
+        let Some(hash) = self.hashes.waiting.front_mut() else { return };
         let next = hash.next;
         match hash.feed(&self.keyspace, |visit| self.store.scan_in(fetched, next, visit)) {
             None | Some(Scan::End) => self.end_hash(),
             Some(Scan::Next(next) | Scan::Away(_, next)) => hash.next = next,
         }
         self.step_hash();
+    }
+
+    /// Nobody waits for this hash any more. A block that it waits for comes yet, and the next begins
+    /// then.
+    pub(super) fn forget_hash(&mut self, to: RequestId) {
+        if let Some(at) = self.hashes.waiting.iter().position(|hash| hash.to == to) {
+            let hash = self.hashes.waiting.remove(at).expect("it was found");
+            self.keyspace.unpin(hash.kept);
+            self.store.unpin(hash.pin);
+        }
     }
 
     fn end_hash(&mut self) {

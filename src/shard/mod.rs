@@ -27,6 +27,7 @@ mod apply;
 pub mod autocompact;
 pub mod command;
 mod config;
+mod defragment;
 mod hash;
 pub mod list;
 mod park;
@@ -45,6 +46,7 @@ use crate::mvcc::Keyspace;
 use crate::raft;
 use crate::raft::Rejected;
 use crate::shard::autocompact::AutoCompact;
+use crate::shard::defragment::Defragments;
 use crate::shard::hash::Hashes;
 use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
@@ -179,6 +181,7 @@ pub struct Shard {
     lists: Lists,
     parked: Parked,
     hashes: Hashes,
+    defragments: Defragments,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -219,6 +222,7 @@ impl Shard {
             lists: Lists::default(),
             parked: Parked::default(),
             hashes: Hashes::default(),
+            defragments: Defragments::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -237,7 +241,12 @@ impl Shard {
             Input::Wal(event) => self.on_wal(event),
             Input::Store(event) => self.on_store(event),
             Input::List { to, range, shape } => self.open_list(to, range, Some(shape)),
-            Input::Forget { to } => self.forget_list(to),
+            Input::Forget { to } => {
+                self.forget_list(to);
+                self.forget_hash(to);
+                self.forget_defragment(to);
+                self.seals.forget(to);
+            }
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stopping = true,
         }
@@ -253,6 +262,7 @@ impl Shard {
                 return None;
             }
             self.ask_read_point();
+            self.place_held();
             if let Some(output) = self.raft.poll() {
                 self.on_raft(output);
                 continue;
@@ -370,12 +380,18 @@ impl Shard {
                 self.open_list(from, range, None);
                 None
             }
+            Request::ReadTxn { serializable: true, .. }
+                if self.answers_waiting() >= self.config.waiting_max =>
+            {
+                Some(Unavailable::TooManyRequests)
+            }
             Request::ReadTxn { txn, serializable: true } => {
                 self.read_txn(from, txn, Vec::new());
                 None
             }
             Request::HashKv { revision } => self.begin_hash(from, Some(revision)),
             Request::Hash => self.begin_hash(from, None),
+            Request::Defragment => self.begin_defragment(from),
             Request::Range(_)
             | Request::RangeStream(_)
             | Request::ReadTxn { .. }
@@ -399,23 +415,39 @@ impl Shard {
         if command.len() > self.config.request_size_max {
             return Some(Unavailable::TooLarge);
         }
-        let waiting = self.proposals.len() + self.parked.len() + self.committed.len();
-        if waiting >= self.config.waiting_max || self.wal.is_full() || self.store.is_full() {
+        let waiting = self.proposals.len() + self.committed.len() + self.answers_waiting();
+        if waiting >= self.config.waiting_max {
             return Some(Unavailable::TooManyRequests);
         }
         let deadline = Tick(self.now.0 + self.config.request_timeout);
+        if !self.proposals.has_held() && self.place(&command, from, deadline) {
+            return None;
+        }
+        if self.proposals.size() + command.len() > self.config.waiting_size_max {
+            return Some(Unavailable::TooManyRequests);
+        }
+        self.proposals.hold(command, from, deadline);
+        None
+    }
+
+    /// Answers that are made but for something: values, or what a compaction leaves to do.
+    fn answers_waiting(&self) -> usize {
+        self.parked.len() + self.seals.physical.len()
+    }
+
+    /// Gives a change its place in the log; false if it has to wait for a leader, or for the disk
+    /// to come after.
+    fn place(&mut self, command: &Bytes, from: RequestId, deadline: Tick) -> bool {
+        if self.wal.is_full() || self.store.is_full() {
+            return false;
+        }
         match self.raft.propose(command.clone()) {
             Ok(index) => {
                 self.proposals.push(index, self.raft.term(), from, deadline);
-                None
+                true
             }
-            Err(Rejected::Overloaded) => Some(Unavailable::TooManyRequests),
-            Err(Rejected::NotLeader { .. } | Rejected::Transferring) => {
-                if self.proposals.size() + command.len() > self.config.waiting_size_max {
-                    return Some(Unavailable::TooManyRequests);
-                }
-                self.proposals.hold(command, from, deadline);
-                None
+            Err(Rejected::Overloaded | Rejected::NotLeader { .. } | Rejected::Transferring) => {
+                false
             }
             Err(Rejected::ChangePending | Rejected::NoSuchChange) => {
                 unreachable!("a write is no membership change")
@@ -423,9 +455,19 @@ impl Shard {
         }
     }
 
+    /// Gives changes that were held their places, in the order they came, as far as that can be.
+    fn place_held(&mut self) {
+        while let Some((command, from, deadline)) = self.proposals.next_held() {
+            if !self.place(&command, from, deadline) {
+                return self.proposals.hold_on((command, from, deadline));
+            }
+        }
+    }
+
     fn wait_for_read_point(&mut self, from: RequestId, request: Request) -> Option<Unavailable> {
         let size = self.reads.size() + request.size();
-        if self.reads.len() >= self.config.waiting_max || size > self.config.waiting_size_max {
+        let waiting = self.reads.len() + self.answers_waiting();
+        if waiting >= self.config.waiting_max || size > self.config.waiting_size_max {
             return Some(Unavailable::TooManyRequests);
         }
         let deadline = Tick(self.now.0 + self.config.request_timeout);
@@ -543,23 +585,23 @@ impl Shard {
         for to in self.proposals.expired(self.now).into_iter().chain(self.reads.expired(self.now)) {
             self.reply(to, Err(Unavailable::Timeout.into()));
         }
+        for to in self.proposals.expired_held(self.now) {
+            // A leader's disk was too slow all that time. Nothing was done, and that can be said.
+            let leads = self.is_leader();
+            let why = if leads { Unavailable::TooManyRequests } else { Unavailable::Timeout };
+            self.reply(to, Err(why.into()));
+        }
         if self.unmarked.is_some_and(|since| self.now.since(since) >= self.config.mark_after) {
             self.unmarked = None;
             self.wal.mark();
         }
     }
 
-    /// Leadership may have come: what was held for it is proposed, in the order it came.
+    /// Leadership may have come: reads ask anew. Writes that were held for it are looked at in any
+    /// case.
     fn on_role(&mut self) {
-        if !self.is_leader() {
-            return;
-        }
-        self.reads.retry();
-        for (command, from, deadline) in self.proposals.take_held() {
-            match self.raft.propose(command.clone()) {
-                Ok(index) => self.proposals.push(index, self.raft.term(), from, deadline),
-                Err(_) => self.proposals.hold(command, from, deadline),
-            }
+        if self.is_leader() {
+            self.reads.retry();
         }
     }
 
@@ -575,7 +617,11 @@ impl Shard {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
                 Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Vec::new()),
-                Request::Write(_) | Request::Status | Request::HashKv { .. } | Request::Hash => {
+                Request::Write(_)
+                | Request::Status
+                | Request::HashKv { .. }
+                | Request::Hash
+                | Request::Defragment => {
                     unreachable!("only reads wait for a read point")
                 }
             }

@@ -127,6 +127,8 @@ pub enum Request {
     },
     /// A hash of everything.
     Hash,
+    /// Room is to be given back now, and not by and by.
+    Defragment,
     /// What this replica is and how far it has come.
     Status,
     /// Which alarms are raised, as of a read point.
@@ -146,7 +148,7 @@ impl Request {
             Self::Write(command) => command.len(),
             Self::Range(range) | Self::RangeStream(range) => range.keys.len(),
             Self::ReadTxn { txn, .. } => txn.len(),
-            Self::HashKv { .. } | Self::Hash => 0,
+            Self::HashKv { .. } | Self::Hash | Self::Defragment => 0,
             Self::Status | Self::Alarms | Self::MemberList { .. } => 0,
         };
         held + size_of::<Self>()
@@ -240,6 +242,8 @@ pub enum Body {
         /// The hash.
         hash: u32,
     },
+    /// What could be given back was.
+    Defragment,
     /// The replica's status.
     Status(Status),
     /// The alarms: none, as nothing raises one yet.
@@ -260,6 +264,7 @@ impl Body {
             Self::Compact
             | Self::HashKv { .. }
             | Self::Hash { .. }
+            | Self::Defragment
             | Self::Status(_)
             | Self::Alarms
             | Self::MemberList(_) => {}

@@ -57,6 +57,11 @@ impl Seals {
         self.sealed.as_ref()?.floor
     }
 
+    /// Nobody waits for this compaction to be done any more.
+    pub(super) fn forget(&mut self, to: RequestId) {
+        self.physical.retain(|(waits, ..)| *waits != to);
+    }
+
     pub(super) fn tick(&mut self, elapsed: u64) {
         let gained = elapsed.min(TICK_MAX) * FORGET_RATE;
         self.allowance = (self.allowance + gained).min(FORGET_BURST);
@@ -119,9 +124,9 @@ impl Shard {
         self.auto.answered(self.now, is_proposed);
     }
 
-    /// A slice of forgetting and one of cleaning; whether there is more to do at once.
+    /// A slice of forgetting and one of cleaning, for whoever asked for it or not; whether there is more to do at once.
     pub(super) fn step_compaction(&mut self) -> bool {
-        self.forget_step() | self.store.work(CLEAN_STEP)
+        self.forget_step() | self.step_defragment() | self.store.work(CLEAN_STEP)
     }
 
     fn forget_step(&mut self) -> bool {
@@ -144,6 +149,14 @@ impl Shard {
             self.answer_physical(floor);
         }
         is_more && self.seals.allowance > 0
+    }
+
+    /// Whether all that can be forgotten of what was compacted at `floor` is. What a reader has
+    /// pinned can not.
+    pub(super) fn is_forgotten(&self, floor: Option<Revision>) -> bool {
+        let Some(floor) = floor else { return true };
+        let floor = self.keyspace.oldest_pin().map_or(floor, |pin| floor.min(pin));
+        self.seals.forgotten >= Some(floor)
     }
 
     /// Everything below `floor` is forgotten.

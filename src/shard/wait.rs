@@ -8,13 +8,14 @@ use crate::types::Tick;
 use bytes::Bytes;
 use std::collections::VecDeque;
 
-/// A change held until a leader is known: the change, who asked, and until when.
-type Held = (Bytes, RequestId, Tick);
+/// A change held until it can have its place in the log: the change, who asked, and until when.
+pub(super) type Held = (Bytes, RequestId, Tick);
 
 /// Writes on their way into the log and through it.
 ///
 /// # Shape
-/// `placed` ascends in index and, the timeout being one for all, nearly in deadline.
+/// `placed` ascends in index and, the timeout being one for all, in deadline; so does `held`, and
+/// what is in it came after what is in `placed`.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
     placed: VecDeque<Placed>,
@@ -38,15 +39,28 @@ impl Proposals {
         self.placed.push_back(Placed { index, term, to: Some(to), deadline });
     }
 
-    /// Keeps a change until [`Self::take_held`].
+    /// Keeps a change until [`Self::next_held`].
     pub(super) fn hold(&mut self, command: Bytes, to: RequestId, deadline: Tick) {
         self.held_size += command.len();
         self.held.push_back((command, to, deadline));
     }
 
-    pub(super) fn take_held(&mut self) -> VecDeque<Held> {
-        self.held_size = 0;
-        std::mem::take(&mut self.held)
+    /// Whether any change is held: one that comes now has its place behind it.
+    pub(super) fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The change that was held first.
+    pub(super) fn next_held(&mut self) -> Option<Held> {
+        let held = self.held.pop_front()?;
+        self.held_size -= held.0.len();
+        Some(held)
+    }
+
+    /// Puts back what [`Self::next_held`] gave.
+    pub(super) fn hold_on(&mut self, held: Held) {
+        self.held_size += held.0.len();
+        self.held.push_front(held);
     }
 
     /// Bytes kept here; what has its place in the log is the log's to count.
@@ -81,12 +95,15 @@ impl Proposals {
         (None, lost)
     }
 
-    /// Those whose time is over. What has its place in the log may still take place.
+    /// Those whose time is over: what has its place in the log may still take place.
     pub(super) fn expired(&mut self, now: Tick) -> Vec<RequestId> {
+        let late = self.placed.iter_mut().take_while(|placed| placed.deadline <= now);
+        late.filter_map(|placed| placed.to.take()).collect()
+    }
+
+    /// Those whose time is over while they were held: they will never take place.
+    pub(super) fn expired_held(&mut self, now: Tick) -> Vec<RequestId> {
         let mut out = Vec::new();
-        for placed in self.placed.iter_mut().take_while(|placed| placed.deadline <= now) {
-            out.extend(placed.to.take());
-        }
         while let Some((command, to, _)) = self.held.pop_front_if(|held| held.2 <= now) {
             self.held_size -= command.len();
             out.push(to);

@@ -18,7 +18,9 @@
 //! # Rates
 //!
 //! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what
-//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's.
+//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's; nor is there while a *sweep*
+//! is under way, which somebody has asked for: every segment that has garbage now is written anew,
+//! in order, however little it has.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -30,9 +32,9 @@ use super::Damage;
 use super::machine::Store;
 use super::output::Context;
 use super::output::Maker;
+use super::plan;
 use super::plan::Plan;
 use super::plan::View;
-use super::plan::plan;
 use super::read::Purpose;
 use super::record::ChangeRef;
 use super::segment::Count;
@@ -77,9 +79,17 @@ pub(super) struct Cleaner {
     /// Bytes that may be read and copied now.
     allowance: i64,
     pace: Pace,
+    sweep: Option<Sweep>,
     /// Something has changed since the segments were last looked at.
     is_stale: bool,
     looked: Option<Tick>,
+}
+
+/// What a sweep has not come to yet: changes from the one to the other, both included.
+#[derive(Clone, Copy, Debug)]
+struct Sweep {
+    next: Location,
+    last: Location,
 }
 
 /// A run that is being written anew.
@@ -199,6 +209,27 @@ impl Store {
         }
     }
 
+    /// Cleans all that has garbage now, without sparing the disk; [`Self::is_swept`] says when that
+    /// is done. One under way begins anew.
+    pub fn sweep(&mut self) {
+        self.cleaner.sweep =
+            self.shelf.last().map(|last| Sweep { next: Location::default(), last });
+        self.cleaner.is_stale = true;
+    }
+
+    /// Nobody waits for the sweep any more.
+    pub fn end_sweep(&mut self) {
+        self.cleaner.sweep = None;
+        self.cleaner.is_stale = true;
+    }
+
+    /// No sweep is under way, and files that nobody reads are gone.
+    #[must_use]
+    pub fn is_swept(&self) -> bool {
+        let is_cleaning = self.cleaner.sweep.is_some() || self.cleaner.job.is_some();
+        !is_cleaning && !self.is_removing() && !self.shelf.can_leave()
+    }
+
     /// Time has come to `now`.
     pub fn tick(&mut self, now: Tick) {
         let past = now.since(self.cleaner.now).min(TICK_MAX);
@@ -241,7 +272,10 @@ impl Store {
         }
         cleaner.looked = Some(cleaner.now);
         let views: Vec<_> = self.shelf.iter().map(view).collect();
-        cleaner.pace = pace(&views, self.config.seal_size as u64);
+        cleaner.pace = match cleaner.sweep {
+            Some(_) => Pace::Hurry,
+            None => pace(&views, self.config.seal_size as u64),
+        };
         if cleaner.job.is_none() && cleaner.may_spend() {
             self.begin(&views);
         }
@@ -249,9 +283,11 @@ impl Store {
 
     /// Begins a job, if one is worth it.
     fn begin(&mut self, views: &[View]) {
-        let cleaner = &mut self.cleaner;
         let segment_size = self.config.segment_size as u64;
-        let Some(Plan { run, bound }) = plan(segment_size, views, cleaner.floor) else {
+        let plan = self.plan_sweep(views);
+        let cleaner = &mut self.cleaner;
+        let plan = plan.or_else(|| plan::plan(segment_size, views, cleaner.floor));
+        let Some(Plan { run, bound }) = plan else {
             cleaner.is_stale = false;
             return;
         };
@@ -272,6 +308,21 @@ impl Store {
             settled: 0,
             late: Vec::new(),
         });
+    }
+
+    /// What the sweep comes to next; it is over if that is nothing.
+    fn plan_sweep(&mut self, views: &[View]) -> Option<Plan> {
+        let Sweep { next, last } = self.cleaner.sweep?;
+        // Changes of a segment are all before the first of the next one.
+        let end = self.shelf.index_of(last) + 1;
+        let within = self.shelf.index_of(next)..end.min(self.shelf.len());
+        let segment_size = self.config.segment_size as u64;
+        let plan = plan::sweep(segment_size, views, self.cleaner.floor, within);
+        self.cleaner.sweep = plan.as_ref().map(|plan| {
+            let done = self.shelf.get(self.shelf.place_of(plan.run.end - 1)).sealed.summary().last;
+            Sweep { next: Location { main: done.main, sub: done.sub.saturating_add(1) }, last }
+        });
+        plan
     }
 
     /// Chooses what is to be read next.

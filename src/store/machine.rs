@@ -400,6 +400,11 @@ impl Store {
         }
     }
 
+    /// Whether a file is being removed.
+    pub(super) fn is_removing(&self) -> bool {
+        self.busy == Some(Busy::Remove)
+    }
+
     /// The token of the last seal, once, when its manifest is durable.
     pub fn sealed(&mut self) -> Option<u64> {
         self.sealed.take()

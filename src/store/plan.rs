@@ -65,6 +65,19 @@ pub(super) fn plan(segment_size: u64, views: &[View], floor: Revision) -> Option
         .or_else(|| planner.small())
 }
 
+/// What to write anew next so that nothing is left of what may go in the segments of `within`: the
+/// first of them that has any garbage, and what is to be written along with it.
+pub(super) fn sweep(
+    segment_size: u64,
+    views: &[View],
+    floor: Revision,
+    within: Range<usize>,
+) -> Option<Plan> {
+    let planner = Planner { segment_size, views, floor, bounds: bounds(views, floor) };
+    let has_garbage = |index: &usize| planner.garbage_at(*index, planner.bounds[*index]) > 0;
+    within.clone().find(has_garbage).map(|index| planner.widen(index))
+}
+
 /// The bound of each segment.
 fn bounds(views: &[View], floor: Revision) -> Vec<Revision> {
     let mut bound = floor;

@@ -177,6 +177,11 @@ impl Shelf {
         self.order[index].place
     }
 
+    /// The last location on the shelf.
+    pub(super) fn last(&self) -> Option<Location> {
+        self.order.last().map(|span| span.last)
+    }
+
     /// Which segment on the shelf has the first location at or after this one; their count if none.
     #[inline]
     pub(super) fn index_of(&self, location: Location) -> usize {
@@ -288,12 +293,22 @@ impl Shelf {
         }
     }
 
-    /// The number of a retired segment that nobody reads any more, which is gone with this.
-    pub(super) fn leave(&mut self, cache: &mut Cache) -> Option<u64> {
-        let index = self.retired.iter().position(|&(at, place)| {
+    /// Where among those retired the first stands that nobody reads any more.
+    fn next_to_leave(&self) -> Option<usize> {
+        self.retired.iter().position(|&(at, place)| {
             let is_pinned = self.pins.front().is_some_and(|&(pinned, _)| pinned <= at);
             !is_pinned && self.get(place).reads == 0
-        })?;
+        })
+    }
+
+    /// Whether [`Self::leave`] would give one.
+    pub(super) fn can_leave(&self) -> bool {
+        self.next_to_leave().is_some()
+    }
+
+    /// The number of a retired segment that nobody reads any more, which is gone with this.
+    pub(super) fn leave(&mut self, cache: &mut Cache) -> Option<u64> {
+        let index = self.next_to_leave()?;
         let (_, place) = self.retired.remove(index).expect("it was found");
         let number = self.get(place).sealed.number();
         for block in 0..self.get(place).sealed.block_count() {

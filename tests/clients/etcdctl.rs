@@ -116,7 +116,7 @@ fn etcdctl_shows_the_endpoint_and_the_member() {
 }
 
 #[test]
-fn etcdctl_has_transactions_compactions_hashes_and_streams() {
+fn etcdctl_has_transactions_hashes_streams_compaction_and_defragmentation() {
     let server = Server::start(&under_test());
     let etcdctl = Etcdctl::of(&server);
     let input = "mod(\"ctl/a\") = \"0\"\n\nput ctl/a new\nget ctl/a\n\nget ctl/a\n\n";
@@ -138,4 +138,7 @@ fn etcdctl_has_transactions_compactions_hashes_and_streams() {
     let text = String::from_utf8_lossy(&refused.stderr);
     assert!(text.contains("required revision has been compacted"), "{text}");
     assert_eq!(etcdctl.ok(&["get", "ctl/a", "--rev", "3"]), "ctl/a\nnew\n");
+    let done = etcdctl.ok(&["defrag"]);
+    assert!(done.starts_with("Finished defragmenting etcd member["), "{done}");
+    assert_eq!(etcdctl.ok(&["get", "ctl/a"]), "ctl/a\nnew\n");
 }

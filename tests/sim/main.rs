@@ -2,6 +2,7 @@
 //!
 //! `README.md` beside this file says what may break and how to see a failure again.
 
+mod alone;
 mod client;
 mod counts;
 mod crash;

@@ -67,6 +67,7 @@ pub(crate) enum Op {
     HashKv {
         revision: i64,
     },
+    Defragment,
 }
 
 /// A read.
@@ -120,7 +121,7 @@ impl Op {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Put { .. } | Self::Delete { .. } | Self::Compact { .. } => true,
-            Self::Range(_) | Self::Stream(_) | Self::HashKv { .. } => false,
+            Self::Range(_) | Self::Stream(_) | Self::HashKv { .. } | Self::Defragment => false,
             Self::Txn(txn) => !txn.is_read_only(),
         }
     }
@@ -145,7 +146,8 @@ impl Txn {
             | Op::Stream(_)
             | Op::Txn(_)
             | Op::Compact { .. }
-            | Op::HashKv { .. } => None,
+            | Op::HashKv { .. }
+            | Op::Defragment => None,
         })
     }
 
@@ -156,7 +158,11 @@ impl Txn {
                 Op::Put { key, .. } => puts.push(key),
                 Op::Delete { keys, .. } => deletes.push(keys),
                 Op::Txn(txn) => txn.changes(puts, deletes),
-                Op::Range(_) | Op::Stream(_) | Op::Compact { .. } | Op::HashKv { .. } => {}
+                Op::Range(_)
+                | Op::Stream(_)
+                | Op::Compact { .. }
+                | Op::HashKv { .. }
+                | Op::Defragment => {}
             }
         }
     }
@@ -310,7 +316,7 @@ impl Model {
             Op::Put { .. } | Op::Delete { .. } => {
                 self.allow(op, before).map(|()| self.act(op, next))
             }
-            Op::Range(_) | Op::Stream(_) | Op::HashKv { .. } => {
+            Op::Range(_) | Op::Stream(_) | Op::HashKv { .. } | Op::Defragment => {
                 unreachable!("a read changes nothing")
             }
         };
@@ -403,7 +409,8 @@ impl Model {
             | Op::Stream(_)
             | Op::Txn(_)
             | Op::Compact { .. }
-            | Op::HashKv { .. } => Ok(()),
+            | Op::HashKv { .. }
+            | Op::Defragment => Ok(()),
         }
     }
 
@@ -452,7 +459,11 @@ impl Model {
                 Told::Delete(pb::DeleteRangeResponse { header: None, deleted, prev_kvs })
             }
             Op::Range(question) => Told::Range(self.range(question, now)),
-            Op::Txn(_) | Op::Compact { .. } | Op::Stream(_) | Op::HashKv { .. } => {
+            Op::Txn(_)
+            | Op::Compact { .. }
+            | Op::Stream(_)
+            | Op::HashKv { .. }
+            | Op::Defragment => {
                 unreachable!("not one operation")
             }
         }

@@ -142,7 +142,7 @@ fn drive(
     Err("it goes on for ever".to_owned())
 }
 
-fn perform(shard: &mut Shard, disk: &mut Disk, command: Command) -> wal::Event {
+pub(crate) fn perform(shard: &mut Shard, disk: &mut Disk, command: Command) -> wal::Event {
     if let Command::Write { id, file, offset, size } = command {
         let mut buffer = vec![0xee; size];
         shard.fill(id, &mut buffer);
@@ -155,7 +155,7 @@ fn perform(shard: &mut Shard, disk: &mut Disk, command: Command) -> wal::Event {
     wal::Event::Done
 }
 
-fn perform_store(
+pub(crate) fn perform_store(
     shard: &mut Shard,
     disk: &mut store_disk::Disk,
     command: store::Command,
@@ -237,7 +237,7 @@ pub(crate) fn rows(
                 let output = drive(shard, disks, |output| matches!(output, Output::Rows { .. }))?;
                 output.ok_or("a list waits for nothing")?;
             }
-            Rows::Done => break,
+            Rows::Done(_) => break,
             Rows::Lost(failure) => return Err(format!("a list is lost: {failure:?}")),
         }
     }

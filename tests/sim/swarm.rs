@@ -6,6 +6,7 @@ use crate::model::{Compare, Keys, Op, Question, Txn, With};
 use ringd::config::AutoCompaction;
 use ringd::raft;
 use ringd::shard;
+use ringd::shard::list;
 use ringd::shard::request::Member;
 use ringd::store;
 use ringd::types::{ClusterId, NodeId, ShardId};
@@ -62,6 +63,8 @@ pub(crate) struct Swarm {
     compacts: u64,
     streams: u64,
     hashes: u64,
+    /// Some of the hashes are asked for room instead.
+    pub(crate) defragments: bool,
     /// Bytes that most values have at most.
     value_size: usize,
     /// Of a hundred values: those larger than that.
@@ -106,6 +109,7 @@ impl Swarm {
             compacts: dice.pick(&[0, 5, 15]),
             streams: dice.pick(&[0, 5, 20]),
             hashes: dice.pick(&[0, 4]),
+            defragments: false,
             value_size: dice.pick(&[20, 60, 300]),
             large,
             oversized: dice.pick(&[0, 0, 3]),
@@ -140,7 +144,9 @@ impl Swarm {
             return Op::Compact { revision, physical: dice.chance(30) };
         }
         if dice.chance(self.hashes) {
-            return Op::HashKv { revision: self.moment(revision, dice) };
+            let revision = self.moment(revision, dice);
+            let is_other = self.defragments && revision % 2 == 1;
+            return if is_other { Op::Defragment } else { Op::HashKv { revision } };
         }
         if dice.chance(self.streams) {
             let question = self.question(revision, dice);
@@ -291,7 +297,7 @@ fn store_limits(dice: &mut Dice) -> store::Config {
 }
 
 /// Limits of a shard.
-fn config(dice: &mut Dice) -> shard::Config {
+pub(crate) fn config(dice: &mut Dice) -> shard::Config {
     let wal = limits(dice);
     let member = NodeId(0x51);
     let mut raft = raft::Config::new(member);
@@ -314,6 +320,7 @@ fn config(dice: &mut Dice) -> shard::Config {
         request_size_max: dice.pick(&[whole, whole, 5_000]).min(whole),
         waiting_max: dice.pick(&[4, 5_000, 5_000]),
         waiting_size_max: dice.pick(&[2_000, 1 << 20, 1 << 20]),
+        lists: list::Limits::default(),
         request_timeout: 7_000,
         mark_after: dice.pick(&[100, 1_000]),
         auto_compaction: AutoCompaction::Off,

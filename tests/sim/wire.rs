@@ -20,6 +20,7 @@ pub(crate) fn request(op: &Op) -> (&'static str, Vec<u8>) {
             let request = pb::HashKvRequest { revision: *revision };
             ("/etcdserverpb.Maintenance/HashKV", request.encode_to_vec())
         }
+        Op::Defragment => ("/etcdserverpb.Maintenance/Defragment", Vec::new()),
     }
 }
 
@@ -73,7 +74,7 @@ fn operation(op: &Op) -> pb::RequestOp {
         Op::Delete { .. } => Request::RequestDeleteRange(delete(op)),
         Op::Range(question) => Request::RequestRange(range(question)),
         Op::Txn(nested) => Request::RequestTxn(txn(nested)),
-        Op::Stream(_) | Op::Compact { .. } | Op::HashKv { .. } => {
+        Op::Stream(_) | Op::Compact { .. } | Op::HashKv { .. } | Op::Defragment => {
             unreachable!("no operation of a transaction")
         }
     };

@@ -146,7 +146,11 @@ impl World {
     pub(crate) fn new(seed: u64, bug: Option<Bug>) -> Self {
         let mut dice = Dice::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(seed));
         let mut swarm = Swarm::new(&mut dice);
-        swarm.whole_size_max = Dice::new(seed).pick(&[0, 200, 3_000, 1 << 20]);
+        // Of dice of their own, so that what they add leaves the rest of a seed as it was.
+        let mut apart = Dice::new(seed);
+        swarm.whole_size_max = apart.pick(&[0, 200, 3_000, 1 << 20]);
+        swarm.config.lists.ahead_size_max = apart.pick(&[1, 400, 5_000, 64 << 20]);
+        swarm.defragments = apart.chance(50);
         let settings = Settings {
             message_size_max: swarm.message_size_max,
             txn_ops_max: 128,

@@ -95,14 +95,18 @@ impl Keyspace {
         lease_exists: impl Fn(LeaseId) -> bool,
     ) -> Result<Outcome, Refusal> {
         let path = self.path(script, records);
-        Checks {
+        let mut checks = Checks {
             keyspace: self,
             script,
             path: &path,
             deleted_from: None,
+            put_size: 0,
             lease_exists: &lease_exists,
-        }
-        .check(0)?;
+        };
+        checks.check(0)?;
+        // A slice keeps all of the buffer. What is not put, the compares and the way not taken, is
+        // not to be kept with what is.
+        let data = Some(data).filter(|data| 2 * checks.put_size >= data.len());
         let mut run = Run { write: self.write(), records, script, path: &path, data };
         let outcome = run.txn(0);
         let _ = run.write.finish();
@@ -127,6 +131,7 @@ impl Keyspace {
             script,
             path: &path,
             deleted_from: None,
+            put_size: 0,
             lease_exists: &|_| false,
         }
         .check(0)?;
@@ -236,6 +241,8 @@ struct Checks<'t, S, L> {
     ///
     /// Of all deletions only one without an end may come before a put of a key of its own.
     deleted_from: Option<&'t [u8]>,
+    /// Bytes of keys and values of the puts so far.
+    put_size: usize,
     lease_exists: &'t L,
 }
 
@@ -245,7 +252,10 @@ impl<S: Script, L: Fn(LeaseId) -> bool> Checks<'_, S, L> {
         for at in self.script.head(txn).branch(succeeded) {
             match self.script.op(at) {
                 Op::Range(query) => self.keyspace.check_txn_revision(query.revision)?,
-                Op::Put(put) => self.check_put(&put)?,
+                Op::Put(put) => {
+                    self.check_put(&put)?;
+                    self.put_size += put.key.len() + put.value.len();
+                }
                 Op::DeleteRange { range: KeyRange::From(start), .. } => {
                     let first = self.deleted_from.map_or(start, |first| first.min(start));
                     self.deleted_from = Some(first);
@@ -294,7 +304,8 @@ struct Run<'t, S, R> {
     records: &'t mut R,
     script: &'t S,
     path: &'t Path,
-    data: &'t Bytes,
+    /// What keys and values are to be slices of; if none, they are copied.
+    data: Option<&'t Bytes>,
 }
 
 impl<S: Script, R: Records> Run<'_, S, R> {
@@ -315,9 +326,13 @@ impl<S: Script, R: Records> Run<'_, S, R> {
     }
 
     fn put(&mut self, op: &PutOp<'_>) -> OpResult {
+        let keep = |part: &[u8]| match self.data {
+            Some(data) => data.slice_ref(part),
+            None => Bytes::copy_from_slice(part),
+        };
         let put = Put {
-            key: self.data.slice_ref(op.key),
-            value: self.data.slice_ref(op.value),
+            key: keep(op.key),
+            value: keep(op.value),
             lease: op.lease,
             ignore_value: op.ignore_value,
             ignore_lease: op.ignore_lease,

@@ -100,7 +100,8 @@ impl Write<'_> {
         if put.ignore_value || put.ignore_lease {
             let found = index.get(&put.key).ok_or(Refusal::KeyNotFound)?;
             if put.ignore_value {
-                put.value = records.value(found.location);
+                // Of its own: a slice would keep all of the buffer that the old one lies in.
+                put.value = Bytes::copy_from_slice(&records.value(found.location));
             }
             if put.ignore_lease {
                 put.lease = records.lease(found.location);

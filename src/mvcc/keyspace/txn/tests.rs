@@ -467,3 +467,50 @@ fn a_put_that_keeps_what_the_same_transaction_deletes_is_refused() {
     assert_eq!(replica.txn(&nested), Err(Refusal::KeyNotFound));
     assert!(replica.txn(&all(vec![delete("c", "\0"), keep])).is_ok());
 }
+
+/// Whether some bytes are a part of a buffer.
+fn lies_in(part: &Bytes, buffer: &Bytes) -> bool {
+    buffer.as_ptr_range().contains(&part.as_ptr())
+}
+
+/// A put's value was always a slice of its transaction, and so kept all of it in memory: what was
+/// compared, and what was not done.
+#[test]
+fn a_small_put_does_not_keep_all_of_a_large_transaction() {
+    let large: &'static str = "x".repeat(10_000).leak();
+    let small = || vec![put("key", "value"), put("other", "value")];
+    let cases = [
+        (Tree { success: small(), failure: vec![put("large", large)], ..Tree::default() }, false),
+        (all(vec![put("key", "value"), put("other", large)]), true),
+        (all(small()), true),
+    ];
+    for (tree, is_kept) in cases {
+        let mut replica = Replica::default();
+        let (tree, data) = in_one_buffer(&tree);
+        let script = Flat::of(&tree);
+        let done = replica.keyspace.txn(&script, &data, &mut replica.records, |_| false);
+        assert!(done.is_ok_and(|outcome| outcome.succeeded));
+        assert_eq!(replica.records.changes.len(), 2);
+        for change in replica.records.changes.values() {
+            assert_eq!(lies_in(&change.key, &data), is_kept, "{:?}", change.key);
+            assert_eq!(lies_in(&change.value, &data), is_kept, "{:?}", change.key);
+        }
+    }
+}
+
+/// A put that keeps its value kept all of what the old one was a slice of: another transaction, or
+/// a block of a file.
+#[test]
+fn a_put_that_keeps_its_value_has_it_for_its_own() {
+    let mut replica = Replica::default();
+    let block = Bytes::from("a block with a value in it".repeat(100));
+    let first = Put::new(Bytes::from_static(b"key"), block.slice(15..20));
+    let again = Put { ignore_value: true, ..Put::new(first.key.clone(), Bytes::new()) };
+    for put in [first, again] {
+        let done = replica.keyspace.write().put(put, &mut replica.records, |_| false);
+        assert!(done.is_ok());
+    }
+    let last = replica.records.changes.values().next_back().expect("two puts");
+    assert_eq!(last.value, block.slice(15..20));
+    assert!(!lies_in(&last.value, &block));
+}

@@ -1,14 +1,19 @@
 //! Lists: reads of more keys than one turn answers, in slices, as one revision.
 //!
 //! A list is opened at a revision that is pinned for as long as it lasts, so that its slices belong
-//! together whatever is written or compacted meanwhile. It is first *measured*: how many rows it
-//! has, and how many bytes they make, which the index and the store's directories tell without a
-//! value. Then its owner pulls: [`Shard::rows`] shows rows where they lie, up to what the owner
-//! takes; where values are on disk, a window of them is fetched ahead, many at a time, and given in
-//! order as they come.
+//! together whatever is written or compacted meanwhile. It is first *counted* and *measured*: how
+//! many keys its range has, how many rows it gives, and how many bytes they make, which the index
+//! and the store's directories tell without a value. Then its owner pulls: [`Shard::rows`] shows
+//! rows where they lie, up to what the owner takes; where values are on disk, a window of them is
+//! fetched ahead, many at a time, and given in order as they come. A stream is given from the
+//! beginning and counted meanwhile, as only its end says how many.
 //!
 //! What a list holds is a key to go on from and one window; orders that are not the keys' own hold
-//! all keys.
+//! all keys, or as many as their limit gives. What all lists hold together is bounded ([`Limits`]).
+
+mod ahead;
+mod measure;
+mod sort;
 
 use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
@@ -22,6 +27,10 @@ use crate::mvcc::Summary;
 use crate::shard::Output;
 use crate::shard::Ready;
 use crate::shard::Shard;
+use crate::shard::list::ahead::Ahead;
+use crate::shard::list::ahead::Value;
+use crate::shard::list::sort::Sorted;
+use crate::shard::list::sort::Sorting;
 use crate::shard::records::KNOWN;
 use crate::shard::records::Seen;
 use crate::shard::request::Failure;
@@ -29,18 +38,16 @@ use crate::shard::request::Header;
 use crate::shard::request::Range;
 use crate::shard::request::RequestId;
 use crate::shard::request::Unavailable;
-use crate::shard::wants::Waiter;
-use crate::store::BlockId;
-use crate::store::Fetched;
 use crate::store::Lookup;
 use crate::store::Store;
 use crate::types::LeaseId;
 use crate::types::Location;
 use crate::types::Revision;
 use crate::types::Tick;
-use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
+use std::ops::Bound;
 use std::ops::ControlFlow;
 
 /// Rows that one step measures or gathers: half a millisecond or so.
@@ -51,12 +58,26 @@ const ROWS_NOW_MAX: usize = 1024;
 const STRETCH_ROWS: usize = 256;
 /// Milliseconds after which a list may no longer hold up compaction.
 const LIST_AGE_MAX: u64 = 600_000;
-/// Rows fetched ahead of a list's owner; each may bring a block of its own.
-const AHEAD_ROWS_MAX: usize = 128;
-/// Bytes of values fetched ahead, beyond which no further row is added.
-const AHEAD_SIZE_MAX: usize = 1 << 20;
-/// Bytes of values that one sorting by value may hold.
-const SORT_SIZE_MAX: usize = 256 << 20;
+
+/// What all open lists of a shard may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of rows that were fetched ahead of those who asked for them, 64 MiB by default: enough
+    /// for 64 lists that each keep a disk busy. Beyond it a list waits until another has given its
+    /// rows, and those that nobody waits for are given back to be fetched again. Exceeded by one
+    /// row at most.
+    pub ahead_size_max: usize,
+    /// Bytes of rows that are gathered to be sorted, 256 MiB by default: two million keys of 64
+    /// bytes. A list that would need more is refused, as too many requests where others hold a
+    /// part.
+    pub sort_size_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { ahead_size_max: 64 << 20, sort_size_max: 256 << 20 }
+    }
+}
 
 /// What the size of a row's encoding depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,18 +104,25 @@ pub type SizeOf = fn(&RowShape) -> usize;
 pub struct ListHead {
     /// Who answers, at which revision.
     pub header: Header,
-    /// Keys in the range, whatever limit and bounds leave of them.
-    pub count: i64,
-    /// Whether the limit cuts rows off.
-    pub more: bool,
-    /// Rows that will be given; 0 if the list was not measured.
+    /// What its end will say; not known of a stream.
+    pub total: Total,
+    /// Rows that will be given; 0 of a stream.
     pub rows: u64,
-    /// Bytes they take by the owner's own measure; 0 if the list was not measured.
+    /// Bytes they take by the owner's own measure; 0 of a stream.
     pub size: u64,
     /// Whether each slice is a message of its own ([`Request::RangeStream`]); it is not measured.
     ///
     /// [`Request::RangeStream`]: crate::shard::request::Request::RangeStream
     pub is_stream: bool,
+}
+
+/// What is said of a list beside its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Total {
+    /// Keys in the range, whatever limit and bounds leave of them.
+    pub count: i64,
+    /// Whether the limit cuts rows off.
+    pub more: bool,
 }
 
 /// Why a read can not be answered at once.
@@ -113,10 +141,11 @@ pub enum NotNow {
 pub enum Rows {
     /// What was asked for; there may be more.
     More,
-    /// The next row is on its way from the disk: [`Output::Rows`] says when to ask again.
+    /// What comes next is on its way from the disk, or being counted: [`Output::Rows`] says when
+    /// to ask again.
     Wait,
     /// That was the last row. The list is closed.
-    Done,
+    Done(Total),
     /// The list can not go on, or there is none. It is closed.
     Lost(Failure),
 }
@@ -125,8 +154,27 @@ pub enum Rows {
 #[derive(Debug, Default)]
 pub(super) struct Lists {
     open: BTreeMap<RequestId, List>,
+    /// Those of which a step would do something.
+    busy: BTreeSet<RequestId>,
+    /// Those with rows ahead that nobody waits for.
+    idle: BTreeSet<RequestId>,
+    /// Those that wait for room for rows ahead, in the order they came; each once.
+    hungry: VecDeque<RequestId>,
     /// Whose step comes next is after this one.
     last: Option<RequestId>,
+    /// What all in `open` hold.
+    held: Held,
+}
+
+/// What lists hold, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Held {
+    /// What they were asked.
+    asked: usize,
+    /// Rows fetched ahead.
+    ahead: usize,
+    /// Rows gathered to be sorted.
+    gathered: usize,
 }
 
 /// One list.
@@ -135,6 +183,8 @@ struct List {
     range: Range,
     at: Revision,
     header: Header,
+    tally: Tally,
+    /// Keys in the range, as far as they are counted.
     count: u64,
     size_of: Option<SizeOf>,
     store_pin: crate::store::Pin,
@@ -149,18 +199,36 @@ struct List {
     size: u64,
     /// Rows in order, those in front first: what is fetched ahead.
     ahead: VecDeque<Ahead>,
+    held: Held,
     /// Blocks that rows ahead wait for.
     missing: usize,
     /// Its owner is to be told when the first row ahead is here.
     is_awaited: bool,
+    /// Its owner has asked for rows and got less.
+    is_owed: bool,
+    is_hungry: bool,
     opened: Tick,
+}
+
+/// How the keys in a list's range are counted.
+#[derive(Debug, PartialEq, Eq)]
+enum Tally {
+    /// Each is a row, and counted as such.
+    ByRows,
+    /// In the index, a stretch at a time; from this key on, from the first if there is none.
+    /// ─the last→ `Done`.
+    From(Option<Vec<u8>>),
+    /// All are.
+    Done,
 }
 
 /// What a list does now.
 #[derive(Debug)]
 enum Phase {
-    /// Gathers all rows, to sort them. ─all are there→ `Measuring`.
-    Gathering(Vec<Gathered>),
+    /// Gathers all rows, to sort them. ─all are there→ `Merging`.
+    Gathering(Box<Sorting>),
+    /// Sorts them. ─all are sorted→ `Measuring`.
+    Merging(Box<Sorting>),
     /// Counts rows and bytes. ─all are counted→ `Giving`.
     Measuring,
     /// Gives rows as its owner pulls. ─the last→ closed.
@@ -173,30 +241,7 @@ enum Cursor {
     /// With this key, in the order of keys; at the beginning if there is none.
     Keys(Option<Vec<u8>>),
     /// Through these, from the nth on.
-    Sorted(Vec<Gathered>, usize),
-}
-
-/// A row gathered to be sorted.
-#[derive(Debug)]
-struct Gathered {
-    key: Box<[u8]>,
-    found: Found,
-    value: Bytes,
-}
-
-/// A row whose turn has not come.
-#[derive(Debug)]
-struct Ahead {
-    key: Box<[u8]>,
-    found: Found,
-    lease: LeaseId,
-    value: Value,
-}
-
-#[derive(Debug)]
-enum Value {
-    Here(Bytes),
-    Away(BlockId),
+    Sorted(Sorted, usize),
 }
 
 impl Lists {
@@ -206,6 +251,38 @@ impl Lists {
 
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Takes one out, to put it back or to close it.
+    fn take(&mut self, to: RequestId) -> Option<List> {
+        let list = self.open.remove(&to)?;
+        self.busy.remove(&to);
+        self.idle.remove(&to);
+        self.held.asked -= list.held.asked;
+        self.held.ahead -= list.held.ahead;
+        self.held.gathered -= list.held.gathered;
+        Some(list)
+    }
+
+    fn put(&mut self, to: RequestId, list: List) {
+        if list.is_busy() {
+            self.busy.insert(to);
+        }
+        if list.held.ahead > 0 && !list.is_owed && !list.is_gathering() {
+            self.idle.insert(to);
+        }
+        self.held.asked += list.held.asked;
+        self.held.ahead += list.held.ahead;
+        self.held.gathered += list.held.gathered;
+        self.open.insert(to, list);
+    }
+
+    /// One with something to do, each in turn.
+    fn next_busy(&mut self) -> Option<RequestId> {
+        let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
+        let next = self.busy.range((after, Bound::Unbounded)).next();
+        self.last = next.or_else(|| self.busy.first()).copied();
+        self.last
     }
 }
 
@@ -254,22 +331,33 @@ impl Shard {
             Ok(at) => at,
             Err(refusal) => return self.reply(to, Err(refusal.into())),
         };
-        if self.lists.open.contains_key(&to) || self.lists.len() >= self.config.waiting_max {
+        let asked = self.lists.held.asked + range.size();
+        if self.lists.open.contains_key(&to)
+            || self.lists.len() >= self.config.waiting_max
+            || asked > self.config.waiting_size_max
+        {
             return self.reply(to, Err(Unavailable::TooManyRequests.into()));
         }
         let header = self.header();
-        let mut list = List::new(range, at, header, &self.keyspace, self.store.pin(), self.now);
+        let mut list = List::new(range, at, header, self.store.pin(), self.now);
         self.keyspace.pin(at);
         list.size_of = size_of;
         if size_of.is_none() {
             list.phase = Phase::Giving;
             self.reply_head(to, &list);
         }
-        self.lists.open.insert(to, list);
-        if size_of.is_some() {
-            // Most are ready after one step.
+        self.lists.put(to, list);
+        // Most are counted, and those that are to be measured are, after one step each.
+        for _ in 0..2 {
             self.step_list(to);
         }
+    }
+
+    /// Bytes that open lists hold, but for what each takes by itself.
+    #[must_use]
+    pub fn lists_size(&self) -> usize {
+        let Held { asked, ahead, gathered } = self.lists.held;
+        asked + ahead + gathered
     }
 
     /// Shows the next rows of a list: up to `rows_max`, until they make about `size_max` bytes.
@@ -282,18 +370,19 @@ impl Shard {
         rows_max: usize,
         mut visit: impl FnMut(Row<'_>, LeaseId, &[u8]),
     ) -> Rows {
-        let Some(mut list) = self.lists.open.remove(&to) else {
+        let Some(mut list) = self.lists.take(to) else {
             return Rows::Lost(Refusal::Compacted.into());
         };
         let given = list.give(&self.keyspace, &self.store, (size_max, rows_max), &mut visit);
         match given {
-            Rows::Done | Rows::Lost(_) => self.close_list(list),
+            Rows::Done(_) | Rows::Lost(_) => self.close_list(to, list),
             Rows::More | Rows::Wait => {
-                if matches!(given, Rows::Wait) || list.wants_ahead() {
+                list.is_owed = matches!(given, Rows::Wait);
+                list.is_awaited = list.is_owed;
+                if list.is_owed || list.wants_ahead() {
                     self.look_ahead(to, &mut list);
                 }
-                list.is_awaited = matches!(given, Rows::Wait);
-                self.lists.open.insert(to, list);
+                self.lists.put(to, list);
             }
         }
         given
@@ -301,8 +390,8 @@ impl Shard {
 
     /// The owner of a list wants no more of it.
     pub(super) fn forget_list(&mut self, to: RequestId) {
-        if let Some(list) = self.lists.open.remove(&to) {
-            self.close_list(list);
+        if let Some(list) = self.lists.take(to) {
+            self.close_list(to, list);
         }
     }
 
@@ -318,7 +407,10 @@ impl Shard {
         }
     }
 
-    fn close_list(&mut self, list: List) {
+    fn close_list(&mut self, to: RequestId, list: List) {
+        if list.is_hungry {
+            self.lists.hungry.retain(|hungry| *hungry != to);
+        }
         self.keyspace.unpin(list.at);
         self.store.unpin(list.store_pin);
     }
@@ -326,8 +418,7 @@ impl Shard {
     fn reply_head(&mut self, to: RequestId, list: &List) {
         let head = ListHead {
             header: list.header,
-            count: i64::try_from(list.count).expect("keys fit in memory"),
-            more: list.more,
+            total: list.total(),
             rows: list.rows,
             size: list.size,
             is_stream: list.size_of.is_none(),
@@ -337,67 +428,60 @@ impl Shard {
 
     /// A step of the list whose turn it is; whether any list has more to do at once.
     pub(super) fn step_lists(&mut self) -> bool {
-        let is_busy = |list: &List| !matches!(list.phase, Phase::Giving) && list.missing == 0;
-        let after = self.lists.last;
-        let busy = |(to, list): (&RequestId, &List)| is_busy(list).then_some(*to);
-        let next = self
-            .lists
-            .open
-            .iter()
-            .filter(|(to, _)| after.is_none_or(|after| **to > after))
-            .find_map(busy)
-            .or_else(|| self.lists.open.iter().find_map(busy));
-        let Some(to) = next else { return false };
-        self.lists.last = Some(to);
+        let is_fed = self.feed_hungry();
+        let Some(to) = self.lists.next_busy() else { return is_fed };
         self.step_list(to);
         true
     }
 
     fn step_list(&mut self, to: RequestId) {
-        let Some(mut list) = self.lists.open.remove(&to) else { return };
+        let Some(mut list) = self.lists.take(to) else { return };
         let mut refused = None;
-        if matches!(list.phase, Phase::Gathering(_)) {
-            let is_away = list.gather(&self.keyspace, &self.store);
-            if is_away {
-                self.look_ahead(to, &mut list);
+        match list.phase {
+            _ if matches!(list.tally, Tally::From(_)) => {
+                if list.count_stretch(&self.keyspace) {
+                    self.tell_rows(to, &mut list);
+                }
             }
-            refused = list.is_too_large().then_some(Unavailable::SortTooLarge);
-        } else if list.measure(&self.keyspace, &self.store) {
-            list.phase = Phase::Giving;
-            self.reply_head(to, &list);
+            Phase::Gathering(_) => {
+                if list.gather(&self.keyspace, &self.store) {
+                    self.look_ahead(to, &mut list);
+                }
+                refused = self.refuse_gathered(&list);
+            }
+            Phase::Merging(_) => list.merge(),
+            Phase::Measuring => {
+                if list.measure(&self.keyspace, &self.store) {
+                    list.phase = Phase::Giving;
+                    self.reply_head(to, &list);
+                }
+            }
+            Phase::Giving => {}
         }
         if let Some(refusal) = refused {
-            self.close_list(list);
+            self.close_list(to, list);
             return self.reply(to, Err(refusal.into()));
         }
-        self.lists.open.insert(to, list);
+        self.lists.put(to, list);
     }
 
-    /// Fetches what the next rows of a list lie in.
-    fn look_ahead(&mut self, to: RequestId, list: &mut List) {
-        let mut wanted = list.extend_ahead(&self.keyspace, &self.store);
-        wanted.sort_unstable();
-        wanted.dedup();
-        for block in wanted {
-            if self.wants.want(block, Waiter::List(to)) {
-                self.store.fetch(block);
-            }
-            list.missing += 1;
+    /// Why a list that gathers rows can not go on, if it can not.
+    fn refuse_gathered(&self, list: &List) -> Option<Unavailable> {
+        let (own, others) = (list.held.gathered, self.lists.held.gathered);
+        let most = self.config.lists.sort_size_max;
+        if own > most {
+            Some(Unavailable::SortTooLarge)
+        } else {
+            (own + others > most).then_some(Unavailable::TooManyRequests)
         }
     }
 
-    /// A block that a list waits for is here.
-    pub(super) fn list_fetched(&mut self, to: RequestId, fetched: &Fetched) {
-        let Some(list) = self.lists.open.get_mut(&to) else { return };
-        list.missing = list.missing.saturating_sub(1);
-        let again = list.fill(&self.store, fetched);
-        list.missing += again.len();
-        for block in again {
-            if self.wants.want(block, Waiter::List(to)) {
-                self.store.fetch(block);
-            }
-        }
-        let is_here = list.ahead.front().is_none_or(|row| matches!(row.value, Value::Here(_)));
+    /// Tells a list's owner, if it waits, that there is something for it.
+    fn tell_rows(&mut self, to: RequestId, list: &mut List) {
+        let is_here = match list.ahead.front() {
+            Some(row) => matches!(row.value, Value::Here(_)),
+            None => !list.is_done() || list.is_counted(),
+        };
         if list.is_awaited && is_here {
             list.is_awaited = false;
             self.outputs.push_back(Output::Rows { to });
@@ -410,14 +494,12 @@ impl List {
         range: Range,
         at: Revision,
         header: Header,
-        keyspace: &Keyspace,
         store_pin: crate::store::Pin,
         opened: Tick,
     ) -> Self {
         let query = range.query();
-        let count = keyspace.count_slice(&Slice::new(query.range, at)).0;
         let limit = query.limit().unwrap_or(u64::MAX);
-        let gather = || Phase::Gathering(Vec::new());
+        let gather = || Phase::Gathering(Box::new(Sorting::new(&query)));
         let (phase, left) = match query.order {
             _ if query.is_in_key_order() => (Phase::Measuring, limit),
             // Without an order, etcd fetches one more than asked for, in key order, and sorts
@@ -425,23 +507,28 @@ impl List {
             SortOrder::None if !query.drops() => (gather(), limit.saturating_add(1)),
             SortOrder::None | SortOrder::Ascend | SortOrder::Descend => (gather(), u64::MAX),
         };
-        let more = !query.drops() && count > limit;
+        let tally = if query.is_all_in_key_order() { Tally::ByRows } else { Tally::From(None) };
+        let held = Held { asked: range.size(), ..Held::default() };
         Self {
             at,
             header,
-            count,
+            tally,
+            count: 0,
             size_of: None,
             store_pin,
             phase,
             cursor: Cursor::Keys(None),
-            is_over: count == 0,
+            is_over: false,
             left: if query.count_only { 0 } else { left },
-            more: more && !query.count_only,
+            more: false,
             rows: 0,
             size: 0,
             ahead: VecDeque::new(),
+            held,
             missing: 0,
             is_awaited: false,
+            is_owed: false,
+            is_hungry: false,
             opened,
             range,
         }
@@ -449,6 +536,21 @@ impl List {
 
     fn is_gathering(&self) -> bool {
         matches!(self.phase, Phase::Gathering(_))
+    }
+
+    fn is_counted(&self) -> bool {
+        !matches!(self.tally, Tally::From(_))
+    }
+
+    /// Whether a step would do something.
+    fn is_busy(&self) -> bool {
+        let waits = self.missing > 0 || self.is_hungry;
+        !self.is_counted() || !matches!(self.phase, Phase::Giving) && !waits
+    }
+
+    fn total(&self) -> Total {
+        let count = i64::try_from(self.count).expect("keys fit in memory");
+        Total { count, more: self.more }
     }
 
     /// Whether the cursor has no more rows.
@@ -463,14 +565,14 @@ impl List {
         let query = self.range.query();
         let rest = match &self.cursor {
             Cursor::Sorted(sorted, next) => {
-                let rest = &sorted[*next..];
-                rows.extend(rest.iter().take(count).map(Gathered::row));
-                rest.get(count).map(|row| &*row.key)
+                let end = sorted.len().min(next.saturating_add(count));
+                rows.extend((*next..end).map(|nth| sorted.row(nth)));
+                (end < sorted.len()).then(|| sorted.row(end).key)
             }
             Cursor::Keys(resume) => {
                 let slice = Slice {
                     resume: resume.as_deref(),
-                    down: query.is_downwards() && !self.is_gathering(),
+                    down: query.is_downwards(),
                     budget: count.max(STRETCH_ROWS),
                     ..Slice::new(query.range, self.at)
                 };
@@ -505,93 +607,56 @@ impl List {
         store.lease(location).expect(KNOWN)
     }
 
-    /// Measures a stretch; whether that was the last.
-    fn measure(&mut self, keyspace: &Keyspace, store: &Store) -> bool {
-        let query = self.range.query();
-        if self.is_over || query.count_only {
-            self.rewind();
-            return true;
-        }
-        if self.left == 0 && query.drops() {
-            return self.probe(keyspace);
-        }
-        let size_of = self.size_of.expect("what is measured has a measure");
-        let with_values = query.shows_values();
-        let mut size = 0;
-        let stretch = self.peek(keyspace, STEP_ROWS);
-        for row in &stretch.rows {
-            let value_len = if with_values {
-                store.value_size(row.location, row.key.len()).expect(KNOWN)
-            } else {
-                0
-            };
-            let shape = RowShape {
-                key_len: row.key.len(),
-                create_revision: row.create_revision,
-                mod_revision: row.location.main,
-                version: row.version,
-                lease: self.lease(store, row.location),
-                value_len,
-            };
-            size += u64::try_from(size_of(&shape)).expect("64 bits");
-        }
-        let (count, resume) = (stretch.rows.len(), stretch.resume(stretch.rows.len()));
-        self.rows += u64::try_from(count).expect("64 bits");
-        self.size += size;
-        self.go_on(count, resume);
-        let is_last = self.is_over || self.left == 0 && !self.range.query().drops();
-        if is_last {
-            self.rewind();
-        }
-        is_last
-    }
-
-    /// Looks for a row beyond the limit; whether the answer is known.
-    fn probe(&mut self, keyspace: &Keyspace) -> bool {
-        self.left = 1;
-        let beyond = self.peek(keyspace, 1);
-        let (is_there, resume) = (!beyond.rows.is_empty(), beyond.resume(0));
-        self.left = 0;
-        if !is_there && resume.is_some() {
-            self.go_on(0, resume);
-            return false;
-        }
-        self.more = is_there;
-        self.rewind();
-        true
-    }
-
-    /// Back to the first row, after measuring.
-    fn rewind(&mut self) {
-        self.left = self.rows;
-        self.is_over = self.rows == 0;
-        match &mut self.cursor {
-            Cursor::Keys(resume) => *resume = None,
-            Cursor::Sorted(_, next) => *next = 0,
-        }
-    }
-
     /// Gives rows while they are in memory and the owner takes them.
     fn give(
         &mut self,
         keyspace: &Keyspace,
         store: &Store,
-        (size_max, rows_max): (usize, usize),
+        bounds: (usize, usize),
         visit: &mut impl FnMut(Row<'_>, LeaseId, &[u8]),
     ) -> Rows {
-        let (mut size, mut rows) = (0, 0);
-        while size < size_max && rows < rows_max {
+        let mut rows = 0;
+        let is_away = self.give_now(keyspace, store, bounds, &mut |row, lease, value| {
+            rows += 1;
+            visit(row, lease, value);
+        });
+        if self.size_of.is_none() && self.tally == Tally::ByRows {
+            self.count += rows;
+        }
+        let is_last = self.is_done() && self.ahead.is_empty();
+        if is_last && self.is_counted() {
+            Rows::Done(self.total())
+        } else if is_last || is_away {
+            Rows::Wait
+        } else {
+            Rows::More
+        }
+    }
+
+    /// Shows rows, or looks at keys that give none, until there is enough of either; whether the
+    /// next row is away.
+    fn give_now(
+        &mut self,
+        keyspace: &Keyspace,
+        store: &Store,
+        (size_max, rows_max): (usize, usize),
+        visit: &mut impl FnMut(Row<'_>, LeaseId, &[u8]),
+    ) -> bool {
+        let (mut size, mut rows, mut idle) = (0, 0, 0);
+        while size < size_max && rows < rows_max && idle < STEP_ROWS {
             if let Some(row) = self.ahead.front() {
-                let Value::Here(value) = &row.value else { return Rows::Wait };
+                let Value::Here(value) = &row.value else { return true };
                 visit(Row::new(&row.key, row.found), row.lease, value);
                 size += row.key.len() + value.len();
                 rows += 1;
+                self.held.ahead -= row.size;
                 self.ahead.pop_front();
                 continue;
             }
             if self.is_done() {
                 break;
             }
+            let before = rows;
             let mut shown = |row: Row<'_>, lease, value: &[u8]| {
                 visit(row, lease, value);
                 size += row.key.len() + value.len();
@@ -599,10 +664,11 @@ impl List {
                 size < size_max && rows < rows_max
             };
             if self.give_from_memory(keyspace, store, &mut shown) {
-                return Rows::Wait;
+                return true;
             }
+            idle += if rows == before { STRETCH_ROWS } else { 0 };
         }
-        if self.is_done() && self.ahead.is_empty() { Rows::Done } else { Rows::More }
+        false
     }
 
     /// Shows rows from where they lie until one is away, or `shown` has enough.
@@ -637,139 +703,6 @@ impl List {
         self.go_on(taken, resume);
         is_away
     }
-
-    /// Whether so little is fetched ahead that more should be asked for.
-    fn wants_ahead(&self) -> bool {
-        !self.ahead.is_empty() && self.ahead.len() < AHEAD_ROWS_MAX / 2
-    }
-
-    /// Adds the next rows to those ahead: the blocks that are to be fetched for them.
-    fn extend_ahead(&mut self, keyspace: &Keyspace, store: &Store) -> Vec<BlockId> {
-        let mut size: usize = self.ahead.iter().map(Ahead::size).sum();
-        let (mut added, mut wanted) = (Vec::new(), Vec::new());
-        if self.is_done() {
-            return wanted;
-        }
-        let next = self.peek(keyspace, AHEAD_ROWS_MAX.saturating_sub(self.ahead.len()));
-        for row in &next.rows {
-            if size > AHEAD_SIZE_MAX {
-                break;
-            }
-            let value = match store.value(row.location).expect(KNOWN) {
-                Lookup::Here(value) => Value::Here(value.to_bytes()),
-                Lookup::Away(block) => {
-                    wanted.push(block);
-                    Value::Away(block)
-                }
-            };
-            let lease = self.lease(store, row.location);
-            size += row.key.len() + store.value_size(row.location, row.key.len()).unwrap_or(0);
-            added.push(Ahead { key: row.key.into(), found: found_of(row), lease, value });
-        }
-        let resume = next.resume(added.len());
-        self.go_on(added.len(), resume);
-        self.ahead.extend(added);
-        wanted
-    }
-
-    /// Takes what rows ahead wait for out of a block; the blocks that are to be fetched now, where
-    /// cleaning was quicker.
-    fn fill(&mut self, store: &Store, fetched: &Fetched) -> Vec<BlockId> {
-        let mut again = Vec::new();
-        for row in &mut self.ahead {
-            if !matches!(row.value, Value::Away(block) if block == fetched.id) {
-                continue;
-            }
-            let location = row.found.location;
-            row.value = match store.value_in(fetched, location) {
-                Some(value) => Value::Here(value),
-                None => match store.value(location).expect(KNOWN) {
-                    Lookup::Here(value) => Value::Here(value.to_bytes()),
-                    Lookup::Away(block) => {
-                        again.push(block);
-                        Value::Away(block)
-                    }
-                },
-            };
-        }
-        again
-    }
-
-    /// Gathers a stretch of rows to sort; whether the next is away.
-    fn gather(&mut self, keyspace: &Keyspace, store: &Store) -> bool {
-        let Phase::Gathering(mut rows) = std::mem::replace(&mut self.phase, Phase::Giving) else {
-            unreachable!("only who gathers is asked to");
-        };
-        let by_value = self.range.query().target == SortTarget::Value;
-        while let Some(row) = self.ahead.pop_front_if(|row| matches!(row.value, Value::Here(_))) {
-            let Value::Here(value) = row.value else { unreachable!("just looked") };
-            rows.push(Gathered { key: row.key, found: row.found, value });
-        }
-        let mut is_away = !self.ahead.is_empty();
-        self.phase = Phase::Gathering(Vec::new());
-        if !is_away && !self.is_done() {
-            let mut taken = 0;
-            let stretch = self.peek(keyspace, STEP_ROWS);
-            for row in &stretch.rows {
-                let value = match store.value(row.location).filter(|_| by_value) {
-                    Some(Lookup::Here(value)) => value.to_bytes(),
-                    None => Bytes::new(),
-                    Some(Lookup::Away(_)) => {
-                        is_away = true;
-                        break;
-                    }
-                };
-                rows.push(Gathered { key: row.key.into(), found: found_of(row), value });
-                taken += 1;
-            }
-            let resume = stretch.resume(taken);
-            self.go_on(taken, resume);
-        }
-        if !is_away && self.is_done() {
-            self.sort(rows);
-        } else {
-            self.phase = Phase::Gathering(rows);
-        }
-        is_away
-    }
-
-    /// Puts gathered rows in order. Ties stay in the order of keys, either way; etcd promises
-    /// nothing about them.
-    fn sort(&mut self, mut rows: Vec<Gathered>) {
-        let query = self.range.query();
-        let down = query.order == SortOrder::Descend;
-        rows.sort_by(|left, right| {
-            let (one, other) = (&left.found, &right.found);
-            let order = match query.target {
-                SortTarget::Key => left.key.cmp(&right.key),
-                SortTarget::Version => one.version.cmp(&other.version),
-                SortTarget::Create => one.created.cmp(&other.created),
-                SortTarget::Mod => one.location.main.cmp(&other.location.main),
-                SortTarget::Value => left.value.cmp(&right.value),
-            };
-            if down { order.reverse() } else { order }
-        });
-        let limit = query.limit().unwrap_or(u64::MAX);
-        self.more = u64::try_from(rows.len()).expect("64 bits") > limit;
-        self.left = limit;
-        self.is_over = false;
-        rows.iter_mut().for_each(|row| row.value = Bytes::new());
-        self.cursor = Cursor::Sorted(rows, 0);
-        self.phase = Phase::Measuring;
-    }
-
-    /// Whether sorting by value holds more than it may.
-    fn is_too_large(&self) -> bool {
-        let Phase::Gathering(rows) = &self.phase else { return false };
-        rows.iter().map(|row| row.value.len()).sum::<usize>() > SORT_SIZE_MAX
-    }
-}
-
-impl Ahead {
-    fn size(&self) -> usize {
-        let Value::Here(value) = &self.value else { return self.key.len() };
-        self.key.len() + value.len()
-    }
 }
 
 /// The next rows of a list.
@@ -784,12 +717,6 @@ impl Peek<'_> {
     fn resume(&self, taken: usize) -> Option<Vec<u8>> {
         let next = self.rows.get(taken).map(|row| row.key).or(self.rest);
         next.map(<[u8]>::to_vec)
-    }
-}
-
-impl Gathered {
-    fn row(&self) -> Row<'_> {
-        Row::new(&self.key, self.found)
     }
 }
 
