@@ -8,6 +8,7 @@
 
 use crate::types::Location;
 use crate::types::Revision;
+use std::ops::ControlFlow;
 
 /// A live key as the index sees it at some revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,22 +228,31 @@ impl History {
         match self {
             Self::Solo { .. } => NEVER,
             Self::Long(changes) => match changes.list() {
-                // Both may be of one revision.
-                [first, second, ..] if first.main == second.main => first.main,
-                [first, ..] if first.is_tombstone() => Revision(first.main.0.saturating_add(1)),
-                [_, second, ..] => second.main,
-                _ => NEVER,
+                [first, second, ..] if !first.is_tombstone() && first.main < second.main => {
+                    second.main
+                }
+                [only] if !only.is_tombstone() => NEVER,
+                [first, ..] => Revision(first.main.0.saturating_add(1)),
+                [] => unreachable!("a list is never empty"),
             },
         }
     }
 
-    /// How many of the oldest changes nobody can see at `floor` or above.
+    /// How many of the oldest changes nobody can see at `floor` or above. Who watches from `floor`
+    /// on sees all changes of that revision.
     pub(super) fn forgettable(&self, floor: Revision) -> usize {
         let Self::Long(changes) = self else { return 0 };
-        let reached = changes.list().partition_point(|change| change.main <= floor);
-        let Some(last) = reached.checked_sub(1) else { return 0 };
-        let change = changes.list()[last];
-        if change.is_tombstone() && change.main < floor { reached } else { last }
+        let list = changes.list();
+        let before = list.partition_point(|change| change.main < floor);
+        let is_hidden = |last: usize| {
+            let next = list.get(before);
+            list[last].is_tombstone() || next.is_some_and(|next| next.main == floor)
+        };
+        match before.checked_sub(1) {
+            Some(last) if is_hidden(last) => before,
+            Some(last) => last,
+            None => 0,
+        }
     }
 
     /// How many changes may be forgotten at a time by whom has `budget` left: more than that of a
@@ -289,6 +299,29 @@ impl History {
                 for (place, change) in changes.list().iter().enumerate().skip(skip) {
                     told(change.location(), changes.found(place));
                 }
+            }
+        }
+    }
+
+    /// Tells the changes from `revision` on as [`Self::each`] does, until `told` breaks off.
+    ///
+    /// # Cost
+    /// One search in the list of its changes, and what is told.
+    pub(super) fn since(
+        &self,
+        revision: Revision,
+        mut told: impl FnMut(Location, Option<Found>) -> ControlFlow<()>,
+    ) {
+        match self {
+            Self::Solo { main, .. } if *main < revision => {}
+            Self::Solo { .. } => {
+                let _ = told(self.last(), self.latest());
+            }
+            Self::Long(changes) => {
+                let list = changes.list();
+                let first = list.partition_point(|change| change.main < revision);
+                let _ = (first..list.len())
+                    .try_for_each(|place| told(list[place].location(), changes.found(place)));
             }
         }
     }
@@ -476,11 +509,11 @@ mod tests {
     #[test]
     fn a_history_goes_on_after_its_beginning_is_forgotten() {
         let mut history = two_lives();
-        let garbage = history.forgettable(Revision(9));
+        let garbage = history.forgettable(Revision(10));
         history.forget(garbage, &mut |_| ());
         assert!(matches!(history, History::Solo { age: 3, back: 2, .. }));
         history.put(at(11, 0));
-        assert_eq!(seen(&history, 9), Some((7, 9, 4)));
+        assert_eq!(seen(&history, 10), Some((7, 9, 4)));
         assert_eq!(seen(&history, 11), Some((7, 11, 5)));
         history.bury(at(12, 0));
         history.put(at(13, 0));
@@ -500,6 +533,49 @@ mod tests {
         let mut gone = Vec::new();
         assert!(history.forget(1, &mut |location| gone.push(location)));
         assert_eq!(gone, [at(3, 0)], "a tombstone is told of too");
+    }
+
+    #[test]
+    fn all_changes_at_the_floor_stay() {
+        let mut history = History::new(at(2, 0));
+        history.bury(at(3, 0));
+        history.put(at(3, 1));
+        history.put(at(5, 0));
+        assert_eq!(history.forgettable(Revision(3)), 1);
+        history.forget(1, &mut |_| ());
+        assert_eq!((history.forgettable(Revision(3)), history.garbage_from()), (0, Revision(4)));
+        assert_eq!(history.forgettable(Revision(4)), 1);
+        assert_eq!(history.forgettable(Revision(5)), 2);
+        history.forget(1, &mut |_| ());
+        assert_eq!(seen(&history, 4), Some((3, 3, 1)));
+    }
+
+    #[test]
+    fn changes_are_told_from_any_revision_on() {
+        let mut solo = History::new(at(4, 1));
+        for history in [&two_lives(), &solo] {
+            for revision in 0..=12 {
+                let (mut due, mut told) = (Vec::new(), Vec::new());
+                history.each(0, |location, found| due.push((location, found)));
+                due.retain(|(location, _)| location.main >= Revision(revision));
+                history.since(Revision(revision), |location, found| {
+                    told.push((location, found));
+                    ControlFlow::Continue(())
+                });
+                assert_eq!(told, due, "{revision}");
+                let mut count = 0;
+                history.since(Revision(revision), |_, _| {
+                    count += 1;
+                    ControlFlow::Break(())
+                });
+                assert_eq!(count, due.len().min(1));
+            }
+        }
+        solo.bury(at(5, 0));
+        solo.since(Revision(5), |location, found| {
+            assert_eq!((location, found), (at(5, 0), None));
+            ControlFlow::Continue(())
+        });
     }
 
     #[test]

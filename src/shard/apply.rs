@@ -38,10 +38,14 @@ impl Shard {
         {
             if self.apply(&entry) {
                 self.release_held();
+                if self.feed.is_full() {
+                    self.tell_events();
+                }
             } else {
                 self.committed.push_front(entry);
             }
         }
+        self.tell_events();
         self.serve_reads();
     }
 
@@ -96,7 +100,7 @@ impl Shard {
         if self.wait_for_needs(command) {
             return Ok(None);
         }
-        let mut records = Kept { store: &mut self.store, held: &self.held };
+        let mut records = Kept { store: &mut self.store, held: &self.held, feed: &mut self.feed };
         Ok(Some(apply(&mut self.keyspace, &mut records, command, data)))
     }
 

@@ -28,11 +28,13 @@ pub mod autocompact;
 pub mod command;
 mod config;
 mod defragment;
+mod feed;
 mod hash;
 pub mod list;
 mod park;
 mod records;
 pub mod recover;
+mod replay;
 pub mod request;
 mod seal;
 mod state;
@@ -47,11 +49,13 @@ use crate::raft;
 use crate::raft::Rejected;
 use crate::shard::autocompact::AutoCompact;
 use crate::shard::defragment::Defragments;
+use crate::shard::feed::Feed;
 use crate::shard::hash::Hashes;
 use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
 use crate::shard::list::RowShape;
 use crate::shard::park::Parked;
+use crate::shard::replay::Replays;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
@@ -68,6 +72,8 @@ use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
 use crate::shard::wants::Waiter;
 use crate::shard::wants::Wants;
+use crate::shard::watch::Ask;
+use crate::shard::watch::Told;
 use crate::store;
 use crate::store::Fetched;
 use crate::store::Store;
@@ -109,6 +115,8 @@ pub enum Input {
         /// Where it would have gone.
         to: RequestId,
     },
+    /// A core asks for its watchers.
+    Watch(Ask),
     /// It is now this late; every [`Config::raft`] heartbeat at least.
     Tick(Tick),
     /// Nothing more is taken in: requests that wait for a place in the log are refused.
@@ -134,6 +142,8 @@ pub enum Output {
         /// Where it goes.
         to: RequestId,
     },
+    /// Cores are told something for their watchers.
+    Watch(Told),
     /// A line for the log: what this replica is in which term.
     Role(String),
     /// Go on no further: what must not be guessed at was found.
@@ -182,6 +192,8 @@ pub struct Shard {
     parked: Parked,
     hashes: Hashes,
     defragments: Defragments,
+    feed: Feed,
+    replays: Replays,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -223,6 +235,8 @@ impl Shard {
             parked: Parked::default(),
             hashes: Hashes::default(),
             defragments: Defragments::default(),
+            feed: Feed::default(),
+            replays: Replays::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -247,6 +261,7 @@ impl Shard {
                 self.forget_defragment(to);
                 self.seals.forget(to);
             }
+            Input::Watch(ask) => self.on_watch(ask),
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stopping = true,
         }
@@ -275,8 +290,9 @@ impl Shard {
         }
     }
 
-    /// Does a slice of what has no hurry: measuring lists, hashing, forgetting, cleaning. Whether
-    /// there is more that could be done at once; a driver asks again when others have had a turn.
+    /// Does a slice of what has no hurry: measuring lists, hashing, replaying, forgetting, cleaning.
+    /// Whether there is more that could be done at once; a driver asks again when others have had a
+    /// turn.
     ///
     /// # Cost
     /// A few tenths of a millisecond.
@@ -285,7 +301,7 @@ impl Shard {
             return false;
         }
         // Not one of them is to keep the others waiting.
-        self.step_lists() | self.step_hash() | self.step_compaction()
+        self.step_lists() | self.step_hash() | self.step_replays() | self.step_compaction()
     }
 
     /// Writes the frame that [`wal::Command::Write`] asked for into the driver's buffer.
@@ -352,7 +368,7 @@ impl Shard {
         self.is_leader() && self.applied_term == self.raft.term()
     }
 
-    /// Whether nobody waits for an answer.
+    /// Whether nobody waits for an answer; watchers wait for none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.proposals.is_empty()
@@ -366,6 +382,17 @@ impl Shard {
     #[must_use]
     pub fn member(&self) -> NodeId {
         self.config.raft.id
+    }
+
+    /// A watch is of what is applied here: nothing else matters, neither who leads nor whether the
+    /// node is about to stop.
+    fn on_watch(&mut self, ask: Ask) {
+        match ask {
+            Ask::Subscribe { from, prev_kv } => self.subscribe(from, prev_kv),
+            Ask::Unsubscribe { core } => self.unsubscribe(core),
+            Ask::Replay { from, past } => self.ask_replay(from, past),
+            Ask::Forget { from } => self.forget_replay(from),
+        }
     }
 
     fn on_request(&mut self, from: RequestId, request: Request) {
@@ -568,6 +595,7 @@ impl Shard {
                     Waiter::Answer(id) => self.answer_fetched(id, &fetched),
                     Waiter::List(to) => self.list_fetched(to, &fetched),
                     Waiter::Hash => self.hash_fetched(&fetched),
+                    Waiter::Replay(id) => self.replay_fetched(id, &fetched),
                 }
             }
         }

@@ -2,6 +2,9 @@
 
 use crate::mvcc::Found;
 use crate::mvcc::Records;
+use crate::shard::feed::Feed;
+use crate::shard::watch::Event;
+use crate::shard::watch::Prev;
 use crate::store::BlockId;
 use crate::store::Fetched;
 use crate::store::Lookup;
@@ -36,6 +39,24 @@ impl<'a> Seen<'a> {
     fn in_held(&self, location: Location) -> Option<Bytes> {
         self.held.iter().find_map(|block| self.store.value_in(block, location))
     }
+
+    /// The pair before a change, as far as it is in memory, if `prior` was live under its key.
+    fn prev(&self, change: &Change, prior: Option<Found>) -> Prev {
+        if change.created == change.location.main {
+            return Prev::None;
+        }
+        let Some(Found { created, location, version }) = prior else { return Prev::None };
+        if location.main == change.location.main {
+            // Before a change means before its revision.
+            return Prev::Away;
+        }
+        let value = match self.store.value(location).expect(KNOWN) {
+            Lookup::Here(value) => Some(value.apart()),
+            Lookup::Away(_) => self.in_held(location),
+        };
+        let lease = self.lease(location);
+        value.map_or(Prev::Away, |value| Prev::Pair { location, created, version, lease, value })
+    }
 }
 
 impl Records for Seen<'_> {
@@ -55,11 +76,13 @@ impl Records for Seen<'_> {
     }
 }
 
-/// A store for one that applies an entry, with the blocks that were fetched for it.
+/// A store for one that applies an entry, with the blocks that were fetched for it, and those who
+/// are told of it.
 #[derive(Debug)]
 pub(super) struct Kept<'a> {
     pub(super) store: &'a mut Store,
     pub(super) held: &'a [Fetched],
+    pub(super) feed: &'a mut Feed,
 }
 
 impl Kept<'_> {
@@ -77,7 +100,12 @@ impl Records for Kept<'_> {
         self.seen().value(location)
     }
 
-    fn push(&mut self, change: Change, _: Option<Found>) {
+    fn push(&mut self, change: Change, prior: Option<Found>) {
+        if self.feed.is_on() {
+            let wants_prev = self.feed.wants_prev();
+            let prev = if wants_prev { self.seen().prev(&change, prior) } else { Prev::None };
+            self.feed.note(Event { change: change.clone(), prev });
+        }
         self.store.push(change);
     }
 }

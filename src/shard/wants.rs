@@ -15,6 +15,8 @@ pub(super) enum Waiter {
     List(RequestId),
     /// A hash over history.
     Hash,
+    /// A slice of the past.
+    Replay(u64),
 }
 
 /// All who wait, by block.

@@ -98,6 +98,17 @@ impl Past {
         let (key, range_end) = self.keys.split_at(self.key_len);
         KeyRange::new(key, range_end)
     }
+
+    /// Whether changes of this kind matter.
+    #[must_use]
+    pub fn takes(&self, is_tombstone: bool) -> bool {
+        if is_tombstone { self.deletes } else { self.puts }
+    }
+
+    /// Bytes that it takes while it waits.
+    pub(super) fn memory_size(&self) -> usize {
+        size_of::<Self>() + self.keys.len()
+    }
 }
 
 /// What a core is told for its watchers.
@@ -142,6 +153,18 @@ pub struct Event {
     pub change: Change,
     /// What was before it.
     pub prev: Prev,
+}
+
+impl Event {
+    /// Bytes of its keys and values.
+    #[must_use]
+    pub fn size(&self) -> usize {
+        let prev = match &self.prev {
+            Prev::None | Prev::Away => 0,
+            Prev::Pair { value, .. } => value.len(),
+        };
+        self.change.key.len() + self.change.value.len() + prev
+    }
 }
 
 /// The pair before a change.

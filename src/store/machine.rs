@@ -202,6 +202,12 @@ impl Store {
         self.shelf.unpin(&pin);
     }
 
+    /// Whether some pin was not given back.
+    #[must_use]
+    pub fn is_pinned(&self) -> bool {
+        self.shelf.is_pinned()
+    }
+
     /// Bytes of all files.
     #[must_use]
     pub fn size_allocated(&self) -> u64 {

@@ -50,6 +50,13 @@ impl<'a> Held<'a> {
         self.buffer.slice(self.start..self.end)
     }
 
+    /// The value as bytes that keep little else in memory: if most of its buffer is something else,
+    /// they are a copy.
+    #[must_use]
+    pub fn apart(&self) -> Bytes {
+        apart(self.to_bytes(), self.buffer)
+    }
+
     /// The value of the record at `place` in a block.
     #[inline]
     fn in_block(buffer: &'a Bytes, place: Place) -> Self {
@@ -70,6 +77,11 @@ pub struct Fetched {
     pub id: BlockId,
     /// Its bytes, which were checked; empty if its segment was gone when it was asked for.
     pub bytes: Bytes,
+}
+
+/// `value`, which lies in `buffer`, or a copy of it if that is less than half.
+fn apart(value: Bytes, buffer: &Bytes) -> Bytes {
+    if value.len() < buffer.len() / 2 { Bytes::copy_from_slice(&value) } else { value }
 }
 
 /// How far a scan has come.
@@ -237,6 +249,12 @@ impl Store {
         let place = sealed.place(sealed.find(location)?);
         let is_there = place.block == fetched.id.block && !fetched.bytes.is_empty();
         is_there.then(|| Held::in_block(&fetched.bytes, place).to_bytes())
+    }
+
+    /// As [`Self::value_in`], as bytes that keep little else in memory.
+    #[must_use]
+    pub fn value_apart(&self, fetched: &Fetched, location: Location) -> Option<Bytes> {
+        self.value_in(fetched, location).map(|value| apart(value, &fetched.bytes))
     }
 
     /// Shows changes from `from` on, in order, dead ones that were not cleaned away too, until

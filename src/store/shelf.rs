@@ -293,6 +293,11 @@ impl Shelf {
         }
     }
 
+    /// Whether some promise was not taken back.
+    pub(super) fn is_pinned(&self) -> bool {
+        !self.pins.is_empty()
+    }
+
     /// Where among those retired the first stands that nobody reads any more.
     fn next_to_leave(&self) -> Option<usize> {
         self.retired.iter().position(|&(at, place)| {

@@ -133,7 +133,7 @@ fn drive(
             }
             Some(Output::Halt(why)) => return Err(format!("it halted: {why}")),
             Some(Output::Role(_)) => {}
-            Some(output @ (Output::Reply { .. } | Output::Rows { .. })) => {
+            Some(output @ (Output::Reply { .. } | Output::Rows { .. } | Output::Watch(_))) => {
                 return Err(format!("{output:?}, and nobody asked"));
             }
             None => return Ok(None),

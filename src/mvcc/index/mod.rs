@@ -21,6 +21,7 @@ mod node;
 use std::ops::ControlFlow;
 
 use self::heads::Keyed;
+use self::node::Changed;
 use self::node::Lower;
 use self::node::Node;
 use self::node::Sum;
@@ -222,6 +223,24 @@ impl Index {
         let (lower, upper) = ends(slice.range, slice.resume, slice.down)?;
         let Slice { at, down, budget, .. } = *slice;
         self.root.walk(lower, upper, &mut Walk { at, down, budget, visit }).break_value()
+    }
+
+    /// Shows every change of a slice's keys from the slice's revision on, those of each key in
+    /// order, until about `budget` keys and changes have been looked at; gives the key to go on
+    /// with, if any is left. `visit` breaks off to see no more of a key. The slice's direction does
+    /// not matter.
+    ///
+    /// # Cost
+    /// Of what has not changed since the revision only the ends are looked at; of a leaf in which
+    /// something has, every key of the range.
+    pub fn changed<'a>(
+        &'a self,
+        slice: &Slice<'_>,
+        visit: impl FnMut(&'a [u8], Location, Option<Found>) -> ControlFlow<()>,
+    ) -> Option<&'a [u8]> {
+        let (lower, upper) = ends(slice.range, slice.resume, false)?;
+        let mut changed = Changed { since: slice.at, budget: slice.budget, visit };
+        self.root.changed(lower, upper, &mut changed).break_value()
     }
 
     /// Forgets what nobody can see at `floor` or above, until `budget` changes or visits of leaves

@@ -83,6 +83,27 @@ fn agree(index: &Index, model: &Model, range: KeyRange<'_>, revision: i64, skip:
     assert_eq!(counted, expected.len() as u64, "{range:?} counted in slices");
 }
 
+/// Checks the changes of a range from `since` on, at once and in slices.
+fn agree_on_changes(index: &Index, model: &Model, range: KeyRange<'_>, since: i64, budget: usize) {
+    let changes = model.iter().filter(|(key, _)| range.contains(key)).flat_map(|(key, changes)| {
+        let changes = changes.iter().filter(|change| change.0 >= since);
+        changes.map(move |(main, is_put)| (&key[..], *main, *is_put))
+    });
+    let expected: Vec<_> = changes.collect();
+    for budget in [usize::MAX, budget + 1] {
+        let mut slice = Slice { budget, ..Slice::new(range, Revision(since)) };
+        let mut told = Vec::new();
+        while let Some(next) = index.changed(&slice, |key, location, found| {
+            assert!(found.is_none_or(|found| found.location == location));
+            told.push((key, location.main.0, found.is_some()));
+            ControlFlow::Continue(())
+        }) {
+            slice.resume = Some(next);
+        }
+        assert_eq!(told, expected, "{range:?} since {since}");
+    }
+}
+
 /// Short keys over few letters, among them prefixes of one another, zeros, and long common ones.
 fn key() -> impl Strategy<Value = Vec<u8>> {
     let tail = prop::collection::vec(prop::sample::select(vec![0, 1, b'a', b'b', 255]), 0..5);
@@ -142,7 +163,9 @@ proptest! {
                 }
                 Step::Look(start, end, back, skip) => {
                     let revision = floor.max(now - i64::from(back));
-                    agree(&index, &model, KeyRange::new(&start, &end), revision, skip);
+                    let range = KeyRange::new(&start, &end);
+                    agree(&index, &model, range, revision, skip);
+                    agree_on_changes(&index, &model, range, revision, skip);
                     assert_eq!(
                         index.get_at(&start, Revision(revision)).is_some(),
                         present(&model, &start, revision)
@@ -280,6 +303,25 @@ fn a_read_of_the_past_walks_only_what_has_changed_since() {
     assert_eq!(index.count(KeyRange::From(b""), Revision(501)), 500);
     let found = index.get_at(b"0500", Revision(1999)).expect("it was there");
     assert_eq!(found.version, 1);
+}
+
+#[test]
+fn what_has_not_changed_is_not_looked_at_for_changes() {
+    let mut index = Index::new();
+    for number in 0..100_000_i64 {
+        index.put(format!("{number:06}").as_bytes(), at(number + 2));
+    }
+    for (key, main) in [("000007", 200_000), ("050000", 200_001), ("050000", 200_002)] {
+        index.put(key.as_bytes(), at(main));
+    }
+    let all = Slice { budget: 100, ..Slice::new(KeyRange::From(b""), Revision(200_000)) };
+    let mut seen = Vec::new();
+    let rest = index.changed(&all, |key, location, _| {
+        seen.push((key, location.main.0));
+        ControlFlow::Break(())
+    });
+    assert_eq!(rest, None, "two leaves are in the budget");
+    assert_eq!(seen, [(&b"000007"[..], 200_000), (b"050000", 200_001)], "one of each key");
 }
 
 #[test]

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
 use crate::mvcc::Keyspace;
+use crate::mvcc::Location;
 use crate::mvcc::Page;
 use crate::mvcc::RangeQuery;
 use crate::mvcc::Records;
@@ -220,6 +221,20 @@ impl Keyspace {
     pub fn count_slice(&self, slice: &Slice<'_>) -> (u64, Option<&[u8]>) {
         self.assert_kept(slice.at);
         self.index.count_slice(slice)
+    }
+
+    /// Shows every change of a slice's keys from its revision on; of a put also what it made of
+    /// the key. See [`Index::changed`](crate::mvcc::index::Index::changed).
+    ///
+    /// # Panics
+    /// As [`Self::walk`].
+    pub fn changed<'s>(
+        &'s self,
+        slice: &Slice<'_>,
+        visit: impl FnMut(&'s [u8], Location, Option<Found>) -> ControlFlow<()>,
+    ) -> Option<&'s [u8]> {
+        self.assert_kept(slice.at);
+        self.index.changed(slice, visit)
     }
 
     /// The key at the present.

@@ -30,6 +30,7 @@ impl World {
                 Output::Store(command) => self.begin_store(command)?,
                 Output::Reply { to, ready } => self.reply(to, ready),
                 Output::Rows { to } => self.answers.go_on(to),
+                Output::Watch(told) => return Err(format!("{told:?}, and nobody watches")),
                 Output::Role(_) => {}
                 Output::Halt(why) => return Err(format!("it halted: {why}")),
             }
