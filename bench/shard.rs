@@ -131,7 +131,7 @@ impl Node {
                     }
                     Output::Wal(_) => self.events.push(wal::Event::Done),
                     Output::Reply { ready, .. } => self.take(&ready),
-                    Output::Role(_) | Output::Rows { .. } => {}
+                    Output::Role(_) | Output::Rows { .. } | Output::Watch(_) => {}
                     Output::Store(command) => panic!("no store yet: {command:?}"),
                     Output::Halt(why) => panic!("{why}"),
                 }
