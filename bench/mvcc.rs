@@ -186,6 +186,10 @@ impl Records for Values {
         self.0.clone()
     }
 
+    fn has_lease(&self, _: LeaseId) -> bool {
+        false
+    }
+
     fn push(&mut self, change: Change, _: Option<Found>) {
         black_box(change);
     }
@@ -197,7 +201,7 @@ fn keyspace(group: &str, keys: &[Vec<u8>]) -> u64 {
     let copy = |i: usize| Bytes::copy_from_slice(&keys[i]);
     let put = |keyspace: &mut Keyspace, records: &mut Values, key: Bytes| {
         let put = Put::new(key, records.0.clone());
-        keyspace.write().put(put, records, |_| false).expect("a plain put is never refused");
+        keyspace.write().put(put, records).expect("a plain put is never refused");
     };
     timed(group, "keyspace: put a new key", (0..len).map(copy), |key| {
         put(&mut keyspace, &mut records, key);

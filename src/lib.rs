@@ -6,7 +6,8 @@
 //! - [`config`]: every knob and limit, from the command line, the environment and a file;
 //! - [`frame`]: the only code that decides "these bytes are whole";
 //! - [`identity`]: the file that says who a member is;
-//! - [`raft`], [`mvcc`]: consensus and what the keyspace means, as pure machines;
+//! - [`raft`], [`mvcc`], [`lease`]: consensus, what the keyspace means, and when keys end, as pure
+//!   machines;
 //! - [`wal`]: Raft's state as bytes;
 //! - [`store`]: revisions as bytes;
 //! - [`shard`]: all of these as one machine, a whole keyspace replica;
@@ -21,6 +22,7 @@ pub mod frame;
 pub mod http2;
 pub mod identity;
 pub mod inspect;
+pub mod lease;
 pub mod mvcc;
 pub mod raft;
 pub mod rt;

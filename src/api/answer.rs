@@ -4,6 +4,7 @@ use crate::api::answers::Piece;
 use crate::api::call::PREFIX_SIZE;
 use crate::api::call::set_prefix;
 use crate::api::kv;
+use crate::api::lease;
 use crate::api::proto::etcdserverpb;
 use crate::api::status::Code;
 use crate::api::status::Status;
@@ -142,7 +143,21 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
         // etcd's has no header either.
         Body::Defragment => {}
         // Nothing raises an alarm yet, so there is none to name.
-        Body::Compact | Body::Alarms => kv::write_header(out, &response.header),
+        Body::Compact | Body::Alarms | Body::LeaseRevoke => {
+            kv::write_header(out, &response.header);
+        }
+        Body::LeaseGrant { id, ttl } | Body::LeaseKeepAlive { id, ttl } => {
+            kv::write_header(out, &response.header);
+            lease::write_lasting(out, *id, *ttl);
+        }
+        Body::LeaseTimeToLive { id, ttl, granted, keys } => {
+            kv::write_header(out, &response.header);
+            lease::write_time_to_live(out, *id, (*ttl, *granted), keys);
+        }
+        Body::LeaseLeases { leases } => {
+            kv::write_header(out, &response.header);
+            lease::write_leases(out, leases);
+        }
         Body::MemberList(members) => {
             let message = etcdserverpb::MemberListResponse {
                 header: Some(header(&response.header)),

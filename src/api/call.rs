@@ -315,6 +315,10 @@ impl<S: Sink> Dispatch<'_, S> {
             Method::Status => Ok(Request::Status),
             Method::MemberList => kv::member_list(message),
             Method::Alarm => kv::alarm(message),
+            Method::LeaseGrant => lease::grant(message),
+            Method::LeaseRevoke => lease::revoke(message),
+            Method::LeaseTimeToLive => lease::time_to_live(message),
+            Method::LeaseLeases => lease::leases(message),
             Method::Recipe(goal) => {
                 let answer = match Recipe::begin(goal, message) {
                     Ok((recipe, first)) => Immediate::Recipe(Box::new(recipe), first),

@@ -35,6 +35,14 @@ pub(crate) enum Method {
     Duplex(Flow),
     /// One of `v3lockpb.Lock` or `v3electionpb.Election`.
     Recipe(Goal),
+    /// `etcdserverpb.Lease/LeaseGrant`.
+    LeaseGrant,
+    /// `etcdserverpb.Lease/LeaseRevoke`.
+    LeaseRevoke,
+    /// `etcdserverpb.Lease/LeaseTimeToLive`.
+    LeaseTimeToLive,
+    /// `etcdserverpb.Lease/LeaseLeases`.
+    LeaseLeases,
     /// `grpc.health.v1.Health/Check`.
     HealthCheck,
     /// `grpc.health.v1.Health/Watch`.
@@ -91,6 +99,10 @@ const BUILT: &[(&str, &str, Method)] = &[
     ("v3electionpb.Election", "Leader", Method::Recipe(Goal::Leader)),
     ("v3electionpb.Election", "Observe", Method::Recipe(Goal::Observe)),
     ("v3electionpb.Election", "Resign", Method::Recipe(Goal::Resign)),
+    ("etcdserverpb.Lease", "LeaseGrant", Method::LeaseGrant),
+    ("etcdserverpb.Lease", "LeaseRevoke", Method::LeaseRevoke),
+    ("etcdserverpb.Lease", "LeaseTimeToLive", Method::LeaseTimeToLive),
+    ("etcdserverpb.Lease", "LeaseLeases", Method::LeaseLeases),
     ("grpc.health.v1.Health", "Check", Method::HealthCheck),
     ("grpc.health.v1.Health", "Watch", Method::HealthWatch),
 ];

@@ -2,6 +2,7 @@
 
 use crate::mvcc::Refusal;
 use crate::shard::request::Failure;
+use crate::shard::request::LeaseRefusal;
 use crate::shard::request::Unavailable;
 use std::borrow::Cow;
 
@@ -93,6 +94,7 @@ impl From<&Failure> for Status {
     fn from(failure: &Failure) -> Self {
         match failure {
             Failure::Refused(refusal) => Self::from(refusal),
+            Failure::Lease(refusal) => Self::from(refusal),
             Failure::Unavailable(unavailable) => Self::from(unavailable),
         }
     }
@@ -110,6 +112,17 @@ impl From<&Refusal> for Status {
             | Refusal::TooManyOps
             | Refusal::DuplicateKey => Code::InvalidArgument,
             Refusal::LeaseNotFound => Code::NotFound,
+        };
+        Self::made(code, refusal.to_string())
+    }
+}
+
+impl From<&LeaseRefusal> for Status {
+    fn from(refusal: &LeaseRefusal) -> Self {
+        let code = match refusal {
+            LeaseRefusal::NotFound => Code::NotFound,
+            LeaseRefusal::Exists => Code::FailedPrecondition,
+            LeaseRefusal::TtlTooLarge => Code::OutOfRange,
         };
         Self::made(code, refusal.to_string())
     }

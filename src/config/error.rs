@@ -158,6 +158,14 @@ pub enum ConfigError {
     /// `--auto-compaction-retention` that is neither a number nor a duration.
     #[error("error parsing CompactionRetention: {0}")]
     CompactionRetention(String),
+    /// A feature gate that another one is needed for.
+    #[error("enabling feature gate {gate} requires enabling feature gate {needs}")]
+    GateNeeds {
+        /// The one that is on.
+        gate: &'static str,
+        /// The one that is off.
+        needs: &'static str,
+    },
     /// Several ways to find the first members.
     #[error(
         "multiple discovery or bootstrap flags are set. Choose one of \"initial-cluster\", \

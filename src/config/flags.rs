@@ -1,6 +1,7 @@
 //! Every flag we know: ours, etcd's that we have, and etcd's that we do not.
 
-use crate::config::parse::Draft;
+use crate::config::features;
+use crate::config::parse::{Draft, Notice};
 use crate::config::url::{named_urls, urls};
 use crate::config::value::{ValueError, boolean, duration, integer, list, unsigned};
 use crate::config::{ClusterState, Cores, LogOutput};
@@ -157,6 +158,18 @@ fn cluster_state(text: &str) -> Result<ClusterState, ValueError> {
     }
 }
 
+/// A flag of an earlier etcd that stands for a feature gate.
+fn former(
+    draft: &mut Draft,
+    flag: &'static str,
+    gate: &'static str,
+    text: &str,
+) -> Result<(), ValueError> {
+    draft.gates.set(gate, boolean(text)?);
+    draft.notices.push(Notice::Former { flag, instead: "--feature-gates" });
+    Ok(())
+}
+
 /// A count of CPUs, or a list of them like `0-3,5`.
 fn cores(text: &str) -> Result<Cores, ValueError> {
     let wrong = || ValueError::Rule("want a count, or a list of CPUs like 0-3,5".to_owned());
@@ -307,6 +320,13 @@ const CLUSTERING: &[Flag] = &[
 ];
 
 const LIMITS: &[Flag] = &[
+    set(
+        "feature-gates",
+        Text,
+        "",
+        "What is on trial, as Name=true,Other=false; LeaseCheckpoint is there.",
+        |d, v| d.gates.take(v),
+    ),
     set(
         "max-request-bytes",
         Unsigned,
@@ -463,6 +483,12 @@ const OURS: &[Flag] = &[
 ];
 
 const OTHERS: &[Flag] = &[
+    set("experimental-enable-lease-checkpoint", Boolean, "false", "", |d, v| {
+        former(d, "experimental-enable-lease-checkpoint", features::CHECKPOINT, v)
+    }),
+    set("experimental-enable-lease-checkpoint-persist", Boolean, "false", "", |d, v| {
+        former(d, "experimental-enable-lease-checkpoint-persist", features::PERSIST, v)
+    }),
     set("unsafe-no-fsync", Boolean, "false", "", |d, v| put(&mut d.no_sync, boolean(v))),
     inert("backend-batch-interval", Duration, "0"),
     inert("backend-batch-limit", Integer, "0"),
@@ -515,7 +541,6 @@ const OTHERS: &[Flag] = &[
     later("enable-grpc-gateway", Boolean, "true"),
     later("enable-log-rotation", Boolean, "false"),
     later("enable-pprof", Boolean, "false"),
-    later("feature-gates", Text, ""),
     later("force-new-cluster", Boolean, "false"),
     later("host-whitelist", Text, "*"),
     later("key-file", Text, ""),

@@ -12,6 +12,7 @@
 mod bootstrap;
 mod compaction;
 mod error;
+mod features;
 mod file;
 mod flags;
 mod help;
@@ -24,6 +25,7 @@ mod value;
 pub use bootstrap::{Bootstrap, InitialMember};
 pub use compaction::AutoCompaction;
 pub use error::{ConfigError, Source};
+pub use features::Features;
 pub use help::{help, usage, version};
 pub use parse::{Command, Notice, Start, parse};
 pub use url::{Scheme, Url};
@@ -76,6 +78,8 @@ pub struct Config {
     pub store: Store,
     /// What history is forgotten by itself.
     pub auto_compaction: AutoCompaction,
+    /// What is on trial in etcd, and on.
+    pub features: Features,
     /// What clients may ask for.
     pub limits: Limits,
     /// How connections are kept and dropped.

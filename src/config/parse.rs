@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::config::error::{ConfigError, Source};
+use crate::config::features::Gates;
 use crate::config::file;
 use crate::config::flags::{self, Fate, Flag, Kind};
 use crate::config::url::Url;
@@ -61,6 +62,13 @@ pub enum Notice {
         /// Its value.
         value: String,
     },
+    /// This flag is one of an earlier etcd; a warning.
+    Former {
+        /// Its name.
+        flag: &'static str,
+        /// What etcd has in its place.
+        instead: &'static str,
+    },
 }
 
 /// A configuration on its way: what was said, before what follows from it.
@@ -80,6 +88,7 @@ pub(super) struct Draft {
     pub(super) log_format: String,
     pub(super) log_default: bool,
     pub(super) no_sync: bool,
+    pub(super) gates: Gates,
     pub(super) config_file: String,
     pub(super) version: bool,
     /// The flags that were given, wherever.
@@ -158,6 +167,7 @@ impl Draft {
             log_format: "json".to_owned(),
             log_default: false,
             no_sync: false,
+            gates: Gates::default(),
             config_file: String::new(),
             version: false,
             given: BTreeSet::new(),

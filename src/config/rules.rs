@@ -4,9 +4,9 @@ use crate::config::error::ConfigError;
 use crate::config::parse::{Draft, Start};
 use crate::config::url::{Scheme, Url};
 use crate::config::{
-    AutoCompaction, Cluster, ClusterState, Config, Connections, Cores, Format, Limits, Log,
-    LogFormat, LogLevel, LogOutput, Machine, QUOTA_DEFAULT_BYTES, Raft, SHARDS_MAX, ShardConfig,
-    Store,
+    AutoCompaction, Cluster, ClusterState, Config, Connections, Cores, Features, Format, Limits,
+    Log, LogFormat, LogLevel, LogOutput, Machine, QUOTA_DEFAULT_BYTES, Raft, SHARDS_MAX,
+    ShardConfig, Store,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -73,6 +73,7 @@ impl Default for Config {
             },
             store: Store { cache_bytes: 256 << 20, segment_bytes: 64 << 20 },
             auto_compaction: AutoCompaction::Off,
+            features: Features::default(),
             limits: Limits {
                 request_bytes_max: 1_572_864,
                 txn_ops_max: 128,
@@ -114,6 +115,9 @@ impl Draft {
         }
         self.check_times()?;
         self.check_sizes()?;
+        let (features, notices) = self.gates.finish()?;
+        self.config.features = features;
+        self.notices.extend(notices);
         self.config.limits.quota_bytes = match self.quota_bytes {
             0 => Some(QUOTA_DEFAULT_BYTES),
             bytes => u64::try_from(bytes).ok(),

@@ -275,7 +275,8 @@ fn help_and_version_are_asked_for_in_every_way() {
 fn the_help_names_every_flag_but_the_hidden_ones() {
     let text = help();
     let hidden = ["bench-method", "unsafe-no-fsync"];
-    for flag in flags::all().filter(|flag| !hidden.contains(&flag.name)) {
+    let is_shown = |name: &str| !hidden.contains(&name) && !name.starts_with("experimental-");
+    for flag in flags::all().filter(|flag| is_shown(flag.name)) {
         assert!(text.contains(flag.name), "{}", flag.name);
     }
     assert!(!text.contains("bench-method"));
@@ -531,4 +532,64 @@ mod random {
             }
         }
     }
+}
+
+#[test]
+fn feature_gates_are_etcds() {
+    let is_on = |text: &str| config(&["--feature-gates", text]).features.lease_checkpoint;
+    assert!(is_on("LeaseCheckpoint=true") && is_on(" LeaseCheckpoint = 1 ,,"));
+    assert!(is_on("LeaseCheckpointPersist=true,LeaseCheckpoint=true"));
+    assert!(!is_on("LeaseCheckpoint=true,LeaseCheckpoint=false") && !is_on("AllAlpha=false"));
+    let twice = ["--feature-gates=LeaseCheckpoint=true", "--feature-gates=AllBeta=true"];
+    assert!(config(&twice).features.lease_checkpoint);
+    let value = |text: &str, why: &str| {
+        (format!("invalid value {text:?} for flag -feature-gates: {why}"), 2)
+    };
+    let later = |gate: &str| {
+        let advice = "is not implemented yet in ringd (remove it, or use its default)";
+        (format!("--feature-gates={gate} {advice}"), 1)
+    };
+    let cases = [
+        ("Nope=true", value("Nope=true", "unrecognized feature gate: Nope")),
+        (
+            "leasecheckpoint=true",
+            value("leasecheckpoint=true", "unrecognized feature gate: leasecheckpoint"),
+        ),
+        ("LeaseCheckpoint", value("LeaseCheckpoint", "missing bool value for LeaseCheckpoint")),
+        (
+            "AllBeta=maybe",
+            value(
+                "AllBeta=maybe",
+                "invalid value of AllBeta=maybe, err: strconv.ParseBool: parsing \"maybe\": \
+                 invalid syntax",
+            ),
+        ),
+        (
+            "LeaseCheckpointPersist=true",
+            (
+                "enabling feature gate LeaseCheckpointPersist requires enabling feature gate \
+                 LeaseCheckpoint"
+                    .to_owned(),
+                1,
+            ),
+        ),
+        ("PriorityRequest=true", later("PriorityRequest=true")),
+        ("AllAlpha=true", later("CompactHashCheck=true")),
+    ];
+    for (text, due) in cases {
+        assert_eq!(refusal(&["--feature-gates", text]), due, "{text}");
+    }
+    let inert = start(&["--feature-gates=AllBeta=false,FastLeaseKeepAlive=true"], &[]);
+    let value = "TxnModeWriteWithSharedBuffer=false".to_owned();
+    assert_eq!(inert.notices, [Notice::NoEffect { flag: "feature-gates", value }]);
+}
+
+#[test]
+fn flags_of_an_earlier_etcd_stand_for_gates() {
+    let flag = "experimental-enable-lease-checkpoint";
+    let start = start(&[&format!("--{flag}")], &[]);
+    assert!(start.config.features.lease_checkpoint);
+    assert_eq!(start.notices, [Notice::Former { flag, instead: "--feature-gates" }]);
+    let file = from_file("feature-gates: LeaseCheckpoint=true");
+    assert_eq!(file.map(|config| config.features.lease_checkpoint), Ok(true));
 }

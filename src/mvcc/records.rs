@@ -22,6 +22,9 @@ pub trait Records {
     /// If it is not in memory: who calls what may ask for values makes sure that they are.
     fn value(&self, location: Location) -> Bytes;
 
+    /// Whether there is this lease, which is not 0.
+    fn has_lease(&self, lease: LeaseId) -> bool;
+
     /// Keeps a change; a tombstone is one too. Locations ascend.
     ///
     /// `prior` is what was live under the key before; its record can still be asked for.

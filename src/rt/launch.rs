@@ -74,6 +74,9 @@ fn tell(notice: &Notice) {
         Notice::NoEffect { flag, value } => {
             tracing::warn!(flag, value, "flag has no effect in ringd");
         }
+        Notice::Former { flag, instead } => {
+            tracing::warn!(flag, instead, "flag is of an earlier etcd");
+        }
     }
 }
 

@@ -18,14 +18,19 @@ use crate::raft::EntryKind;
 use crate::shard::Shard;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::command::CommandError;
+use crate::shard::leases;
 use crate::shard::records::Kept;
 use crate::shard::records::Seen;
 use crate::shard::request::Body;
+use crate::shard::request::Failure;
+use crate::shard::request::LeaseRefusal;
 use crate::shard::request::Response;
 use crate::shard::request::Unavailable;
 use crate::shard::wants::Waiter;
 use crate::types::LeaseId;
+use crate::types::LogIndex;
 use crate::types::Revision;
+use crate::types::Tick;
 use bytes::Bytes;
 use std::collections::BTreeSet;
 
@@ -46,7 +51,9 @@ impl Shard {
             }
         }
         self.tell_events();
+        self.lead_leases();
         self.serve_reads();
+        self.serve_asks();
     }
 
     /// Applies one committed entry and answers whoever waits for it; false if it has to wait.
@@ -82,7 +89,7 @@ impl Shard {
         }
         let (Some(to), Some(result)) = (to, outcome) else { return true };
         match result {
-            Err(refusal) => self.reply(to, Err(refusal.into())),
+            Err(refused) => self.reply(to, Err(refused.into())),
             Ok((body, until)) => {
                 let response = Response { header: self.header(), body };
                 match until {
@@ -100,8 +107,13 @@ impl Shard {
         if self.wait_for_needs(command) {
             return Ok(None);
         }
-        let mut records = Kept { store: &mut self.store, held: &self.held, feed: &mut self.feed };
-        Ok(Some(apply(&mut self.keyspace, &mut records, command, data)))
+        let lessor = &mut self.leases.lessor;
+        let mut records =
+            Kept { store: &mut self.store, lessor, held: &self.held, feed: &mut self.feed };
+        let entry = (self.applied.next(), self.now);
+        let applied = apply(&mut self.keyspace, &mut records, command, data, entry);
+        self.release_asks(command);
+        Ok(Some(applied))
     }
 
     /// Whether a command has to wait for old values; they are on their way then.
@@ -116,7 +128,11 @@ impl Shard {
             ArchivedCommand::Txn(txn) => self.keyspace.txn_needs(txn, &mut need),
             ArchivedCommand::Put { .. }
             | ArchivedCommand::DeleteRange { .. }
-            | ArchivedCommand::Compact { .. } => {}
+            | ArchivedCommand::Compact { .. }
+            | ArchivedCommand::LeaseGrant { .. }
+            | ArchivedCommand::LeaseRevoke { .. }
+            | ArchivedCommand::LeaseExpire { .. }
+            | ArchivedCommand::LeaseCheckpoint { .. } => {}
         }
         if missing.is_empty() {
             return false;
@@ -141,17 +157,44 @@ impl Shard {
 }
 
 /// What applying a command gives: the answer, and the floor that must be swept before it leaves.
-type Applied = Result<(Body, Option<Revision>), Refusal>;
+type Applied = Result<(Body, Option<Revision>), Refused>;
+
+/// The deterministic answers that are not yes.
+#[derive(Debug)]
+enum Refused {
+    Keys(Refusal),
+    Lease(LeaseRefusal),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        Self::Keys(refusal)
+    }
+}
+
+impl From<LeaseRefusal> for Refused {
+    fn from(refusal: LeaseRefusal) -> Self {
+        Self::Lease(refusal)
+    }
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Keys(refusal) => refusal.into(),
+            Refused::Lease(refusal) => refusal.into(),
+        }
+    }
+}
 
 /// Applies a command whose needs are in memory.
 fn apply(
     keyspace: &mut Keyspace,
-    records: &mut impl Records,
+    records: &mut Kept<'_>,
     command: &ArchivedCommand<'_>,
     data: &Bytes,
+    entry: (LogIndex, Tick),
 ) -> Applied {
-    // Leases come with their own issue; until then none exists.
-    let no_lease = |_| false;
     match command {
         ArchivedCommand::Put { key, value, lease, prev_kv, ignore_value, ignore_lease } => {
             let put = Put {
@@ -162,7 +205,7 @@ fn apply(
                 ignore_lease: *ignore_lease,
             };
             let key = prev_kv.then(|| put.key.clone());
-            let prior = keyspace.write().put(put, records, no_lease)?;
+            let prior = keyspace.write().put(put, records)?;
             let prev = key.zip(prior).map(|(key, found)| pair(&key, found, records));
             Ok((Body::Put { prev }, None))
         }
@@ -178,12 +221,19 @@ fn apply(
             Ok((Body::DeleteRange { deleted, prevs }, None))
         }
         ArchivedCommand::Txn(txn) => {
-            keyspace.txn(txn, data, records, no_lease).map(|outcome| (Body::Txn(outcome), None))
+            let outcome = keyspace.txn(txn, data, records)?;
+            Ok((Body::Txn(outcome), None))
         }
         ArchivedCommand::Compact { revision, physical } => {
             let revision = Revision(revision.to_native());
             keyspace.compact(revision)?;
             Ok((Body::Compact, physical.then_some(revision)))
+        }
+        ArchivedCommand::LeaseGrant { .. }
+        | ArchivedCommand::LeaseRevoke { .. }
+        | ArchivedCommand::LeaseExpire { .. }
+        | ArchivedCommand::LeaseCheckpoint { .. } => {
+            Ok((leases::apply(keyspace, records, command, entry)?, None))
         }
     }
 }

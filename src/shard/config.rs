@@ -1,6 +1,7 @@
 //! What a shard is and what it may hold.
 
 use crate::config;
+use crate::lease;
 use crate::raft;
 use crate::shard::list;
 use crate::shard::request::Member;
@@ -45,6 +46,13 @@ pub struct Config {
     pub auto_compaction: config::AutoCompaction,
     /// What `Status` names as the quota, in bytes.
     pub quota_bytes: i64,
+    /// Entries after which what is applied is sealed, however little of it there is to write.
+    ///
+    /// Default 262,144: what leaves nothing in the store, a lease or a transaction that only reads,
+    /// would hold the log forever. A gigabyte of it at most, if each came alone in its block.
+    pub seal_entries_max: u64,
+    /// Leases.
+    pub lease: lease::Config,
 }
 
 impl Config {
@@ -112,6 +120,37 @@ impl Config {
                 .limits
                 .quota_bytes
                 .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
+            seal_entries_max: 1 << 18,
+            lease: lease::Config {
+                ttl_min: lease_ttl_min(&node.raft),
+                checkpoints: node.features.lease_checkpoint,
+                ..lease::Config::default()
+            },
         })
+    }
+}
+
+/// Seconds of the shortest lease: one and a half election timeouts, rounded as etcd rounds.
+fn lease_ttl_min(raft: &config::Raft) -> i64 {
+    let election_ticks = raft.election_timeout_ms / raft.heartbeat_interval_ms;
+    let least = (3 * election_ticks / 2).saturating_mul(raft.heartbeat_interval_ms);
+    i64::try_from(least.div_ceil(1000)).unwrap_or(lease::TTL_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shortest_lease_is_etcds() {
+        let node = config::Config::default();
+        for (election, heartbeat, due) in
+            [(1000, 100, 2), (5000, 500, 8), (1000, 10, 2), (500, 100, 1), (50_000, 100, 75)]
+        {
+            let (election_timeout_ms, heartbeat_interval_ms) = (election, heartbeat);
+            let raft =
+                config::Raft { election_timeout_ms, heartbeat_interval_ms, ..node.raft.clone() };
+            assert_eq!(lease_ttl_min(&raft), due, "{election}, {heartbeat}");
+        }
     }
 }

@@ -24,12 +24,14 @@
 //! [`store`]: crate::store
 
 mod apply;
+mod asks;
 pub mod autocompact;
 pub mod command;
 mod config;
 mod defragment;
 mod feed;
 mod hash;
+mod leases;
 pub mod list;
 mod park;
 mod records;
@@ -44,13 +46,19 @@ pub mod watch;
 
 pub use config::Config;
 
+use crate::lease::Grant;
+use crate::lease::Lessor;
 use crate::mvcc::Keyspace;
 use crate::raft;
 use crate::raft::Rejected;
+use crate::shard::asks::Asks;
+use crate::shard::asks::What;
 use crate::shard::autocompact::AutoCompact;
+use crate::shard::command::Command;
 use crate::shard::defragment::Defragments;
 use crate::shard::feed::Feed;
 use crate::shard::hash::Hashes;
+use crate::shard::leases::Leases;
 use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
 use crate::shard::list::RowShape;
@@ -194,6 +202,7 @@ pub struct Shard {
     defragments: Defragments,
     feed: Feed,
     replays: Replays,
+    leases: Leases,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -206,13 +215,14 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// A shard as recovery found it: keyspace, store, log and consensus, and what is sealed.
+    /// A shard as recovery found it: keyspace, leases, store, log and consensus, and what is
+    /// sealed.
     fn new(
         config: Config,
-        (keyspace, store, wal, raft): (Keyspace, Store, wal::Writer, raft::Node),
-        sealed: Option<State>,
-        membership: raft::Membership,
-        now: Tick,
+        (keyspace, lessor, store): (Keyspace, Lessor, Store),
+        (wal, raft): (wal::Writer, raft::Node),
+        (sealed, membership): (Option<State>, raft::Membership),
+        (seed, now): (u64, Tick),
     ) -> Self {
         let auto = AutoCompact::new(config.auto_compaction, now, keyspace.revision());
         let applied = sealed.as_ref().map_or_else(raft::Position::default, |it| it.applied);
@@ -237,6 +247,7 @@ impl Shard {
             defragments: Defragments::default(),
             feed: Feed::default(),
             replays: Replays::default(),
+            leases: Leases::new(lessor, seed),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -260,6 +271,7 @@ impl Shard {
                 self.forget_hash(to);
                 self.forget_defragment(to);
                 self.seals.forget(to);
+                self.leases.asks.forget(to);
             }
             Input::Watch(ask) => self.on_watch(ask),
             Input::Tick(now) => self.on_tick(now),
@@ -278,6 +290,7 @@ impl Shard {
             }
             self.ask_read_point();
             self.place_held();
+            self.ask_lease_point();
             if let Some(output) = self.raft.poll() {
                 self.on_raft(output);
                 continue;
@@ -290,9 +303,9 @@ impl Shard {
         }
     }
 
-    /// Does a slice of what has no hurry: measuring lists, hashing, replaying, forgetting, cleaning.
-    /// Whether there is more that could be done at once; a driver asks again when others have had a
-    /// turn.
+    /// Does a slice of what has no hurry: measuring lists, hashing, replaying, forgetting, cleaning,
+    /// ending leases. Whether there is more that could be done at once; a driver asks again when
+    /// others have had a turn.
     ///
     /// # Cost
     /// A few tenths of a millisecond.
@@ -301,7 +314,11 @@ impl Shard {
             return false;
         }
         // Not one of them is to keep the others waiting.
-        self.step_lists() | self.step_hash() | self.step_replays() | self.step_compaction()
+        self.step_lists()
+            | self.step_hash()
+            | self.step_replays()
+            | self.step_compaction()
+            | self.step_leases()
     }
 
     /// Writes the frame that [`wal::Command::Write`] asked for into the driver's buffer.
@@ -347,6 +364,18 @@ impl Shard {
         &self.keyspace
     }
 
+    /// The leases, for whoever checks them.
+    #[must_use]
+    pub fn lessor(&self) -> &Lessor {
+        &self.leases.lessor
+    }
+
+    /// The leases that the last [`Self::work`] proposed to end, in order, for whoever checks that.
+    #[must_use]
+    pub fn ended(&self) -> &[Grant] {
+        &self.leases.ended
+    }
+
     /// The last entry applied.
     #[must_use]
     pub fn applied(&self) -> LogIndex {
@@ -375,6 +404,7 @@ impl Shard {
             && self.reads.is_empty()
             && self.lists.is_empty()
             && self.parked.is_empty()
+            && self.leases.asks.is_empty()
             && self.outputs.is_empty()
     }
 
@@ -430,6 +460,19 @@ impl Shard {
             }
             Request::MemberList { linearizable: false } => {
                 self.reply(from, Ok(self.member_list()));
+                None
+            }
+            Request::LeaseGrant { id, ttl } => self.grant_lease(from, id, ttl),
+            Request::LeaseRevoke { id } => {
+                self.on_write(from, Command::LeaseRevoke { id: id.0 }.encode())
+            }
+            Request::LeaseKeepAlive { id } => {
+                let header = self.header();
+                self.ask(from, What::KeepAlive(id, header))
+            }
+            Request::LeaseTimeToLive { id, keys } => self.ask(from, What::TimeToLive(id, keys)),
+            Request::LeaseLeases => {
+                self.reply(from, Ok(self.lease_list()));
                 None
             }
         };
@@ -521,9 +564,16 @@ impl Shard {
                 self.committed.extend(entries);
                 self.apply_committed();
             }
+            raft::Output::Read { context, index } if Asks::owns(context) => {
+                self.leases.asks.point(context, index);
+                self.serve_asks();
+            }
             raft::Output::Read { context, index } => {
                 self.reads.point(context, index);
                 self.serve_reads();
+            }
+            raft::Output::ReadLost { context } if Asks::owns(context) => {
+                self.leases.asks.lost(context);
             }
             raft::Output::ReadLost { context } => self.reads.lost(context),
             raft::Output::Role { term, role, leader } => {
@@ -609,8 +659,11 @@ impl Shard {
         self.raft.handle(raft::Input::Tick(self.now));
         self.store.tick(self.now);
         self.expire_lists();
+        self.leases.tick(self.now);
         self.compact_by_itself();
-        for to in self.proposals.expired(self.now).into_iter().chain(self.reads.expired(self.now)) {
+        let late = self.proposals.expired(self.now).into_iter();
+        let late = late.chain(self.reads.expired(self.now));
+        for to in late.chain(self.leases.asks.expired(self.now)) {
             self.reply(to, Err(Unavailable::Timeout.into()));
         }
         for to in self.proposals.expired_held(self.now) {
@@ -628,6 +681,7 @@ impl Shard {
     /// Leadership may have come: reads ask anew. Writes that were held for it are looked at in any
     /// case.
     fn on_role(&mut self) {
+        self.lead_leases();
         if self.is_leader() {
             self.reads.retry();
         }
@@ -649,8 +703,13 @@ impl Shard {
                 | Request::Status
                 | Request::HashKv { .. }
                 | Request::Hash
+                | Request::LeaseGrant { .. }
+                | Request::LeaseRevoke { .. }
+                | Request::LeaseKeepAlive { .. }
+                | Request::LeaseTimeToLive { .. }
+                | Request::LeaseLeases
                 | Request::Defragment => {
-                    unreachable!("only reads wait for a read point")
+                    unreachable!("only reads wait here for a read point")
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! The store as the keyspace sees it: where the values and leases of changes are.
 
+use crate::lease::Lessor;
 use crate::mvcc::Found;
 use crate::mvcc::Records;
 use crate::shard::feed::Feed;
@@ -71,16 +72,21 @@ impl Records for Seen<'_> {
         }
     }
 
+    fn has_lease(&self, _: LeaseId) -> bool {
+        unreachable!("who reads attaches nothing")
+    }
+
     fn push(&mut self, _: Change, _: Option<Found>) {
         unreachable!("who reads writes nothing")
     }
 }
 
-/// A store for one that applies an entry, with the blocks that were fetched for it, and those who
-/// are told of it.
+/// A store for one that applies an entry, with the blocks that were fetched for it, the leases that
+/// keys hang on, and those who are told of it.
 #[derive(Debug)]
 pub(super) struct Kept<'a> {
     pub(super) store: &'a mut Store,
+    pub(super) lessor: &'a mut Lessor,
     pub(super) held: &'a [Fetched],
     pub(super) feed: &'a mut Feed,
 }
@@ -100,7 +106,15 @@ impl Records for Kept<'_> {
         self.seen().value(location)
     }
 
+    fn has_lease(&self, lease: LeaseId) -> bool {
+        self.lessor.contains(lease)
+    }
+
     fn push(&mut self, change: Change, prior: Option<Found>) {
+        if change.lease != LeaseId(0) || self.lessor.has_keys() {
+            let from = prior.map_or(LeaseId(0), |prior| self.lease(prior.location));
+            self.lessor.attach(&change.key, from, change.lease);
+        }
         if self.feed.is_on() {
             let wants_prev = self.feed.wants_prev();
             let prev = if wants_prev { self.seen().prev(&change, prior) } else { Prev::None };

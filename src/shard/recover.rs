@@ -3,7 +3,10 @@
 //! The store comes first: its directories give the index, its manifest says up to which entry. The
 //! log gives what came after; Raft commits that anew once it leads, and it is applied as if it had
 //! just come. So what is read is bounded by what is not sealed, and no value is read at all.
+//!
+//! Leases are part of the sealed state; which keys hang on them the directories say.
 
+use crate::lease::Lessor;
 use crate::mvcc::Keyspace;
 use crate::mvcc::Restoring;
 use crate::raft;
@@ -13,6 +16,7 @@ use crate::raft::Membership;
 use crate::raft::Position;
 use crate::shard::Config;
 use crate::shard::Shard;
+use crate::shard::leases::attach_all;
 use crate::shard::state::State;
 use crate::store;
 use crate::store::Store;
@@ -87,6 +91,7 @@ enum Phase {
 #[derive(Debug)]
 struct Opening {
     keyspace: Keyspace,
+    lessor: Lessor,
     store: Store,
     /// The state that is sealed; none in a new store.
     sealed: Option<State>,
@@ -172,9 +177,12 @@ impl Recovery {
         recovered: store::Recovered,
         restoring: Restoring,
     ) -> Result<Opening, String> {
-        let sealed = match &recovered.state {
-            Some(state) => Some(State::decode(state).map_err(|why| refused(&why))?),
-            None => None,
+        let (sealed, mut lessor) = match &recovered.state {
+            Some(state) => {
+                let (state, lessor) = State::decode(state).map_err(|why| refused(&why))?;
+                (Some(state), lessor)
+            }
+            None => (None, Lessor::new()),
         };
         let mut dead = Vec::new();
         let keyspace = match &sealed {
@@ -185,6 +193,7 @@ impl Recovery {
         };
         let mut store = Store::new(recovered);
         dead.into_iter().for_each(|location| store.forget(location));
+        attach_all(&keyspace, &store, &mut lessor).map_err(|misfit| refused(&misfit))?;
         let (applied, membership) = match &sealed {
             Some(state) => (state.applied, state.membership.clone()),
             None => {
@@ -195,7 +204,8 @@ impl Recovery {
                 (Position::default(), Membership::new(&of(false), &of(true)))
             }
         };
-        Ok(Opening { keyspace, store, sealed, applied, membership, rest: VecDeque::new() })
+        let rest = VecDeque::new();
+        Ok(Opening { keyspace, lessor, store, sealed, applied, membership, rest })
     }
 
     fn poll_log(&mut self) -> Result<Option<Step>, String> {
@@ -262,8 +272,13 @@ impl Recovery {
         }
         let mut raft = raft::Node::new(self.config.raft.clone(), restored, self.seed);
         raft.handle(raft::Input::Tick(self.now));
-        let parts = (opening.keyspace, opening.store, recovered.writer, raft);
-        Ok(Shard::new(self.config.clone(), parts, opening.sealed, opening.membership, self.now))
+        Ok(Shard::new(
+            self.config.clone(),
+            (opening.keyspace, opening.lessor, opening.store),
+            (recovered.writer, raft),
+            (opening.sealed, opening.membership),
+            (self.seed, self.now),
+        ))
     }
 }
 

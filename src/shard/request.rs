@@ -1,5 +1,7 @@
 //! What a client asks of a shard, and what it is told.
 
+pub use crate::lease::Refusal as LeaseRefusal;
+
 use crate::mvcc::KeyRange;
 use crate::mvcc::KeyValue;
 use crate::mvcc::RangeQuery;
@@ -8,6 +10,7 @@ use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
 use crate::mvcc::txn::Outcome;
 use crate::types::ClusterId;
+use crate::types::LeaseId;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Revision;
@@ -138,6 +141,33 @@ pub enum Request {
         /// Whether the list must be no older than the question.
         linearizable: bool,
     },
+    /// A lease is to be granted.
+    LeaseGrant {
+        /// Its id; for 0 the shard picks one.
+        id: LeaseId,
+        /// Seconds that it is to live; too few are made more.
+        ttl: i64,
+    },
+    /// A lease is to be removed, and its keys deleted.
+    LeaseRevoke {
+        /// Which.
+        id: LeaseId,
+    },
+    /// A lease is to live on. Of one [`RequestId`] there may be many, which are answered in the
+    /// order they came.
+    LeaseKeepAlive {
+        /// Which.
+        id: LeaseId,
+    },
+    /// How long a lease lives.
+    LeaseTimeToLive {
+        /// Which.
+        id: LeaseId,
+        /// Whether its keys are asked for too.
+        keys: bool,
+    },
+    /// Which leases this replica knows.
+    LeaseLeases,
 }
 
 impl Request {
@@ -150,6 +180,8 @@ impl Request {
             Self::ReadTxn { txn, .. } => txn.len(),
             Self::HashKv { .. } | Self::Hash | Self::Defragment => 0,
             Self::Status | Self::Alarms | Self::MemberList { .. } => 0,
+            Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } | Self::LeaseLeases => 0,
+            Self::LeaseKeepAlive { .. } | Self::LeaseTimeToLive { .. } => 0,
         };
         held + size_of::<Self>()
     }
@@ -250,6 +282,38 @@ pub enum Body {
     Alarms,
     /// The members, by id.
     MemberList(Vec<Member>),
+    /// A lease was granted.
+    LeaseGrant {
+        /// Its id.
+        id: LeaseId,
+        /// Seconds that it lives.
+        ttl: i64,
+    },
+    /// A lease was removed.
+    LeaseRevoke,
+    /// A lease lives on, or is not there.
+    LeaseKeepAlive {
+        /// Its id.
+        id: LeaseId,
+        /// Seconds that it lives from now on; 0 if it is not there.
+        ttl: i64,
+    },
+    /// How long a lease lives.
+    LeaseTimeToLive {
+        /// Its id.
+        id: LeaseId,
+        /// Whole seconds that are left; -1 if it is not there.
+        ttl: i64,
+        /// Seconds that it was granted; 0 if it is not there.
+        granted: i64,
+        /// Its keys, ascending, if they were asked for.
+        keys: Vec<Bytes>,
+    },
+    /// Leases, by id.
+    LeaseLeases {
+        /// Their ids.
+        leases: Vec<LeaseId>,
+    },
 }
 
 impl Body {
@@ -267,7 +331,12 @@ impl Body {
             | Self::Defragment
             | Self::Status(_)
             | Self::Alarms
-            | Self::MemberList(_) => {}
+            | Self::MemberList(_)
+            | Self::LeaseGrant { .. }
+            | Self::LeaseRevoke
+            | Self::LeaseKeepAlive { .. }
+            | Self::LeaseTimeToLive { .. }
+            | Self::LeaseLeases { .. } => {}
         }
     }
 }
@@ -303,6 +372,9 @@ pub enum Failure {
     /// A deterministic answer of the keyspace.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// A deterministic answer about a lease.
+    #[error(transparent)]
+    Lease(#[from] LeaseRefusal),
     /// This replica, now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

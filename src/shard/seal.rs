@@ -75,7 +75,9 @@ impl Shard {
             return;
         }
         let is_floor_due = self.keyspace.compacted() > self.seals.floor();
-        if !is_floor_due && !self.store.wants_seal() {
+        let sealed = self.seals.sealed.as_ref().map_or(0, |state| state.applied.index.0);
+        let is_long = self.applied.0 - sealed >= self.config.seal_entries_max;
+        if !is_floor_due && !is_long && !self.store.wants_seal() {
             return;
         }
         let state = State {
@@ -84,7 +86,7 @@ impl Shard {
             floor: self.keyspace.compacted(),
             membership: self.membership.clone(),
         };
-        self.store.seal(self.applied.0, state.encode());
+        self.store.seal(self.applied.0, state.encode(&self.leases.lessor));
         self.seals.sealing = Some(state);
     }
 

@@ -177,6 +177,12 @@ impl Store {
         Some(self.shelf.get(place).sealed.lease(ordinal))
     }
 
+    /// Whether a change in a segment, dead or alive, has a lease.
+    #[must_use]
+    pub fn has_leases(&self) -> bool {
+        self.shelf.iter().any(|it| it.sealed.has_leases())
+    }
+
     /// Bytes of the value of the change at `location`, whose key has `key_size`; `None` if no such
     /// change is known.
     ///

@@ -246,6 +246,12 @@ impl Sealed {
         self.leases.get(at).filter(|found| found.0 == ordinal).map_or(LeaseId(0), |found| found.1)
     }
 
+    /// Whether any record has a lease.
+    #[must_use]
+    pub fn has_leases(&self) -> bool {
+        !self.leases.is_empty()
+    }
+
     /// Whether a record is a tombstone.
     #[must_use]
     pub fn is_tombstone(&self, ordinal: u32) -> bool {

@@ -37,6 +37,10 @@ pub(crate) struct Counts {
     pub(crate) removals: u64,
     /// Blocks read.
     pub(crate) fetches: u64,
+    /// Leases renewed.
+    pub(crate) renewals: u64,
+    /// Leases that have ended, some of them more than once.
+    pub(crate) ended: u64,
 }
 
 impl Counts {
@@ -59,5 +63,7 @@ impl Counts {
         self.manifests += other.manifests;
         self.removals += other.removals;
         self.fetches += other.fetches;
+        self.renewals += other.renewals;
+        self.ended += other.ended;
     }
 }

@@ -58,6 +58,7 @@ pub(crate) fn hash_kv(model: &Model, revision: i64, floor: i64) -> u32 {
             let life = lives.entry(&event.key).or_insert((main, 0));
             life.1 += 1;
             pair.value = Bytes::copy_from_slice(value);
+            pair.lease = event.lease;
             (pair.create_revision, pair.mod_revision, pair.version) = (life.0, main, life.1);
         } else {
             lives.remove(&event.key[..]);

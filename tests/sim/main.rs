@@ -78,6 +78,8 @@ fn run_half(half: u64) {
     met(counts.sealed, "a segment of the store");
     met(counts.removals, "a file of the store that was removed");
     met(counts.fetches, "a value from a file");
+    met(counts.renewals, "a lease that was renewed");
+    met(counts.ended, "a lease that ended");
 }
 
 #[test]

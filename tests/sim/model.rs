@@ -7,10 +7,13 @@ use bytes::Bytes;
 use ringd::api::proto::etcdserverpb as pb;
 use ringd::api::proto::mvccpb;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 /// The status of a refusal: code and text.
 pub(crate) type Refused = (u32, &'static str);
 
+pub(crate) const LEASE_NOT_FOUND: Refused = (5, "etcdserver: requested lease not found");
+pub(crate) const LEASE_EXISTS: Refused = (9, "etcdserver: lease already exists");
 pub(crate) const NOT_FOUND: Refused = (3, "etcdserver: key not found");
 pub(crate) const FUTURE: Refused = (11, "etcdserver: mvcc: required revision is a future revision");
 pub(crate) const COMPACTED: Refused =
@@ -51,6 +54,8 @@ pub(crate) enum Op {
         value: Vec<u8>,
         prev_kv: bool,
         ignore_value: bool,
+        lease: i64,
+        ignore_lease: bool,
     },
     Delete {
         keys: Keys,
@@ -68,6 +73,22 @@ pub(crate) enum Op {
         revision: i64,
     },
     Defragment,
+    /// Of a lease that there is, or of one that there never was.
+    Grant {
+        id: i64,
+        ttl: i64,
+    },
+    Revoke {
+        id: i64,
+    },
+    TimeToLive {
+        id: i64,
+        keys: bool,
+    },
+    /// Nobody's request: the server's own, once a lease has ended.
+    Expire {
+        id: i64,
+    },
 }
 
 /// A read.
@@ -113,6 +134,7 @@ pub(crate) enum With {
     Version(i64),
     Created(i64),
     Modified(i64),
+    Lease(i64),
     Value(Vec<u8>),
 }
 
@@ -121,7 +143,9 @@ impl Op {
     pub(crate) fn is_write(&self) -> bool {
         match self {
             Self::Put { .. } | Self::Delete { .. } | Self::Compact { .. } => true,
+            Self::Grant { .. } | Self::Revoke { .. } | Self::Expire { .. } => true,
             Self::Range(_) | Self::Stream(_) | Self::HashKv { .. } | Self::Defragment => false,
+            Self::TimeToLive { .. } => false,
             Self::Txn(txn) => !txn.is_read_only(),
         }
     }
@@ -147,7 +171,11 @@ impl Txn {
             | Op::Txn(_)
             | Op::Compact { .. }
             | Op::HashKv { .. }
-            | Op::Defragment => None,
+            | Op::Defragment
+            | Op::Grant { .. }
+            | Op::Revoke { .. }
+            | Op::TimeToLive { .. }
+            | Op::Expire { .. } => None,
         })
     }
 
@@ -163,6 +191,10 @@ impl Txn {
                 | Op::Compact { .. }
                 | Op::HashKv { .. }
                 | Op::Defragment => {}
+                Op::Grant { .. }
+                | Op::Revoke { .. }
+                | Op::TimeToLive { .. }
+                | Op::Expire { .. } => {}
             }
         }
     }
@@ -176,6 +208,7 @@ pub(crate) struct Row<'a> {
     pub(crate) created: i64,
     pub(crate) modified: i64,
     pub(crate) version: i64,
+    pub(crate) lease: i64,
 }
 
 impl Row<'_> {
@@ -187,7 +220,7 @@ impl Row<'_> {
             create_revision: self.created,
             mod_revision: self.modified,
             version: self.version,
-            lease: 0,
+            lease: self.lease,
         }
     }
 }
@@ -200,6 +233,8 @@ pub(crate) enum Told {
     Range(pb::RangeResponse),
     Txn(pb::TxnResponse),
     Compact(pb::CompactionResponse),
+    Grant(pb::LeaseGrantResponse),
+    Revoke(pb::LeaseRevokeResponse),
 }
 
 /// What a write has done.
@@ -209,16 +244,22 @@ pub(crate) struct Effect {
     pub(crate) revision: i64,
     /// What is compacted after it.
     pub(crate) floor: i64,
+    /// The leases after it.
+    pub(crate) leases: Rc<Leases>,
     pub(crate) told: Result<Told, Refused>,
 }
 
-/// One change: at which revision, which key, and its new value if it is not deleted.
+/// One change: at which revision, which key, and its new value and lease if it is not deleted.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) revision: i64,
     pub(crate) key: Vec<u8>,
     pub(crate) value: Option<Vec<u8>>,
+    pub(crate) lease: i64,
 }
+
+/// Seconds that each lease was granted, by id.
+pub(crate) type Leases = BTreeMap<i64, i64>;
 
 /// What stands for a floor before the first compaction.
 pub(crate) const NO_FLOOR: i64 = -1;
@@ -229,15 +270,28 @@ pub(crate) struct Model {
     events: Vec<Event>,
     /// The revision below which nothing is read any more.
     floor: i64,
+    leases: Rc<Leases>,
+    /// Seconds of the shortest lease.
+    ttl_min: i64,
 }
 
 impl Default for Model {
     fn default() -> Self {
-        Self { events: Vec::new(), floor: NO_FLOOR }
+        Self::new(1)
     }
 }
 
 impl Model {
+    /// Nothing has happened, and no lease is shorter than so many seconds.
+    pub(crate) fn new(ttl_min: i64) -> Self {
+        Self { events: Vec::new(), floor: NO_FLOOR, leases: Rc::default(), ttl_min }
+    }
+
+    /// Nothing has happened.
+    pub(crate) fn begin_again(&mut self) {
+        *self = Self::new(self.ttl_min);
+    }
+
     /// The revision of the last change.
     pub(crate) fn revision(&self) -> i64 {
         self.events.last().map_or(1, |event| event.revision)
@@ -246,6 +300,17 @@ impl Model {
     /// The revision that was compacted last, or [`NO_FLOOR`].
     pub(crate) fn floor(&self) -> i64 {
         self.floor
+    }
+
+    /// The leases.
+    pub(crate) fn leases(&self) -> &Rc<Leases> {
+        &self.leases
+    }
+
+    /// The keys of a lease at a revision, ascending.
+    pub(crate) fn keys_of(&self, id: i64, revision: i64) -> Vec<Vec<u8>> {
+        let rows = self.rows(&Keys::all(), revision);
+        rows.iter().filter(|row| row.lease == id).map(|row| row.key.to_vec()).collect()
     }
 
     /// All changes, in order.
@@ -271,8 +336,10 @@ impl Model {
                 created: modified,
                 modified,
                 version: 0,
+                lease: 0,
             });
-            *row = Row { value, modified, version: row.version + 1, ..*row };
+            let (version, lease) = (row.version + 1, event.lease);
+            *row = Row { value, modified, version, lease, ..*row };
         }
         rows.into_values().collect()
     }
@@ -295,7 +362,7 @@ impl Model {
             rows.truncate(limit);
         }
         if question.keys_only {
-            rows.iter_mut().for_each(|row| row.value = &[]);
+            rows.iter_mut().for_each(|row| (row.value, row.lease) = (&[], 0));
         }
         let kvs = rows.iter().map(Row::pair).collect();
         pb::RangeResponse { kvs, more, count, header: None }
@@ -313,14 +380,41 @@ impl Model {
                     .map(|()| Told::Txn(self.run(txn, &mut path.into_iter(), next)))
             }
             Op::Compact { revision, .. } => self.compact(*revision),
+            Op::Grant { id, ttl } => self.grant(*id, *ttl),
+            Op::Revoke { id } | Op::Expire { id } => self.revoke(*id),
             Op::Put { .. } | Op::Delete { .. } => {
                 self.allow(op, before).map(|()| self.act(op, next))
             }
-            Op::Range(_) | Op::Stream(_) | Op::HashKv { .. } | Op::Defragment => {
+            Op::Range(_)
+            | Op::Stream(_)
+            | Op::HashKv { .. }
+            | Op::Defragment
+            | Op::TimeToLive { .. } => {
                 unreachable!("a read changes nothing")
             }
         };
-        Effect { revision: self.revision(), floor: self.floor, told }
+        let leases = self.leases.clone();
+        Effect { revision: self.revision(), floor: self.floor, leases, told }
+    }
+
+    fn grant(&mut self, id: i64, ttl: i64) -> Result<Told, Refused> {
+        if self.leases.contains_key(&id) {
+            return Err(LEASE_EXISTS);
+        }
+        let ttl = ttl.max(self.ttl_min);
+        Rc::make_mut(&mut self.leases).insert(id, ttl);
+        Ok(Told::Grant(pb::LeaseGrantResponse { id, ttl, ..pb::LeaseGrantResponse::default() }))
+    }
+
+    fn revoke(&mut self, id: i64) -> Result<Told, Refused> {
+        if Rc::make_mut(&mut self.leases).remove(&id).is_none() {
+            return Err(LEASE_NOT_FOUND);
+        }
+        let now = self.revision();
+        for key in self.keys_of(id, now) {
+            self.events.push(Event { revision: now + 1, key, value: None, lease: 0 });
+        }
+        Ok(Told::Revoke(pb::LeaseRevokeResponse::default()))
     }
 
     fn compact(&mut self, revision: i64) -> Result<Told, Refused> {
@@ -394,8 +488,12 @@ impl Model {
     /// Whether one operation may be done.
     fn allow(&self, op: &Op, before: i64) -> Result<(), Refused> {
         match op {
-            Op::Put { key, ignore_value: true, .. }
-                if self.rows(&Keys::one(key), before).is_empty() =>
+            Op::Put { lease, .. } if *lease != 0 && !self.leases.contains_key(lease) => {
+                Err(LEASE_NOT_FOUND)
+            }
+            Op::Put { key, ignore_value, ignore_lease, .. }
+                if (*ignore_value || *ignore_lease)
+                    && self.rows(&Keys::one(key), before).is_empty() =>
             {
                 Err(NOT_FOUND)
             }
@@ -410,7 +508,11 @@ impl Model {
             | Op::Txn(_)
             | Op::Compact { .. }
             | Op::HashKv { .. }
-            | Op::Defragment => Ok(()),
+            | Op::Defragment
+            | Op::Grant { .. }
+            | Op::Revoke { .. }
+            | Op::TimeToLive { .. }
+            | Op::Expire { .. } => Ok(()),
         }
     }
 
@@ -437,15 +539,17 @@ impl Model {
     fn act(&mut self, op: &Op, next: i64) -> Told {
         let now = self.revision();
         match op {
-            Op::Put { key, value, prev_kv, ignore_value } => {
+            Op::Put { key, value, prev_kv, ignore_value, lease, ignore_lease } => {
                 let rows = self.rows(&Keys::one(key), now);
                 let prev = rows.first();
                 let value = match prev {
                     Some(prev) if *ignore_value => prev.value.to_vec(),
                     Some(_) | None => value.clone(),
                 };
+                let lease = prev.filter(|_| *ignore_lease).map_or(*lease, |prev| prev.lease);
                 let prev_kv = prev.filter(|_| *prev_kv).map(Row::pair);
-                self.events.push(Event { revision: next, key: key.clone(), value: Some(value) });
+                let (key, value) = (key.clone(), Some(value));
+                self.events.push(Event { revision: next, key, value, lease });
                 Told::Put(pb::PutResponse { header: None, prev_kv })
             }
             Op::Delete { keys, prev_kv } => {
@@ -453,7 +557,7 @@ impl Model {
                 let deleted = i64::try_from(rows.len()).expect("rows are few");
                 for row in &rows {
                     let key = row.key.to_vec();
-                    self.events.push(Event { revision: next, key, value: None });
+                    self.events.push(Event { revision: next, key, value: None, lease: 0 });
                 }
                 let prev_kvs = if *prev_kv { rows } else { Vec::new() };
                 Told::Delete(pb::DeleteRangeResponse { header: None, deleted, prev_kvs })
@@ -463,9 +567,11 @@ impl Model {
             | Op::Compact { .. }
             | Op::Stream(_)
             | Op::HashKv { .. }
-            | Op::Defragment => {
-                unreachable!("not one operation")
-            }
+            | Op::Defragment
+            | Op::Grant { .. }
+            | Op::Revoke { .. }
+            | Op::TimeToLive { .. }
+            | Op::Expire { .. } => unreachable!("not one operation"),
         }
     }
 
@@ -475,7 +581,10 @@ impl Model {
         if rows.is_empty() {
             let with = |number: &i64| compare.sign_holds(0.cmp(number));
             return match &compare.with {
-                With::Version(with_) | With::Created(with_) | With::Modified(with_) => with(with_),
+                With::Version(with_)
+                | With::Created(with_)
+                | With::Modified(with_)
+                | With::Lease(with_) => with(with_),
                 With::Value(_) => false,
             };
         }
@@ -484,6 +593,7 @@ impl Model {
                 With::Version(with) => row.version.cmp(with),
                 With::Created(with) => row.created.cmp(with),
                 With::Modified(with) => row.modified.cmp(with),
+                With::Lease(with) => row.lease.cmp(with),
                 With::Value(with) => row.value.cmp(&with[..]),
             })
         })
@@ -517,7 +627,9 @@ fn inner(told: Told, revision: i64) -> pb::ResponseOp {
             Response::ResponseRange(pb::RangeResponse { header: header(revision), ..told })
         }
         Told::Txn(told) => Response::ResponseTxn(pb::TxnResponse { header: header(0), ..told }),
-        Told::Compact(_) => unreachable!("no transaction compacts"),
+        Told::Compact(_) | Told::Grant(_) | Told::Revoke(_) => {
+            unreachable!("no transaction does so")
+        }
     };
     pb::ResponseOp { response: Some(response) }
 }

@@ -8,7 +8,7 @@
 use crate::client::{Answer, End};
 use crate::hash;
 use crate::model::{
-    COMPACTED, Effect, FUTURE, Keys, Model, NO_FLOOR, Op, Question, Refused, Row, Told, Txn,
+    COMPACTED, Effect, FUTURE, Keys, Leases, Model, NO_FLOOR, Op, Question, Refused, Row, Told, Txn,
 };
 use crate::node::{self, Disks};
 use bytes::Bytes;
@@ -17,6 +17,7 @@ use ringd::api::proto::etcdserverpb as pb;
 use ringd::mvcc::{Found, KeyRange, RangeQuery, Records};
 use ringd::shard::Shard;
 use ringd::types::{Change, LeaseId, Location};
+use std::collections::BTreeMap;
 
 /// Texts of answers to requests of which nothing was done.
 const REFUSALS: [&str; 3] = [
@@ -36,6 +37,8 @@ struct Call {
     /// The highest revision that anyone was told of when it was sent, and the highest that anyone
     /// was told to be compacted.
     told: (i64, i64),
+    /// How many writes of the order anyone was told of by then, at least.
+    told_at: usize,
     sent_at: u64,
     /// Milliseconds that its client gave it.
     deadline: Option<u64>,
@@ -54,6 +57,9 @@ pub(crate) struct Oracle {
     /// The highest revision that anyone was told of, and the highest that anyone was told to be
     /// compacted.
     told: (i64, i64),
+    /// Writes of the order that anyone was told of are before this one.
+    told_at: usize,
+    pub(crate) leases: Lives,
     term: u64,
     /// Milliseconds before a request may time out.
     timeout: u64,
@@ -63,8 +69,9 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn new(timeout: u64) -> Self {
-        Self { timeout, told: (1, NO_FLOOR), ..Self::default() }
+    pub(crate) fn new(timeout: u64, ttl_min: i64) -> Self {
+        let model = Model::new(ttl_min);
+        Self { timeout, told: (1, NO_FLOOR), model, ..Self::default() }
     }
 
     /// The revision after everything that was asked.
@@ -80,9 +87,10 @@ impl Oracle {
         deadline: Option<u64>,
         is_oversized: bool,
     ) -> usize {
-        let told = self.told;
+        let (told, told_at, sent_at) = (self.told, self.told_at, now);
         let is_submitted = false;
-        self.calls.push(Call { op, told, sent_at: now, deadline, is_submitted, is_oversized });
+        let call = Call { op, told, told_at, sent_at, deadline, is_submitted, is_oversized };
+        self.calls.push(call);
         self.calls.len() - 1
     }
 
@@ -92,13 +100,60 @@ impl Oracle {
     }
 
     /// It came to the shard.
-    pub(crate) fn submitted(&mut self, call: usize) {
+    pub(crate) fn submitted(&mut self, call: usize, now: u64) {
         self.calls[call].is_submitted = true;
         let op = &self.calls[call].op;
         if op.is_write() {
             let effect = self.model.apply(op);
+            if let Ok(Told::Grant(told)) = &effect.told {
+                self.leases.lives(told.id, now, told.ttl);
+            }
             self.order.push((call, effect));
         }
+    }
+
+    /// The shard has proposed to end these leases, in this order.
+    ///
+    /// # Errors
+    /// One of them has time left.
+    pub(crate) fn ended(&mut self, ids: &[i64], now: u64) -> Result<(), String> {
+        for id in ids {
+            self.leases.ends(*id, now)?;
+            // It may have been revoked by what is before in the log.
+            if self.model.leases().contains_key(id) {
+                let call = self.sent(Op::Expire { id: *id }, now, None, false);
+                self.submitted(call, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The leases after everything that was asked.
+    pub(crate) fn known_leases(&self) -> &Leases {
+        self.model.leases()
+    }
+
+    /// How many writes of the order anyone was told of, at least.
+    pub(crate) fn told_at(&self) -> usize {
+        self.told_at
+    }
+
+    /// The leases after so many writes of the order.
+    fn leases_after(&self, writes: usize) -> Option<&Leases> {
+        Some(&*self.order[writes.checked_sub(1)?].1.leases)
+    }
+
+    /// A renewal was answered with so many seconds, when so much was told at least.
+    ///
+    /// # Errors
+    /// No lease is such at any time since.
+    pub(crate) fn check_renewal(&self, id: i64, ttl: i64, told_at: usize) -> Result<(), String> {
+        let due = |leases: Option<&Leases>| leases.and_then(|it| it.get(&id)).copied().unwrap_or(0);
+        let mut times = told_at..=self.order.len();
+        if times.any(|writes| due(self.leases_after(writes)) == ttl) {
+            return Ok(());
+        }
+        Err(format!("lease {id} is said to last {ttl} s, after {told_at} writes or later"))
     }
 
     /// Its answer has left the shard, which is at `revision`, and may be seen at any time: it is
@@ -109,11 +164,13 @@ impl Oracle {
             (Some(at), None) => {
                 let Effect { revision, floor, .. } = self.order[at].1;
                 self.heard(revision, floor);
+                self.told_at = self.told_at.max(at + 1);
             }
             // A read has seen all up to there.
             (None, None) => self.heard(revision, NO_FLOOR),
             (Some(at), Some(text)) if REFUSALS.contains(&text) => {
                 self.order.remove(at);
+                self.told_at -= usize::from(at < self.told_at);
                 self.replay();
             }
             (Some(_) | None, _) => {}
@@ -127,7 +184,7 @@ impl Oracle {
 
     /// Does everything again from the beginning.
     fn replay(&mut self) {
-        self.model = Model::default();
+        self.model.begin_again();
         for (call, effect) in &mut self.order {
             *effect = self.model.apply(&self.calls[*call].op);
         }
@@ -214,7 +271,48 @@ impl Oracle {
             }
             Op::HashKv { revision } => self.check_hash(call, *revision, &decode(bytes)?),
             Op::Defragment => unreachable!("its answer has nothing to check"),
+            Op::Grant { .. } => {
+                let mut told = decode::<pb::LeaseGrantResponse>(bytes)?;
+                self.check_effect(at, told.header.take(), Told::Grant(told))
+            }
+            Op::Revoke { .. } => {
+                let mut told = decode::<pb::LeaseRevokeResponse>(bytes)?;
+                self.check_effect(at, told.header.take(), Told::Revoke(told))
+            }
+            Op::TimeToLive { id, keys } => {
+                self.check_time_to_live(call, *id, *keys, decode(bytes)?)
+            }
+            Op::Expire { .. } => unreachable!("nobody asks for it"),
         }
+    }
+
+    fn check_time_to_live(
+        &self,
+        call: &Call,
+        id: i64,
+        keys: bool,
+        mut told: pb::LeaseTimeToLiveResponse,
+    ) -> Result<pb::ResponseHeader, String> {
+        let header = self.check_time(call, told.header.take(), 0)?;
+        let due = |writes: usize| {
+            let revision = writes.checked_sub(1).map_or(1, |last| self.order[last].1.revision);
+            let granted = self.leases_after(writes).and_then(|leases| leases.get(&id)).copied();
+            let ttl_is_due = match granted {
+                // A new leader gives a second more.
+                Some(ttl) => (0..=ttl + 1).contains(&told.ttl),
+                None => told.ttl == -1,
+            };
+            revision == header.revision && told.granted_ttl == granted.unwrap_or(0) && ttl_is_due
+        };
+        if told.id != id || !(call.told_at..=self.order.len()).any(due) {
+            return Err(format!("at {} told {told:?}", header.revision));
+        }
+        let wanted = keys && told.ttl >= 0;
+        let due = if wanted { self.model.keys_of(id, header.revision) } else { Vec::new() };
+        if told.keys != due {
+            return Err(format!("at {} told {told:?}, due {due:?}", header.revision));
+        }
+        Ok(header)
     }
 
     fn effect(&self, call: usize) -> Result<&Effect, String> {
@@ -240,7 +338,9 @@ impl Oracle {
             Op::HashKv { revision } => *revision > 0 && may_be(*revision),
             Op::Defragment => false,
             Op::Txn(txn) => txn.questions().any(|read| read.revision > 0 && may_be(read.revision)),
+            Op::TimeToLive { .. } => false,
             Op::Put { .. } | Op::Delete { .. } | Op::Compact { .. } => unreachable!("a write"),
+            Op::Grant { .. } | Op::Revoke { .. } | Op::Expire { .. } => unreachable!("a write"),
         };
         if allowed { Ok(()) } else { Err(format!("status {code} {text:?}")) }
     }
@@ -352,29 +452,39 @@ impl Oracle {
         Ok(header)
     }
 
-    /// Holds what a recovered shard has come to against everything known: its revision, and what
-    /// is compacted.
+    /// Holds what a recovered shard has come to against everything known: its revision, what is
+    /// compacted, and its leases.
     ///
     /// # Errors
     /// What is lost or invented.
-    pub(crate) fn check_recovered(&self, shard: &Shard) -> Result<(i64, i64), String> {
+    pub(crate) fn check_recovered(&self, shard: &Shard) -> Result<Kept, String> {
         let keyspace = shard.keyspace();
         let revision = keyspace.revision().0;
         let floor = keyspace.compacted().map_or(NO_FLOOR, |floor| floor.0);
         if revision < self.told.0 || floor < self.told.1 {
             return Err(format!("lost: at {revision}, {floor}, and {:?} was told", self.told));
         }
-        match self.beginning(revision, floor) {
-            Some(_) => Ok((revision, floor)),
-            None => Err(format!("invented: at {revision}, {floor}")),
+        let lessor = shard.lessor();
+        lessor.check_all();
+        let granted = |id| lessor.get(id).map_or(0, |lease| lease.0);
+        let leases: Leases = lessor.ids().map(|id| (id.0, granted(id))).collect();
+        match self.beginning(revision, floor, &leases) {
+            Some(writes) if writes < self.told_at => {
+                Err(format!("lost: {leases:?} at {revision}, and {} writes told", self.told_at))
+            }
+            Some(writes) => Ok(Kept { revision, floor, writes }),
+            None => Err(format!("invented: at {revision}, {floor}, {leases:?}")),
         }
     }
 
-    /// How many of the writes in their order give this revision and floor, at most.
-    fn beginning(&self, revision: i64, floor: i64) -> Option<usize> {
-        let at = |effect: &Effect| (effect.revision, effect.floor) == (revision, floor);
+    /// How many of the writes in their order give this revision, floor and leases, at most.
+    fn beginning(&self, revision: i64, floor: i64, leases: &Leases) -> Option<usize> {
+        let at = |effect: &Effect| {
+            (effect.revision, effect.floor) == (revision, floor) && *effect.leases == *leases
+        };
         let last = self.order.iter().rposition(|(_, effect)| at(effect)).map(|at| at + 1);
-        last.or_else(|| ((revision, floor) == (1, NO_FLOOR)).then_some(0))
+        let is_new = (revision, floor) == (1, NO_FLOOR) && leases.is_empty();
+        last.or_else(|| is_new.then_some(0))
     }
 
     /// Holds what a recovered shard tells at two revisions against the model, values and all:
@@ -388,7 +498,7 @@ impl Oracle {
         disks: &mut Disks,
         past: u64,
     ) -> Result<(), String> {
-        let (revision, floor) = self.check_recovered(shard)?;
+        let Kept { revision, floor, .. } = self.check_recovered(shard)?;
         let past = i64::try_from(past).map_or(1, |past| past % revision + 1);
         for at in [revision, past] {
             let wrong = |why: String| format!("revision {at} of {floor}..={revision}: {why}");
@@ -401,6 +511,9 @@ impl Oracle {
                     if !due.iter().map(Row::pair).eq(rows.iter().cloned()) {
                         return Err(wrong(format!("{} rows, due {}", rows.len(), due.len())));
                     }
+                    if at == revision {
+                        check_keys(shard, &due).map_err(wrong)?;
+                    }
                 }
             }
         }
@@ -412,7 +525,7 @@ impl Oracle {
     /// # Errors
     /// What is changed.
     pub(crate) fn check_history(&self, shard: &Shard) -> Result<(), String> {
-        let (revision, floor) = self.check_recovered(shard)?;
+        let Kept { revision, floor, .. } = self.check_recovered(shard)?;
         shard.keyspace().check_all();
         (floor.max(1)..=revision).try_for_each(|revision| self.check_at(shard, revision))
     }
@@ -435,14 +548,63 @@ impl Oracle {
         Err(format!("revision {revision} is changed: {count} rows, due {}", rows.len()))
     }
 
-    /// The server has come back at this revision, with that compacted: what came later was never
-    /// done.
-    pub(crate) fn restarted(&mut self, (revision, floor): (i64, i64)) {
-        let kept = self.beginning(revision, floor).expect("it was looked at before");
-        self.order.truncate(kept);
+    /// The server has come back with so much, having begun to read at `since`: what came later was
+    /// never done. `is_whole` is whether leases live all their time from then on.
+    pub(crate) fn restarted(&mut self, kept: &Kept, since: u64, is_whole: bool) {
+        let Kept { revision, floor, writes } = *kept;
+        self.order.truncate(writes);
         self.replay();
         assert!((self.model.revision(), self.model.floor()) == (revision, floor), "as found");
         self.heard(revision, floor);
+        self.told_at = writes;
+        for (id, ttl) in self.model.leases().iter().filter(|_| is_whole) {
+            self.leases.lives(*id, since, *ttl);
+        }
+    }
+}
+
+/// What a recovered shard has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kept {
+    pub(crate) revision: i64,
+    floor: i64,
+    /// How many writes of the order.
+    writes: usize,
+}
+
+/// Until when leases live at least.
+#[derive(Debug, Default)]
+pub(crate) struct Lives(BTreeMap<i64, u64>);
+
+impl Lives {
+    /// A lease lives for so many seconds from a moment on.
+    pub(crate) fn lives(&mut self, id: i64, since: u64, ttl: i64) {
+        let until = since + u64::try_from(ttl).expect("a lease lasts") * 1000;
+        let known = self.0.entry(id).or_insert(until);
+        *known = until.max(*known);
+    }
+
+    fn ends(&self, id: i64, now: u64) -> Result<(), String> {
+        match self.0.get(&id) {
+            Some(until) if now >= *until => Ok(()),
+            until => Err(format!("lease {id} ends at {now}, and lives until {until:?}")),
+        }
+    }
+}
+
+/// The keys that hang on each lease are those whose rows name it.
+fn check_keys(shard: &Shard, rows: &[Row<'_>]) -> Result<(), String> {
+    let lessor = shard.lessor();
+    for id in lessor.ids() {
+        let keys = lessor.get(id).expect("listed").1;
+        let due = rows.iter().filter(|row| row.lease == id.0).map(|row| row.key);
+        if !keys.iter().eq(due) {
+            return Err(format!("keys of lease {id}: {keys:?}"));
+        }
+    }
+    match rows.iter().find(|row| row.lease != 0 && !lessor.contains(LeaseId(row.lease))) {
+        Some(row) => Err(format!("{row:?} hangs on a lease that is not there")),
+        None => Ok(()),
     }
 }
 
@@ -456,6 +618,10 @@ impl Records for Nothing {
 
     fn value(&self, _: Location) -> Bytes {
         unreachable!("no value is asked for")
+    }
+
+    fn has_lease(&self, _: LeaseId) -> bool {
+        false
     }
 
     fn push(&mut self, _: Change, _: Option<Found>) {

@@ -37,10 +37,12 @@ pub(crate) enum Bug {
     LostManifest,
     /// A read of the store brings other bytes than asked for.
     Misread,
+    /// A lease is said to be renewed, and is not.
+    ForgottenRenewal,
 }
 
 /// Each, and the seeds within which it is found.
-pub(crate) const BUGS: [(Bug, u64); 16] = [
+pub(crate) const BUGS: [(Bug, u64); 17] = [
     (Bug::EarlyWritten, 20),
     (Bug::LostSector, 20),
     (Bug::EarlierLost, 40),
@@ -57,6 +59,7 @@ pub(crate) const BUGS: [(Bug, u64); 16] = [
     (Bug::UnsyncedManifest, 20),
     (Bug::LostManifest, 20),
     (Bug::Misread, 20),
+    (Bug::ForgottenRenewal, 20),
 ];
 
 /// A segment's making without the order that makes it safe.

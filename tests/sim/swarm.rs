@@ -2,8 +2,9 @@
 
 use crate::client::Manner;
 use crate::dice::Dice;
-use crate::model::{Compare, Keys, Op, Question, Txn, With};
+use crate::model::{Compare, Keys, Leases, Op, Question, Txn, With};
 use ringd::config::AutoCompaction;
+use ringd::lease;
 use ringd::raft;
 use ringd::shard;
 use ringd::shard::list;
@@ -48,6 +49,10 @@ pub(crate) struct Swarm {
     pub(crate) postpones: bool,
     /// Bytes of an answer that is made in one go.
     pub(crate) whole_size_max: usize,
+    /// Of a hundred calls: those that are about leases.
+    pub(crate) leases: u64,
+    /// The process is stopped for minutes now and then.
+    pub(crate) pauses: bool,
     /// It is started again with other limits.
     retunes: bool,
     /// Of a hundred crash points: those at which a bit is flipped besides.
@@ -98,6 +103,8 @@ impl Swarm {
             stops: dice.chance(30),
             postpones: on(dice),
             whole_size_max: 1 << 20,
+            leases: 0,
+            pauses: false,
             retunes: dice.chance(50),
             flips: dice.pick(&[0, 10, 30]),
             tick_max: dice.pick(&[20, 200, 1_500]),
@@ -114,6 +121,49 @@ impl Swarm {
             large,
             oversized: dice.pick(&[0, 0, 3]),
             config,
+        }
+    }
+
+    /// Whether and how leases are used; of dice of their own, so that seeds without them stay.
+    pub(crate) fn choose_leases(&mut self, dice: &mut Dice) {
+        self.leases = dice.pick(&[0, 10, 30, 60]);
+        self.pauses = self.leases > 0 && dice.chance(40);
+        self.config.lease = lease::Config {
+            ttl_min: dice.pick(&[1, 2]),
+            checkpoints: dice.chance(50),
+            count_max: dice.pick(&[3, 1_000, 1_000]),
+        };
+        self.config.seal_entries_max = dice.pick(&[20, 200, 1 << 18]);
+    }
+
+    /// A call about leases, of which these are there; `fresh` is an id that none ever had.
+    pub(crate) fn lease_op(&self, leases: &Leases, fresh: i64, dice: &mut Dice) -> Op {
+        let known: Vec<i64> = leases.keys().copied().collect();
+        let some = |dice: &mut Dice| {
+            let is_unknown = known.is_empty() || dice.chance(8);
+            if is_unknown { i64::MIN } else { dice.pick(&known) }
+        };
+        let put = |lease: i64, ignore_lease: bool, dice: &mut Dice| Op::Put {
+            key: self.key(dice),
+            value: self.value(dice),
+            prev_kv: dice.chance(30),
+            ignore_value: false,
+            lease,
+            ignore_lease,
+        };
+        match dice.below(12) {
+            0..=2 => Op::Grant { id: fresh, ttl: dice.pick(&[-1, 1, 2, 5, 20, 400]) },
+            3 if !known.is_empty() => Op::Grant { id: dice.pick(&known), ttl: 5 },
+            4 => Op::Revoke { id: some(dice) },
+            5 => Op::TimeToLive { id: some(dice), keys: dice.chance(70) },
+            6 => put(0, true, dice),
+            7 => {
+                let keys = Keys::one(&self.key(dice));
+                let compare = Compare { keys, sign: 0, with: With::Lease(some(dice)) };
+                let success = vec![put(some(dice), false, dice)];
+                Op::Txn(Txn { compares: vec![compare], success, failure: vec![put(0, true, dice)] })
+            }
+            _ => put(some(dice), false, dice),
         }
     }
 
@@ -176,7 +226,8 @@ impl Swarm {
         }
         let ignore_value = self.ignore_values && dice.chance(15);
         let value = if ignore_value { Vec::new() } else { self.value(dice) };
-        Op::Put { key: self.key(dice), value, prev_kv: dice.chance(30), ignore_value }
+        let (key, prev_kv) = (self.key(dice), dice.chance(30));
+        Op::Put { key, value, prev_kv, ignore_value, lease: 0, ignore_lease: false }
     }
 
     /// A transaction with others in it, so deep.
@@ -325,5 +376,7 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         mark_after: dice.pick(&[100, 1_000]),
         auto_compaction: AutoCompaction::Off,
         quota_bytes: -1,
+        lease: lease::Config::default(),
+        seal_entries_max: 1 << 18,
     }
 }

@@ -21,17 +21,33 @@ pub(crate) fn request(op: &Op) -> (&'static str, Vec<u8>) {
             ("/etcdserverpb.Maintenance/HashKV", request.encode_to_vec())
         }
         Op::Defragment => ("/etcdserverpb.Maintenance/Defragment", Vec::new()),
+        Op::Grant { id, ttl } => {
+            let request = pb::LeaseGrantRequest { id: *id, ttl: *ttl };
+            ("/etcdserverpb.Lease/LeaseGrant", request.encode_to_vec())
+        }
+        Op::Revoke { id } => {
+            let request = pb::LeaseRevokeRequest { id: *id };
+            ("/etcdserverpb.Lease/LeaseRevoke", request.encode_to_vec())
+        }
+        Op::TimeToLive { id, keys } => {
+            let request = pb::LeaseTimeToLiveRequest { id: *id, keys: *keys };
+            ("/etcdserverpb.Lease/LeaseTimeToLive", request.encode_to_vec())
+        }
+        Op::Expire { .. } => unreachable!("nobody asks for it"),
     }
 }
 
 fn put(op: &Op) -> pb::PutRequest {
-    let Op::Put { key, value, prev_kv, ignore_value } = op else { unreachable!("a put") };
+    let Op::Put { key, value, prev_kv, ignore_value, lease, ignore_lease } = op else {
+        unreachable!("a put")
+    };
     pb::PutRequest {
         key: key.clone().into(),
         value: value.clone().into(),
         prev_kv: *prev_kv,
         ignore_value: *ignore_value,
-        ..pb::PutRequest::default()
+        lease: *lease,
+        ignore_lease: *ignore_lease,
     }
 }
 
@@ -74,9 +90,14 @@ fn operation(op: &Op) -> pb::RequestOp {
         Op::Delete { .. } => Request::RequestDeleteRange(delete(op)),
         Op::Range(question) => Request::RequestRange(range(question)),
         Op::Txn(nested) => Request::RequestTxn(txn(nested)),
-        Op::Stream(_) | Op::Compact { .. } | Op::HashKv { .. } | Op::Defragment => {
-            unreachable!("no operation of a transaction")
-        }
+        Op::Stream(_)
+        | Op::Compact { .. }
+        | Op::HashKv { .. }
+        | Op::Defragment
+        | Op::Grant { .. }
+        | Op::Revoke { .. }
+        | Op::TimeToLive { .. }
+        | Op::Expire { .. } => unreachable!("no operation of a transaction"),
     };
     pb::RequestOp { request: Some(request) }
 }
@@ -88,6 +109,7 @@ fn compare(compare: &Compare) -> pb::Compare {
         With::Created(with) => (1, TargetUnion::CreateRevision(*with)),
         With::Modified(with) => (2, TargetUnion::ModRevision(*with)),
         With::Value(with) => (3, TargetUnion::Value(with.clone().into())),
+        With::Lease(with) => (4, TargetUnion::Lease(*with)),
     };
     pb::Compare {
         result: compare.sign,

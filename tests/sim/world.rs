@@ -27,6 +27,7 @@ use driver::Work;
 
 mod driver;
 mod ends;
+mod leases;
 mod replies;
 
 /// Steps that are told when a seed fails.
@@ -52,6 +53,8 @@ enum Act {
     Receive(usize, usize),
     /// It is this late.
     Tick(u64),
+    /// Leases are renewed: on which stream, how many.
+    Renew(u32, usize),
     /// A client gives up a call.
     GiveUp(usize),
     /// A connection is cut.
@@ -132,6 +135,9 @@ pub(crate) struct World {
     /// Answers that are not made at once.
     answers: Answers,
     late: Option<crate::disk::Write>,
+    renewals: leases::Renewals,
+    /// When the process last began to read.
+    since: u64,
 }
 
 impl Drop for World {
@@ -151,6 +157,7 @@ impl World {
         swarm.whole_size_max = apart.pick(&[0, 200, 3_000, 1 << 20]);
         swarm.config.lists.ahead_size_max = apart.pick(&[1, 400, 5_000, 64 << 20]);
         swarm.defragments = apart.chance(50);
+        swarm.choose_leases(&mut Dice::new(seed.wrapping_mul(3)));
         let settings = Settings {
             message_size_max: swarm.message_size_max,
             txn_ops_max: 128,
@@ -162,7 +169,7 @@ impl World {
         let disks = Disks::default();
         let shard = node::recover(&swarm.config, &disks, seed, Tick(0)).expect("an empty disk");
         let crash_dice = Dice::new(dice.next());
-        let oracle = Oracle::new(swarm.config.request_timeout);
+        let oracle = Oracle::new(swarm.config.request_timeout, swarm.config.lease.ttl_min);
         Self {
             seed,
             swarm,
@@ -188,6 +195,8 @@ impl World {
             is_changed: true,
             held: None,
             late: None,
+            renewals: leases::Renewals::default(),
+            since: 0,
         }
     }
 
@@ -250,6 +259,8 @@ impl World {
             rare(self.swarm.stops, 4),
             rare(self.swarm.failures, 4),
             rare(self.swarm.crashes, 8),
+            rare(self.swarm.leases > 0, 80),
+            rare(self.swarm.pauses, 3),
         ];
         let mut lot = self.dice.below(weights.iter().sum());
         let nth = weights.iter().position(|&weight| {
@@ -264,10 +275,7 @@ impl World {
             3 => self.complete(),
             4 => self.receive(),
             5 => self.tick(),
-            6 => {
-                self.work();
-                Ok(())
-            }
+            6 => self.work().map(|_| ()),
             7 => {
                 self.cut();
                 Ok(())
@@ -278,7 +286,16 @@ impl World {
             }
             9 => self.stop(),
             10 => self.fail(),
-            _ => self.crash(),
+            11 => self.crash(),
+            12 => {
+                self.renew();
+                Ok(())
+            }
+            _ => {
+                self.now += 100_000 + self.dice.below(300_000);
+                self.tick_now();
+                Ok(())
+            }
         }
     }
 
@@ -291,7 +308,11 @@ impl World {
     fn ask(&mut self) -> Result<(), String> {
         let most = self.swarm.pipelined;
         if let Some(at) = self.some_link(|link| link.client.waiting() < most) {
-            let op = self.swarm.op(self.oracle.revision(), &mut self.dice);
+            let op = if self.swarm.leases > 0 && self.dice.chance(self.swarm.leases) {
+                self.lease_op()
+            } else {
+                self.swarm.op(self.oracle.revision(), &mut self.dice)
+            };
             self.ask_on(at, op);
         }
         Ok(())
@@ -345,7 +366,7 @@ impl World {
                 continue;
             };
             if let Some(&call) = self.asked.get(&from) {
-                self.oracle.submitted(call);
+                self.oracle.submitted(call, self.now);
             }
             self.shard.handle(Input::Request { from, request });
         }
@@ -355,8 +376,8 @@ impl World {
     fn serve(&mut self) -> Result<(), String> {
         let found = self.oracle.check_recovered(&self.shard)?;
         self.oracle.check_history(&self.shard)?;
-        self.oracle.restarted(found);
-        self.note(Act::Serve(found.0));
+        self.oracle.restarted(&found, self.since, !self.swarm.config.lease.checkpoints);
+        self.note(Act::Serve(found.revision));
         (self.is_known, self.is_serving, self.is_changed) = (true, true, true);
         self.links.clear();
         for at in 0..self.swarm.connections {

@@ -87,16 +87,10 @@ impl Keyspace {
 
     /// Checks a put against the keyspace as it is, without doing it.
     ///
-    /// `lease_exists` says whether a lease does.
-    ///
     /// # Errors
     /// [`Refusal::LeaseNotFound`], [`Refusal::KeyNotFound`], in this order.
-    pub fn check_put(
-        &self,
-        put: &Put,
-        lease_exists: impl FnOnce(LeaseId) -> bool,
-    ) -> Result<(), Refusal> {
-        if put.lease != LeaseId(0) && !lease_exists(put.lease) {
+    pub fn check_put(&self, put: &Put, records: &impl Records) -> Result<(), Refusal> {
+        if put.lease != LeaseId(0) && !records.has_lease(put.lease) {
             return Err(Refusal::LeaseNotFound);
         }
         if (put.ignore_value || put.ignore_lease) && self.index.get(&put.key).is_none() {

@@ -77,8 +77,6 @@ impl Keyspace {
 
     /// Does a transaction. `data` is what its keys and values are slices of.
     ///
-    /// `lease_exists` says whether a lease does; it is asked only for one that is not 0.
-    ///
     /// # Errors
     /// [`Refusal::FutureRevision`] or [`Refusal::Compacted`] of a read,
     /// [`Refusal::LeaseNotFound`] or [`Refusal::KeyNotFound`] of a put, whichever comes first on
@@ -92,7 +90,6 @@ impl Keyspace {
         script: &impl Script,
         data: &Bytes,
         records: &mut impl Records,
-        lease_exists: impl Fn(LeaseId) -> bool,
     ) -> Result<Outcome, Refusal> {
         let path = self.path(script, records);
         let mut checks = Checks {
@@ -101,7 +98,7 @@ impl Keyspace {
             path: &path,
             deleted_from: None,
             put_size: 0,
-            lease_exists: &lease_exists,
+            records: &*records,
         };
         checks.check(0)?;
         // A slice keeps all of the buffer. What is not put, the compares and the way not taken, is
@@ -126,15 +123,8 @@ impl Keyspace {
         records: &impl Records,
     ) -> Result<Outcome, Refusal> {
         let path = self.path(script, records);
-        Checks {
-            keyspace: self,
-            script,
-            path: &path,
-            deleted_from: None,
-            put_size: 0,
-            lease_exists: &|_| false,
-        }
-        .check(0)?;
+        Checks { keyspace: self, script, path: &path, deleted_from: None, put_size: 0, records }
+            .check(0)?;
         let succeeded = path[0].expect("the outermost is on every way");
         let result = |at| match script.op(at) {
             Op::Range(query) => self.txn_range(&query, records),
@@ -233,7 +223,7 @@ fn pair(key: &[u8], found: Found, records: &impl Records) -> KeyValue {
 }
 
 /// The second check: what is on the way taken, against the keyspace as it was before.
-struct Checks<'t, S, L> {
+struct Checks<'t, S, R> {
     keyspace: &'t Keyspace,
     script: &'t S,
     path: &'t Path,
@@ -243,10 +233,10 @@ struct Checks<'t, S, L> {
     deleted_from: Option<&'t [u8]>,
     /// Bytes of keys and values of the puts so far.
     put_size: usize,
-    lease_exists: &'t L,
+    records: &'t R,
 }
 
-impl<S: Script, L: Fn(LeaseId) -> bool> Checks<'_, S, L> {
+impl<S: Script, R: Records> Checks<'_, S, R> {
     fn check(&mut self, txn: usize) -> Result<(), Refusal> {
         let succeeded = self.path[txn].expect("it is on the way taken");
         for at in self.script.head(txn).branch(succeeded) {
@@ -269,7 +259,7 @@ impl<S: Script, L: Fn(LeaseId) -> bool> Checks<'_, S, L> {
     }
 
     fn check_put(&self, put: &PutOp<'_>) -> Result<(), Refusal> {
-        if put.lease != LeaseId(0) && !(self.lease_exists)(put.lease) {
+        if put.lease != LeaseId(0) && !self.records.has_lease(put.lease) {
             return Err(Refusal::LeaseNotFound);
         }
         // etcd finds the second half of this out too late, and every member of the cluster ends.
@@ -337,7 +327,7 @@ impl<S: Script, R: Records> Run<'_, S, R> {
             ignore_value: op.ignore_value,
             ignore_lease: op.ignore_lease,
         };
-        let prior = self.write.put(put, self.records, |_| true).expect("the put was checked");
+        let prior = self.write.put(put, self.records).expect("the put was checked");
         let prior = prior.filter(|_| op.prev_kv);
         OpResult::Put {
             revision: self.write.keyspace().revision(),

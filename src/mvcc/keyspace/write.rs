@@ -75,8 +75,6 @@ pub struct Write<'k> {
 impl Write<'_> {
     /// Writes one key; gives what was there before.
     ///
-    /// `lease_exists` says whether a lease does; it is asked only for a lease that is not 0.
-    ///
     /// # Errors
     /// As [`Put::validate`] and [`Keyspace::check_put`]; nothing has changed then.
     ///
@@ -90,10 +88,9 @@ impl Write<'_> {
         &mut self,
         mut put: Put,
         records: &mut impl Records,
-        lease_exists: impl FnOnce(LeaseId) -> bool,
     ) -> Result<Option<Found>, Refusal> {
         put.validate()?;
-        if put.lease != LeaseId(0) && !lease_exists(put.lease) {
+        if put.lease != LeaseId(0) && !records.has_lease(put.lease) {
             return Err(Refusal::LeaseNotFound);
         }
         let Keyspace { index, revision, .. } = &mut *self.keyspace;

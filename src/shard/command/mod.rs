@@ -5,6 +5,7 @@
 //! archive is checked each time it is opened, whether it comes from the disk, from a peer or from
 //! this very process; keys and values are used where they lie.
 
+mod lease;
 mod txn;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use rkyv::rancor::Error as ArchiveError;
 use rkyv::with::InlineAsBox;
 use rkyv::{Archive, Serialize};
 
+pub use lease::{ArchivedEnded, ArchivedLeft, Ended, Left};
 pub use txn::{
     ArchivedCompare, ArchivedHead, ArchivedOp, ArchivedOperand, ArchivedRangeOptions, ArchivedTxn,
     Compare, Head, Op, Operand, RangeOptions, Txn,
@@ -60,6 +62,31 @@ pub enum Command<'a> {
         /// Whether the answer waits until what is forgotten is gone.
         physical: bool,
     },
+    /// Grants a lease.
+    LeaseGrant {
+        /// Its id; not 0.
+        id: i64,
+        /// Seconds that it lives unless it is renewed; 1 at least.
+        ttl: i64,
+    },
+    /// Removes a lease and deletes its keys.
+    LeaseRevoke {
+        /// Its id.
+        id: i64,
+    },
+    /// Removes leases that have ended, and deletes the keys of each in a revision of its own; the
+    /// leader proposes it by itself.
+    LeaseExpire {
+        /// Which.
+        #[rkyv(with = InlineAsBox)]
+        leases: &'a [Ended],
+    },
+    /// Notes what is left of leases; the leader proposes it by itself.
+    LeaseCheckpoint {
+        /// Of which.
+        #[rkyv(with = InlineAsBox)]
+        leases: &'a [Left],
+    },
 }
 
 /// An entry's data that is not a command of ours.
@@ -98,7 +125,9 @@ impl Command<'_> {
             Self::Put { key, value, .. } => key.len() + value.len(),
             Self::DeleteRange { key, range_end, .. } => key.len() + range_end.len(),
             Self::Txn(txn) => txn.archived_size(),
-            Self::Compact { .. } => 0,
+            Self::LeaseExpire { leases } => size_of_val(*leases),
+            Self::LeaseCheckpoint { leases } => size_of_val(*leases),
+            Self::Compact { .. } | Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } => 0,
         };
         Vec::with_capacity(1 + payload + size_of::<ArchivedCommand<'_>>())
     }
@@ -123,16 +152,34 @@ impl ArchivedCommand<'_> {
         }
         let command = rkyv::access::<ArchivedCommand<'_>, ArchiveError>(archive)
             .map_err(|cause| CommandError::Damaged { cause: cause.to_string() })?;
-        if let Self::Txn(txn) = command {
-            txn.check().map_err(|cause| CommandError::Damaged { cause: cause.to_owned() })?;
-        }
+        command.check().map_err(|cause| CommandError::Damaged { cause: cause.to_owned() })?;
         Ok(command)
+    }
+
+    /// Whether it is one that a request can be: its archive has been found whole.
+    fn check(&self) -> Result<(), &'static str> {
+        match self {
+            Self::Txn(txn) => txn.check(),
+            Self::LeaseGrant { id, ttl } if id.to_native() == 0 || ttl.to_native() < 1 => {
+                Err("a lease without an id, or for no time")
+            }
+            Self::Put { .. }
+            | Self::DeleteRange { .. }
+            | Self::Compact { .. }
+            | Self::LeaseGrant { .. }
+            | Self::LeaseRevoke { .. }
+            | Self::LeaseExpire { .. }
+            | Self::LeaseCheckpoint { .. } => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::lease::Grant;
+    use crate::types::LeaseId;
+    use crate::types::LogIndex;
     use proptest::prelude::*;
 
     fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
@@ -158,7 +205,13 @@ mod tests {
             }
             ArchivedCommand::DeleteRange { .. }
             | ArchivedCommand::Txn(_)
-            | ArchivedCommand::Compact { .. } => panic!("a put came back as something else"),
+            | ArchivedCommand::Compact { .. }
+            | ArchivedCommand::LeaseGrant { .. }
+            | ArchivedCommand::LeaseRevoke { .. }
+            | ArchivedCommand::LeaseExpire { .. }
+            | ArchivedCommand::LeaseCheckpoint { .. } => {
+                panic!("a put came back as something else")
+            }
         }
     }
 
@@ -171,6 +224,10 @@ mod tests {
                 Command::DeleteRange { key: &key, range_end: &value, prev_kv: true },
                 Command::Compact { revision: 7, physical: true },
                 Command::Txn(txn::sample(&key, &value)),
+                Command::LeaseGrant { id: -1, ttl: 60 },
+                Command::LeaseRevoke { id: -1 },
+                Command::LeaseExpire { leases: &[Ended { id: 1, born: 2 }; 3] },
+                Command::LeaseCheckpoint { leases: &[Left { id: 1, born: 2, remaining: 3 }; 3] },
             ];
             for command in commands {
                 let buffer = command.encode_into(command.buffer());
@@ -187,12 +244,76 @@ mod tests {
         assert_eq!(ArchivedCommand::open(&[]).err(), Some(CommandError::Empty));
     }
 
+    /// Entries of the logs that the first builds wrote: what came later may not move what was.
+    const OLD: [&str; 4] = [
+        "016b657976616c756500f7ffffff03000000f2ffffff050000000000000000000000000000",
+        "016b65796b657a01f9ffffff03000000f4ffffff030000000000000000000000000000",
+        "010100000001000000020000006bffffffff01000000f8ffffff00000000000000000200000000000000\
+         006b766b01fcffffff01000000f5ffffff01000000000000000000000000000000000000000000000000\
+         0000000000000000000000000000000000000000000000000000000000000000b9ffffff01000000b2ff\
+         ffff00000000000000000000000000000000000000000000000000000000000000000000000000000000\
+         000000000000000000000000000000000248ffffff010000004dffffff0100000065ffffff0200000000\
+         0000",
+        "0103020000000000000000000000000000000000000000000000000000",
+    ];
+
     #[test]
-    fn the_archive_of_a_put_is_as_it_was() {
-        // Logs of the first version are read: what came later may not move what was.
-        let data = put(b"key", b"value").encode();
-        assert_eq!(data.len(), 1 + 8 + size_of::<ArchivedCommand<'_>>());
+    fn entries_of_old_logs_are_read_and_written_as_they_were() {
+        let heads = [Head { compares: 1, success: 1, failure: 2 }];
+        let operand = Operand::Mod(0);
+        let compares = [Compare { key: b"k", range_end: b"", operator: 0, operand }];
+        let ops = [
+            Op::Put {
+                key: b"k",
+                value: b"v",
+                lease: 0,
+                prev_kv: false,
+                ignore_value: false,
+                ignore_lease: false,
+            },
+            Op::Range { key: b"k", range_end: b"", options: RangeOptions::default() },
+        ];
+        let commands = [
+            Command::Put {
+                key: b"key",
+                value: b"value",
+                lease: 0,
+                prev_kv: false,
+                ignore_value: false,
+                ignore_lease: false,
+            },
+            Command::DeleteRange { key: b"key", range_end: b"kez", prev_kv: false },
+            Command::Txn(Txn { heads: &heads, compares: &compares, ops: &ops }),
+            Command::Compact { revision: 2, physical: false },
+        ];
+        for (command, old) in commands.iter().zip(OLD) {
+            let data = command.encode();
+            let hex: String = data.iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(hex, old, "{command:?}");
+            assert!(ArchivedCommand::open(&data).is_ok());
+        }
         assert_eq!(size_of::<ArchivedCommand<'_>>(), 28);
+    }
+
+    #[test]
+    fn leases_are_read_where_they_lie() {
+        let leases = [Ended { id: -7, born: 3 }, Ended { id: 8, born: u64::MAX }];
+        let data = Command::LeaseExpire { leases: &leases }.encode();
+        let Ok(ArchivedCommand::LeaseExpire { leases: found }) = ArchivedCommand::open(&data)
+        else {
+            panic!("leases came back as something else")
+        };
+        let found: Vec<_> = found.iter().map(ArchivedEnded::grant).collect();
+        assert_eq!(found, leases.map(|it| Grant { id: LeaseId(it.id), born: LogIndex(it.born) }));
+    }
+
+    #[test]
+    fn a_lease_that_no_request_asks_for_is_damaged() {
+        for (id, ttl) in [(0, 5), (5, 0), (5, -1)] {
+            let data = Command::LeaseGrant { id, ttl }.encode();
+            assert!(matches!(ArchivedCommand::open(&data), Err(CommandError::Damaged { .. })));
+        }
+        assert!(ArchivedCommand::open(&Command::LeaseGrant { id: -1, ttl: 1 }.encode()).is_ok());
     }
 
     proptest! {

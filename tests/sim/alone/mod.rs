@@ -88,7 +88,7 @@ impl Alone {
                 Output::Store(command) => self.perform(command),
                 Output::Reply { to, ready } => self.replies.push((to, ready)),
                 Output::Rows { to } => self.told.push(to),
-                Output::Role(_) => {}
+                Output::Role(_) | Output::Watch(_) => {}
                 Output::Halt(why) => panic!("it halted: {why}"),
             }
         }

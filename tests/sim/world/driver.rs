@@ -1,5 +1,6 @@
 //! The driver: a turn of the core, and what it does to the files of the log and of the store.
 
+use super::leases::Renewals;
 use super::{Act, World};
 use crate::node;
 use crate::planted::Bug;
@@ -28,6 +29,7 @@ impl World {
             match output {
                 Output::Wal(command) => self.begin(command),
                 Output::Store(command) => self.begin_store(command)?,
+                Output::Reply { to, ready } if Renewals::owns(to) => self.renewed(to, ready)?,
                 Output::Reply { to, ready } => self.reply(to, ready),
                 Output::Rows { to } => self.answers.go_on(to),
                 Output::Watch(told) => return Err(format!("{told:?}, and nobody watches")),
@@ -65,9 +67,13 @@ impl World {
     }
 
     /// A slice of what has no hurry.
-    pub(super) fn work(&mut self) -> bool {
+    pub(super) fn work(&mut self) -> Result<bool, String> {
         self.note(Act::Work);
-        self.shard.work()
+        let is_more = self.shard.work();
+        let ended: Vec<i64> = self.shard.ended().iter().map(|grant| grant.id.0).collect();
+        self.counts.ended += ended.len() as u64;
+        self.oracle.ended(&ended, self.now)?;
+        Ok(is_more)
     }
 
     fn begin(&mut self, command: wal::Command) {

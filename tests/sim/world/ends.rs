@@ -77,6 +77,7 @@ impl World {
         self.works.clear();
         self.held = None;
         self.answers = Answers::new(&self.settings);
+        self.renewals.clear();
         if self.bug == Some(Bug::LateWrite) {
             self.late = self.disks.log.hold_back();
         }
@@ -106,6 +107,7 @@ impl World {
         }
         self.swarm.retune(&mut self.dice);
         let seed = self.dice.next();
+        self.since = self.now;
         self.shard = node::recover(&self.swarm.config, &self.disks, seed, Tick(self.now))
             .map_err(|why| format!("a crash is refused as damage: {why}"))?;
         self.crash_point()
@@ -138,6 +140,7 @@ impl World {
             }
             self.quiet_round()?;
         }
+        self.let_leases_end()?;
         for _ in 0..REST_ROUNDS {
             self.quiet_round()?;
         }
@@ -177,7 +180,7 @@ impl World {
             }
         }
         for _ in 0..WORKS_MAX {
-            if !self.work() {
+            if !self.work()? {
                 break;
             }
             self.turn()?;

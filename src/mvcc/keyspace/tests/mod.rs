@@ -42,6 +42,10 @@ impl Records for Map {
         self.at(location).value.clone()
     }
 
+    fn has_lease(&self, lease: LeaseId) -> bool {
+        lease.0 < 3
+    }
+
     fn push(&mut self, change: Change, _: Option<Found>) {
         let is_last = self.0.last_key_value().is_none_or(|last| *last.0 < change.location);
         assert!(is_last, "changes come in order");
@@ -62,7 +66,7 @@ impl Replica {
     }
 
     fn put(&mut self, put: Put) -> Result<Option<Found>, Refusal> {
-        self.keyspace.write().put(put, &mut self.records, |lease| lease.0 < 3)
+        self.keyspace.write().put(put, &mut self.records)
     }
 
     fn compact_step(&mut self, floor: Revision, budget: usize) -> bool {
@@ -352,7 +356,7 @@ fn write(replica: &mut Replica, model: &mut Model, changes: &[ChangeStep]) {
                     ignore_lease: step.ignore_lease,
                 };
                 let expected = model.put(&put, location).map(|old| old.map(found));
-                assert_eq!(write.put(put, records, |_| true), expected);
+                assert_eq!(write.put(put, records), expected);
             }
             ChangeStep::Delete(start, end) => {
                 let range = KeyRange::new(start, end);

@@ -38,6 +38,10 @@ impl Records for Map {
         self.changes[&location].value.clone()
     }
 
+    fn has_lease(&self, lease: LeaseId) -> bool {
+        lease == LEASE
+    }
+
     fn push(&mut self, change: Change, _: Option<Found>) {
         self.changes.insert(change.location, change);
     }
@@ -62,8 +66,7 @@ impl Replica {
         self.keyspace.txn_needs(&script, |location| needs.extend([location]));
         let next = self.keyspace.revision().0 + 1;
         self.records.wanted.borrow_mut().clear();
-        let exists = |lease| lease == LEASE;
-        let mut outcome = self.keyspace.txn(&script, &data, &mut self.records, exists)?;
+        let mut outcome = self.keyspace.txn(&script, &data, &mut self.records)?;
         for location in self.records.wanted.borrow().iter() {
             assert!(needs.contains(location) || location.main.0 == next, "{location:?} was said");
         }
@@ -488,7 +491,7 @@ fn a_small_put_does_not_keep_all_of_a_large_transaction() {
         let mut replica = Replica::default();
         let (tree, data) = in_one_buffer(&tree);
         let script = Flat::of(&tree);
-        let done = replica.keyspace.txn(&script, &data, &mut replica.records, |_| false);
+        let done = replica.keyspace.txn(&script, &data, &mut replica.records);
         assert!(done.is_ok_and(|outcome| outcome.succeeded));
         assert_eq!(replica.records.changes.len(), 2);
         for change in replica.records.changes.values() {
@@ -507,7 +510,7 @@ fn a_put_that_keeps_its_value_has_it_for_its_own() {
     let first = Put::new(Bytes::from_static(b"key"), block.slice(15..20));
     let again = Put { ignore_value: true, ..Put::new(first.key.clone(), Bytes::new()) };
     for put in [first, again] {
-        let done = replica.keyspace.write().put(put, &mut replica.records, |_| false);
+        let done = replica.keyspace.write().put(put, &mut replica.records);
         assert!(done.is_ok());
     }
     let last = replica.records.changes.values().next_back().expect("two puts");

@@ -1,0 +1,360 @@
+//! Leases in a shard: who asks about them, how they end, and what their entries do.
+//!
+//! The table of leases is part of what is applied, and so is the same on every replica. When one
+//! ends is the leader's own affair: it looks twice a second, proposes what has ended a slice at a
+//! time, and each entry deletes the keys of its leases. A renewal is not logged, but answered by
+//! the leader once it knows that it still leads.
+//!
+//! **Invariant:** a lease ends no sooner than its time after the last renewal that was answered,
+//! whoever led then and leads now.
+
+use crate::lease::Due;
+use crate::lease::Grant;
+use crate::lease::Keys;
+use crate::lease::Lessor;
+use crate::lease::Refusal;
+use crate::lease::Renewal;
+use crate::lease::TTL_MAX;
+use crate::mvcc::KeyRange;
+use crate::mvcc::Keyspace;
+use crate::mvcc::Slice;
+use crate::shard::Shard;
+use crate::shard::asks::Asks;
+use crate::shard::asks::What;
+use crate::shard::command::ArchivedCommand;
+use crate::shard::command::Command;
+use crate::shard::command::Ended;
+use crate::shard::command::Left;
+use crate::shard::records::Kept;
+use crate::shard::request::Body;
+use crate::shard::request::Header;
+use crate::shard::request::RequestId;
+use crate::shard::request::Response;
+use crate::shard::request::Unavailable;
+use crate::store::Store;
+use crate::types::LeaseId;
+use crate::types::LogIndex;
+use crate::types::Term;
+use crate::types::Tick;
+use bytes::Bytes;
+use std::ops::ControlFlow;
+
+/// Milliseconds between two looks for leases that have ended, as in etcd.
+const LOOK_INTERVAL: u64 = 500;
+/// Leases that get their place among the deadlines in one slice: a tenth of a millisecond or so.
+const SETTLE_STEP: usize = 512;
+
+/// The leases of a shard.
+#[derive(Debug)]
+pub(super) struct Leases {
+    pub(super) lessor: Lessor,
+    pub(super) asks: Asks,
+    /// The term that this replica leads in, once it knows all that came before.
+    led: Option<Term>,
+    /// When to look again for leases that have ended.
+    look_next: Tick,
+    /// The last look has not come to its end.
+    is_looking: bool,
+    /// What the last slice proposed to end.
+    pub(super) ended: Vec<Grant>,
+    /// What ids are drawn from.
+    luck: u64,
+}
+
+impl Leases {
+    pub(super) fn new(lessor: Lessor, seed: u64) -> Self {
+        Self {
+            lessor,
+            asks: Asks::default(),
+            led: None,
+            look_next: Tick(0),
+            is_looking: false,
+            ended: Vec::new(),
+            luck: seed,
+        }
+    }
+
+    pub(super) fn tick(&mut self, now: Tick) {
+        if self.lessor.is_leading() && now >= self.look_next {
+            self.is_looking = true;
+            self.look_next = Tick(now.0.saturating_add(LOOK_INTERVAL));
+        }
+    }
+
+    /// An id that no lease has: positive, as etcd's are.
+    ///
+    /// # Source
+    /// splitmix64.
+    fn pick_id(&mut self) -> LeaseId {
+        loop {
+            self.luck = self.luck.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mixed = (self.luck ^ (self.luck >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            let id = LeaseId(((mixed ^ (mixed >> 31)) >> 1).cast_signed());
+            if id != LeaseId(0) && !self.lessor.contains(id) {
+                return id;
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// Proposes to grant a lease, of an id of the shard's own choice if it is 0.
+    pub(super) fn grant_lease(
+        &mut self,
+        from: RequestId,
+        id: LeaseId,
+        ttl: i64,
+    ) -> Option<Unavailable> {
+        if ttl > TTL_MAX {
+            self.reply(from, Err(Refusal::TtlTooLarge.into()));
+            return None;
+        }
+        if self.leases.lessor.len() >= self.config.lease.count_max {
+            return Some(Unavailable::TooManyRequests);
+        }
+        let id = if id == LeaseId(0) { self.leases.pick_id() } else { id };
+        let ttl = ttl.max(self.config.lease.ttl_min);
+        self.on_write(from, Command::LeaseGrant { id: id.0, ttl }.encode())
+    }
+
+    /// Takes in a question that only a leader may answer.
+    pub(super) fn ask(&mut self, from: RequestId, what: What) -> Option<Unavailable> {
+        if self.leases.asks.len() >= self.config.waiting_max {
+            return Some(Unavailable::TooManyRequests);
+        }
+        let deadline = Tick(self.now.0 + self.config.request_timeout);
+        self.leases.asks.push(from, what, deadline);
+        None
+    }
+
+    /// All leases that this replica knows.
+    pub(super) fn lease_list(&self) -> Response {
+        let leases = self.leases.lessor.ids().collect();
+        Response { header: self.header(), body: Body::LeaseLeases { leases } }
+    }
+
+    /// Asks for one read point for all questions that came since the last one was asked for.
+    pub(super) fn ask_lease_point(&mut self) {
+        if !self.leases.lessor.is_leading() {
+            return;
+        }
+        let Some(context) = self.leases.asks.next_context() else { return };
+        if self.raft.read(context).is_err() {
+            self.leases.asks.lost(context);
+        }
+    }
+
+    /// Leadership may have come or gone, or what was to be known before leading is applied.
+    pub(super) fn lead_leases(&mut self) {
+        let led = self.is_ready().then(|| self.raft.term());
+        if led == self.leases.led {
+            return;
+        }
+        self.leases.led = led;
+        if led.is_some() {
+            let raft = &self.config.raft;
+            let (slack, extension) = (raft.heartbeat_ticks, raft.election_ticks);
+            let checkpoints = self.config.lease.checkpoints;
+            self.leases.lessor.promote(self.now, extension, slack, checkpoints);
+            self.leases.asks.restart();
+        } else {
+            self.leases.lessor.demote();
+        }
+    }
+
+    /// Answers the questions that may be answered.
+    pub(super) fn serve_asks(&mut self) {
+        if !self.leases.lessor.is_leading() {
+            return;
+        }
+        while let Some((to, what)) = self.leases.asks.ready(self.applied) {
+            match what {
+                What::KeepAlive(id, header) => self.keep_alive(to, id, header),
+                What::TimeToLive(id, wants_keys) => {
+                    let body = self.time_to_live(id, wants_keys);
+                    self.leases.asks.answered(to);
+                    self.reply(to, Ok(Response { header: self.header(), body }));
+                }
+            }
+        }
+    }
+
+    /// Renews a lease and says so, or waits for what has to come before.
+    fn keep_alive(&mut self, to: RequestId, id: LeaseId, header: Header) {
+        let ttl = match self.leases.lessor.renew(id, self.now) {
+            Renewal::Renewed(ttl) => ttl,
+            Renewal::Unknown => 0,
+            Renewal::Ended | Renewal::Pending => return self.leases.asks.hold(to, id),
+            Renewal::Reset(grant) => {
+                let leases = [Left::new(grant, 0)];
+                let command = Command::LeaseCheckpoint { leases: &leases };
+                if self.propose_own(command) {
+                    self.leases.lessor.resetting(grant);
+                    return self.leases.asks.hold(to, id);
+                }
+                self.leases.asks.answered(to);
+                return self.reply(to, Err(Unavailable::TooManyRequests.into()));
+            }
+        };
+        self.leases.asks.answered(to);
+        let body = Body::LeaseKeepAlive { id, ttl };
+        self.reply(to, Ok(Response { header, body }));
+    }
+
+    fn time_to_live(&self, id: LeaseId, wants_keys: bool) -> Body {
+        let lessor = &self.leases.lessor;
+        let Some((granted, all)) = lessor.get(id) else {
+            return Body::LeaseTimeToLive { id, ttl: -1, granted: 0, keys: Vec::new() };
+        };
+        let left = lessor.left(id, self.now).expect("it is there") / 1000;
+        let ttl = i64::try_from(left).unwrap_or(i64::MAX);
+        let keys =
+            if wants_keys { all.iter().map(Bytes::copy_from_slice).collect() } else { vec![] };
+        Body::LeaseTimeToLive { id, ttl, granted, keys }
+    }
+
+    /// A slice of what leases need: places among the deadlines, and entries for what is due.
+    /// Whether there is more to do at once.
+    pub(super) fn step_leases(&mut self) -> bool {
+        let is_settling = self.leases.lessor.settle(SETTLE_STEP);
+        self.leases.ended.clear();
+        if !self.leases.is_looking || self.stopping || self.wal.is_full() || self.store.is_full() {
+            return is_settling;
+        }
+        let mut due = self.leases.lessor.due(self.now);
+        self.leases.is_looking = due.is_more;
+        let is_idle = due.ended.is_empty() && due.checkpoints.is_empty();
+        self.propose_due(&mut due);
+        if !due.ended.is_empty() || !due.checkpoints.is_empty() {
+            self.leases.lessor.put_back(&due);
+            self.leases.is_looking = false;
+        }
+        // If no more may be under way, what is to be done next is to apply.
+        is_settling || (self.leases.is_looking && !is_idle)
+    }
+
+    /// Proposes what is due, and leaves what was not taken.
+    fn propose_due(&mut self, due: &mut Due) {
+        let ended: Vec<Ended> = due.ended.iter().map(Ended::from).collect();
+        if !ended.is_empty() && self.propose_own(Command::LeaseExpire { leases: &ended }) {
+            self.leases.ended = std::mem::take(&mut due.ended);
+        }
+        let left = due.checkpoints.iter().map(|(grant, left)| Left::new(*grant, *left));
+        let left: Vec<Left> = left.collect();
+        if !left.is_empty() && self.propose_own(Command::LeaseCheckpoint { leases: &left }) {
+            due.checkpoints.clear();
+        }
+    }
+
+    /// Proposes an entry that nobody waits for; whether it was taken.
+    fn propose_own(&mut self, command: Command<'_>) -> bool {
+        self.raft.propose(command.encode()).is_ok()
+    }
+
+    /// Whoever waits for something to come of a command's leases may look again.
+    pub(super) fn release_asks(&mut self, command: &ArchivedCommand<'_>) {
+        let asks = &mut self.leases.asks;
+        match command {
+            _ if asks.is_empty() => {}
+            ArchivedCommand::LeaseRevoke { id } => asks.release(LeaseId(id.to_native())),
+            ArchivedCommand::LeaseExpire { leases } => {
+                leases.iter().for_each(|lease| asks.release(lease.grant().id));
+            }
+            ArchivedCommand::LeaseCheckpoint { leases } => {
+                leases.iter().for_each(|lease| asks.release(lease.grant().id));
+            }
+            ArchivedCommand::Put { .. }
+            | ArchivedCommand::DeleteRange { .. }
+            | ArchivedCommand::Txn(_)
+            | ArchivedCommand::Compact { .. }
+            | ArchivedCommand::LeaseGrant { .. } => {}
+        }
+    }
+}
+
+/// Applies a command about leases; `index` and `now` are those of its entry.
+///
+/// # Panics
+/// If it is about anything else.
+pub(super) fn apply(
+    keyspace: &mut Keyspace,
+    records: &mut Kept<'_>,
+    command: &ArchivedCommand<'_>,
+    (index, now): (LogIndex, Tick),
+) -> Result<Body, Refusal> {
+    match command {
+        ArchivedCommand::LeaseGrant { id, ttl } => {
+            let (id, ttl) = (LeaseId(id.to_native()), ttl.to_native());
+            records.lessor.grant(Grant { id, born: index }, ttl, now)?;
+            Ok(Body::LeaseGrant { id, ttl })
+        }
+        ArchivedCommand::LeaseRevoke { id } => {
+            let keys = records.lessor.revoke(LeaseId(id.to_native()))?;
+            delete(keyspace, records, &keys);
+            Ok(Body::LeaseRevoke)
+        }
+        ArchivedCommand::LeaseExpire { leases } => {
+            for lease in leases.iter() {
+                if let Some(keys) = records.lessor.expire(lease.grant()) {
+                    delete(keyspace, records, &keys);
+                }
+            }
+            Ok(Body::LeaseRevoke)
+        }
+        ArchivedCommand::LeaseCheckpoint { leases } => {
+            for lease in leases.iter() {
+                records.lessor.checkpoint(lease.grant(), lease.remaining.to_native());
+            }
+            Ok(Body::LeaseRevoke)
+        }
+        ArchivedCommand::Put { .. }
+        | ArchivedCommand::DeleteRange { .. }
+        | ArchivedCommand::Txn(_)
+        | ArchivedCommand::Compact { .. } => unreachable!("a command about leases"),
+    }
+}
+
+/// Deletes the keys of a lease that is gone, in one revision; without keys there is none.
+fn delete(keyspace: &mut Keyspace, records: &mut Kept<'_>, keys: &Keys) {
+    let mut write = keyspace.write();
+    for key in keys.iter() {
+        let deleted = write.delete_range(KeyRange::One(key), records, |_, _| ());
+        assert!(deleted == 1, "a key that hangs on a lease is there");
+    }
+    let _ = write.finish();
+}
+
+/// Attaches each live key to the lease that its last change names.
+///
+/// # Errors
+/// There is no such lease.
+///
+/// # Cost
+/// Nothing if no change in a segment has a lease. Else all live keys are visited.
+pub(super) fn attach_all(
+    keyspace: &Keyspace,
+    store: &Store,
+    lessor: &mut Lessor,
+) -> Result<(), String> {
+    if !store.has_leases() {
+        return Ok(());
+    }
+    let mut misfit = None;
+    let all = Slice::new(KeyRange::new(b"\0", b"\0"), keyspace.revision());
+    keyspace.walk(&all, |row| {
+        let lease = store.lease(row.location).unwrap_or_default();
+        if lease != LeaseId(0) && !lessor.contains(lease) {
+            misfit = Some((row.location.main, lease));
+            return ControlFlow::Break(());
+        }
+        lessor.attach(row.key, LeaseId(0), lease);
+        ControlFlow::Continue(())
+    });
+    misfit.map_or(Ok(()), |(main, lease)| {
+        Err(format!(
+            "a key of revision {main} hangs on lease {lease:x}, which is not there",
+            lease = lease.0
+        ))
+    })
+}
