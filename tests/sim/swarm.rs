@@ -19,6 +19,9 @@ const RECORD_HEADER: usize = 24;
 /// Bytes of an archived command beside its key and value, at most.
 const COMMAND_OVERHEAD: usize = 64;
 
+/// A lease that is granted again and again, never revoked, and outlives the run.
+const LASTING: i64 = 1 << 40;
+
 /// The choices of one seed.
 #[derive(Clone, Debug)]
 pub(crate) struct Swarm {
@@ -136,9 +139,11 @@ impl Swarm {
         self.config.seal_entries_max = dice.pick(&[20, 200, 1 << 18]);
     }
 
-    /// A call about leases, of which these are there; `fresh` is an id that none ever had.
+    /// A call about leases, of which these are there; `fresh` is an id that none ever had. No id is
+    /// given again: what is proposed to end a lease would be taken for the end of another.
     pub(crate) fn lease_op(&self, leases: &Leases, fresh: i64, dice: &mut Dice) -> Op {
         let known: Vec<i64> = leases.keys().copied().collect();
+        let other: Vec<i64> = known.iter().copied().filter(|id| *id != LASTING).collect();
         let some = |dice: &mut Dice| {
             let is_unknown = known.is_empty() || dice.chance(8);
             if is_unknown { i64::MIN } else { dice.pick(&known) }
@@ -153,8 +158,8 @@ impl Swarm {
         };
         match dice.below(12) {
             0..=2 => Op::Grant { id: fresh, ttl: dice.pick(&[-1, 1, 2, 5, 20, 400]) },
-            3 if !known.is_empty() => Op::Grant { id: dice.pick(&known), ttl: 5 },
-            4 => Op::Revoke { id: some(dice) },
+            3 => Op::Grant { id: LASTING, ttl: 100_000 },
+            4 => Op::Revoke { id: if other.is_empty() { fresh } else { dice.pick(&other) } },
             5 => Op::TimeToLive { id: some(dice), keys: dice.chance(70) },
             6 => put(0, true, dice),
             7 => {
