@@ -303,9 +303,9 @@ impl Shard {
         }
     }
 
-    /// Does a slice of what has no hurry: measuring lists, hashing, replaying, forgetting, cleaning,
-    /// ending leases. Whether there is more that could be done at once; a driver asks again when
-    /// others have had a turn.
+    /// Does a slice of what has no hurry: measuring lists, hashing, replaying, forgetting,
+    /// cleaning, ending leases. Whether there is more that could be done at once; a driver asks
+    /// again when others have had a turn.
     ///
     /// # Cost
     /// A few tenths of a millisecond.

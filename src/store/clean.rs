@@ -18,9 +18,9 @@
 //! # Rates
 //!
 //! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what
-//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's; nor is there while a *sweep*
-//! is under way, which somebody has asked for: every segment that has garbage now is written anew,
-//! in order, however little it has.
+//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's; nor is there while a
+//! *sweep* is under way, which somebody has asked for: every segment that has garbage now is
+//! written anew, in order, however little it has.
 
 use std::collections::VecDeque;
 use std::ops::Range;
