@@ -302,7 +302,7 @@ impl Store {
             floor: cleaner.floor,
             bound,
             stretches: VecDeque::new(),
-            maker: Maker::default(),
+            maker: Maker::of_old(),
             made: 0,
             passed: Location::default(),
             settled: 0,
