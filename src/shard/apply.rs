@@ -19,7 +19,7 @@ use crate::shard::Shard;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::command::CommandError;
 use crate::shard::records::Kept;
-use crate::shard::records::Seen;
+use crate::shard::records::Needs;
 use crate::shard::request::Body;
 use crate::shard::request::Response;
 use crate::shard::request::Unavailable;
@@ -27,17 +27,16 @@ use crate::shard::wants::Waiter;
 use crate::types::LeaseId;
 use crate::types::Revision;
 use bytes::Bytes;
-use std::collections::BTreeSet;
 
 impl Shard {
     /// Applies what is committed, up to an entry that has to wait for an old value.
     pub(super) fn apply_committed(&mut self) {
         while !self.halted
-            && self.held_missing == 0
+            && self.needs.are_met()
             && let Some(entry) = self.committed.pop_front()
         {
             if self.apply(&entry) {
-                self.release_held();
+                self.release_needs();
             } else {
                 self.committed.push_front(entry);
             }
@@ -83,7 +82,7 @@ impl Shard {
                 let response = Response { header: self.header(), body };
                 match until {
                     Some(floor) => self.seals.physical.push((to, floor, response)),
-                    None => self.answer(to, response),
+                    None => self.answer(to, response, Needs::default()),
                 }
             }
         }
@@ -96,15 +95,14 @@ impl Shard {
         if self.wait_for_needs(command) {
             return Ok(None);
         }
-        let mut records = Kept { store: &mut self.store, held: &self.held };
+        let mut records = Kept { store: &mut self.store, needs: &self.needs };
         Ok(Some(apply(&mut self.keyspace, &mut records, command, data)))
     }
 
     /// Whether a command has to wait for old values; they are on their way then.
     fn wait_for_needs(&mut self, command: &ArchivedCommand<'_>) -> bool {
-        let mut missing = BTreeSet::new();
-        let seen = Seen { store: &self.store, held: &self.held };
-        let mut need = |location| missing.extend(seen.missing(location));
+        let (store, needs) = (&self.store, &mut self.needs);
+        let mut need = |location| needs.want(store, location);
         match command {
             ArchivedCommand::Put { key, ignore_value: true, .. } => {
                 self.keyspace.get(key).into_iter().for_each(|found| need(found.location));
@@ -114,12 +112,11 @@ impl Shard {
             | ArchivedCommand::DeleteRange { .. }
             | ArchivedCommand::Compact { .. } => {}
         }
-        if missing.is_empty() {
+        if self.needs.are_met() {
             return false;
         }
-        self.held_pin.get_or_insert_with(|| self.store.pin());
-        self.held_missing = missing.len();
-        for block in missing {
+        self.needs_pin.get_or_insert_with(|| self.store.pin());
+        for block in self.needs.blocks() {
             if self.wants.want(block, Waiter::Apply) {
                 self.store.fetch(block);
             }
@@ -127,11 +124,11 @@ impl Shard {
         true
     }
 
-    /// The entry that blocks were held for is applied.
-    fn release_held(&mut self) {
-        if let Some(pin) = self.held_pin.take() {
+    /// The entry that needed old values is applied.
+    fn release_needs(&mut self) {
+        if let Some(pin) = self.needs_pin.take() {
             self.store.unpin(pin);
-            self.held.clear();
+            self.needs = Needs::default();
         }
     }
 }
