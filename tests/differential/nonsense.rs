@@ -345,3 +345,25 @@ fn bodies_of_the_other_calls_are_served_or_refused_alike() {
         both.end();
     });
 }
+
+/// The one answer here that has no header.
+#[test]
+fn a_defragmentation_is_answered_alike_whatever_it_says() {
+    const DEFRAGMENT: &str = "/etcdserverpb.Maintenance/Defragment";
+    block_on(async {
+        let mut both = Compared::start().await;
+        both.message::<TxnResponse>(TXN, "a put", &success(put("k"))).await;
+        both.message::<CompactionResponse>(COMPACT, "revision 2", &number(1, 2)).await;
+        let bodies = [
+            ("nothing", framed(0, b"").into()),
+            ("an unknown field", framed(0, &number(9, 7)).into()),
+        ];
+        for (name, body) in bodies.into_iter().chain(odd_bodies()) {
+            let (ours, theirs) = both.ask(DEFRAGMENT, name, body).await;
+            let outcome = compare::transport(&ours, &theirs)
+                .and_then(|()| compare::same("bodies", &ours.body, &theirs.body));
+            both.wrong.extend(outcome.err().map(|why| format!("{DEFRAGMENT} {name}: {why}")));
+        }
+        both.end();
+    });
+}

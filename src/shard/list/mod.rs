@@ -204,7 +204,7 @@ struct List {
     missing: usize,
     /// Its owner is to be told when the first row ahead is here.
     is_awaited: bool,
-    /// Its owner has asked for rows and got less.
+    /// Its owner has asked for rows and got none.
     is_owed: bool,
     is_hungry: bool,
     opened: Tick,
@@ -373,13 +373,19 @@ impl Shard {
         let Some(mut list) = self.lists.take(to) else {
             return Rows::Lost(Refusal::Compacted.into());
         };
-        let given = list.give(&self.keyspace, &self.store, (size_max, rows_max), &mut visit);
+        let mut has_shown = false;
+        let mut show = |row: Row<'_>, lease: LeaseId, value: &[u8]| {
+            has_shown = true;
+            visit(row, lease, value);
+        };
+        let given = list.give(&self.keyspace, &self.store, (size_max, rows_max), &mut show);
         match given {
             Rows::Done(_) | Rows::Lost(_) => self.close_list(to, list),
             Rows::More | Rows::Wait => {
-                list.is_owed = matches!(given, Rows::Wait);
-                list.is_awaited = list.is_owed;
-                if list.is_owed || list.wants_ahead() {
+                list.is_awaited = matches!(given, Rows::Wait);
+                // Who got something asks again when there is room for more, which may be long.
+                list.is_owed = list.is_awaited && !has_shown;
+                if list.is_awaited || list.wants_ahead() {
                     self.look_ahead(to, &mut list);
                 }
                 self.lists.put(to, list);
@@ -402,8 +408,13 @@ impl Shard {
         let late: Vec<_> =
             self.lists.open.iter().filter(|(_, list)| late(list)).map(|(to, _)| *to).collect();
         for to in late {
+            let is_begun = matches!(self.lists.open[&to].phase, Phase::Giving);
             self.forget_list(to);
-            self.outputs.push_back(Output::Rows { to });
+            if is_begun {
+                self.outputs.push_back(Output::Rows { to });
+            } else {
+                self.reply(to, Err(Refusal::Compacted.into()));
+            }
         }
     }
 

@@ -152,7 +152,8 @@ fn rows_that_nobody_takes_are_given_back() {
     }
     let mut slow = Vec::new();
     while slow.is_empty() {
-        slow = alone.pull(1, 1).1;
+        // As many as there are: the next is on its way, and nobody comes for it.
+        slow = alone.pull(1, 1 << 20).1;
     }
     let mut quick = Vec::new();
     for _ in 0..1_000 {
