@@ -219,7 +219,7 @@ impl Shard {
     pub(super) fn step_leases(&mut self) -> bool {
         let is_settling = self.leases.lessor.settle(SETTLE_STEP);
         self.leases.ended.clear();
-        if !self.leases.is_looking || self.stopping || self.wal.is_full() || self.store.is_full() {
+        if !self.leases.is_looking || self.stopping || !self.has_room() {
             return is_settling;
         }
         let mut due = self.leases.lessor.due(self.now);

@@ -503,10 +503,21 @@ impl Shard {
         self.parked.len() + self.seals.physical.len()
     }
 
+    /// Whether the disk has to come after before anything else is logged.
+    fn is_full(&self) -> bool {
+        self.wal.is_full() || self.store.is_full()
+    }
+
+    /// Whether the shard may log something of its own now: what clients asked for, and what had to
+    /// wait, comes first.
+    fn has_room(&self) -> bool {
+        !self.is_full() && !self.proposals.has_held()
+    }
+
     /// Gives a change its place in the log; false if it has to wait for a leader, or for the disk
     /// to come after.
     fn place(&mut self, command: &Bytes, from: RequestId, deadline: Tick) -> bool {
-        if self.wal.is_full() || self.store.is_full() {
+        if self.is_full() {
             return false;
         }
         match self.raft.propose(command.clone()) {

@@ -122,7 +122,7 @@ impl Shard {
         let revision = self.keyspace.revision();
         let Some(due) = self.auto.tick(self.now, revision, self.is_leader()) else { return };
         let command = Command::Compact { revision: due.0, physical: false };
-        let is_proposed = self.raft.propose(command.encode()).is_ok();
+        let is_proposed = self.has_room() && self.raft.propose(command.encode()).is_ok();
         self.auto.answered(self.now, is_proposed);
     }
 
