@@ -94,6 +94,11 @@ impl Oracle {
         self.calls.len() - 1
     }
 
+    /// What it asked.
+    pub(crate) fn op(&self, call: usize) -> &Op {
+        &self.calls[call].op
+    }
+
     /// Whether it has come to the shard.
     pub(crate) fn is_submitted(&self, call: usize) -> bool {
         self.calls[call].is_submitted

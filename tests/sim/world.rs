@@ -77,6 +77,8 @@ struct Link {
     session: Session,
     client: Client,
     is_closing: bool,
+    /// The server gave it up, as nothing moved for too long.
+    is_given_up: bool,
     /// Closed while the node stops: no other takes its place.
     is_over: bool,
 }
@@ -396,6 +398,7 @@ impl World {
             session: Session::new(&self.settings),
             client: Client::new(manner),
             is_closing: false,
+            is_given_up: false,
             is_over: false,
         }
     }
@@ -460,7 +463,8 @@ impl World {
         for (at, link) in self.links.iter_mut().enumerate() {
             let from = request_id(at, link.generation, 0);
             let mut sink = Requests { from, requests: &mut requests };
-            link.is_closing |= link.session.tick(now, &mut sink).is_err();
+            link.is_given_up |= link.session.tick(now, &mut sink).is_err();
+            link.is_closing |= link.is_given_up;
         }
         self.submit(requests);
     }

@@ -38,9 +38,11 @@ impl World {
                 break;
             }
         }
-        let calls = self.links.iter().flat_map(|link| link.client.calls());
+        let kept = self.links.iter().filter(|link| !link.is_given_up);
+        let calls = kept.flat_map(|link| link.client.calls());
         if let Some(call) = calls.into_iter().find(|&call| self.oracle.is_submitted(call)) {
-            return Err(format!("call {call} is not answered before the node stops"));
+            let op = self.oracle.op(call);
+            return Err(format!("call {call} {op:?} is not answered before the node stops"));
         }
         self.shard.handle(Input::Stop);
         self.turn()?;
