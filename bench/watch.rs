@@ -22,7 +22,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Bytes of a key.
 const KEY_SIZE: usize = 64;
 /// Operations timed together.
-const SLICE: usize = 1000;
+const SLICE: usize = 100;
 /// The seed of the hash.
 const SEED: u64 = 0x5eed;
 

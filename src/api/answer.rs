@@ -15,6 +15,7 @@ use crate::config::CLUSTER_VERSION;
 use crate::config::ETCD_VERSION;
 use crate::http2::hpack;
 use crate::shard::Shard;
+use crate::shard::request;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
@@ -120,24 +121,7 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
             wire::put_uint_field(out, 2, u64::from(*hash));
         }
         Body::Status(status) => {
-            let message = etcdserverpb::StatusResponse {
-                header: Some(header(&response.header)),
-                version: ETCD_VERSION.into(),
-                db_size: to_i64(status.size_allocated),
-                leader: status.leader.map_or(0, |leader| leader.0),
-                raft_index: status.committed.0,
-                raft_term: response.header.term.0,
-                raft_applied_index: status.applied.0,
-                errors: match status.leader {
-                    Some(_) => Vec::new(),
-                    None => vec!["etcdserver: no leader".into()],
-                },
-                db_size_in_use: to_i64(status.size_in_use),
-                is_learner: status.learner,
-                storage_version: CLUSTER_VERSION.into(),
-                db_size_quota: shard.quota_bytes(),
-                downgrade_info: Some(etcdserverpb::DowngradeInfo::default()),
-            };
+            let message = status_response(&response.header, status, shard.quota_bytes());
             message.encode(out).expect("a vector takes every message");
         }
         // etcd's has no header either.
@@ -165,6 +149,31 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
             };
             message.encode(out).expect("a vector takes every message");
         }
+    }
+}
+
+fn status_response(
+    head: &Header,
+    status: &request::Status,
+    quota: i64,
+) -> etcdserverpb::StatusResponse {
+    etcdserverpb::StatusResponse {
+        header: Some(header(head)),
+        version: ETCD_VERSION.into(),
+        db_size: to_i64(status.size_allocated),
+        leader: status.leader.map_or(0, |leader| leader.0),
+        raft_index: status.committed.0,
+        raft_term: head.term.0,
+        raft_applied_index: status.applied.0,
+        errors: match status.leader {
+            Some(_) => Vec::new(),
+            None => vec!["etcdserver: no leader".into()],
+        },
+        db_size_in_use: to_i64(status.size_in_use),
+        is_learner: status.learner,
+        storage_version: CLUSTER_VERSION.into(),
+        db_size_quota: quota,
+        downgrade_info: Some(etcdserverpb::DowngradeInfo::default()),
     }
 }
 

@@ -9,6 +9,7 @@ mod launch;
 mod listen;
 mod log;
 mod machine;
+mod memory;
 mod mesh;
 mod placement;
 mod recover;

@@ -20,7 +20,7 @@ use crate::shard::command::ArchivedCommand;
 use crate::shard::command::CommandError;
 use crate::shard::leases;
 use crate::shard::records::Kept;
-use crate::shard::records::Seen;
+use crate::shard::records::Needs;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::LeaseRefusal;
@@ -32,17 +32,16 @@ use crate::types::LogIndex;
 use crate::types::Revision;
 use crate::types::Tick;
 use bytes::Bytes;
-use std::collections::BTreeSet;
 
 impl Shard {
     /// Applies what is committed, up to an entry that has to wait for an old value.
     pub(super) fn apply_committed(&mut self) {
         while !self.halted
-            && self.held_missing == 0
+            && self.needs.are_met()
             && let Some(entry) = self.committed.pop_front()
         {
             if self.apply(&entry) {
-                self.release_held();
+                self.release_needs();
                 if self.feed.is_full() {
                     self.tell_events();
                 }
@@ -94,7 +93,7 @@ impl Shard {
                 let response = Response { header: self.header(), body };
                 match until {
                     Some(floor) => self.seals.physical.push((to, floor, response)),
-                    None => self.answer(to, response),
+                    None => self.answer(to, response, Needs::default()),
                 }
             }
         }
@@ -109,7 +108,7 @@ impl Shard {
         }
         let lessor = &mut self.leases.lessor;
         let mut records =
-            Kept { store: &mut self.store, lessor, held: &self.held, feed: &mut self.feed };
+            Kept { store: &mut self.store, lessor, needs: &self.needs, feed: &mut self.feed };
         let entry = (self.applied.next(), self.now);
         let applied = apply(&mut self.keyspace, &mut records, command, data, entry);
         self.release_asks(command);
@@ -118,9 +117,8 @@ impl Shard {
 
     /// Whether a command has to wait for old values; they are on their way then.
     fn wait_for_needs(&mut self, command: &ArchivedCommand<'_>) -> bool {
-        let mut missing = BTreeSet::new();
-        let seen = Seen { store: &self.store, held: &self.held };
-        let mut need = |location| missing.extend(seen.missing(location));
+        let (store, needs) = (&self.store, &mut self.needs);
+        let mut need = |location| needs.want(store, location);
         match command {
             ArchivedCommand::Put { key, ignore_value: true, .. } => {
                 self.keyspace.get(key).into_iter().for_each(|found| need(found.location));
@@ -134,12 +132,11 @@ impl Shard {
             | ArchivedCommand::LeaseExpire { .. }
             | ArchivedCommand::LeaseCheckpoint { .. } => {}
         }
-        if missing.is_empty() {
+        if self.needs.are_met() {
             return false;
         }
-        self.held_pin.get_or_insert_with(|| self.store.pin());
-        self.held_missing = missing.len();
-        for block in missing {
+        self.needs_pin.get_or_insert_with(|| self.store.pin());
+        for block in self.needs.blocks() {
             if self.wants.want(block, Waiter::Apply) {
                 self.store.fetch(block);
             }
@@ -147,11 +144,11 @@ impl Shard {
         true
     }
 
-    /// The entry that blocks were held for is applied.
-    fn release_held(&mut self) {
-        if let Some(pin) = self.held_pin.take() {
+    /// The entry that needed old values is applied.
+    fn release_needs(&mut self) {
+        if let Some(pin) = self.needs_pin.take() {
             self.store.unpin(pin);
-            self.held.clear();
+            self.needs = Needs::default();
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Room is given back by itself. Who asks has it done at once: all that was compacted when it was
 //! asked for is forgotten first, then every segment of the store that has garbage is written anew,
-//! a slice at a time as ever and without sparing the disk. Nobody waits but who asked. Those who ask
-//! while that is under way share the next one, which begins where theirs is to begin.
+//! a slice at a time as ever and without sparing the disk. Nobody waits but who asked. Those who
+//! ask while that is under way share the next one, which begins where theirs is to begin.
 
 use crate::shard::Shard;
 use crate::shard::request::Body;
@@ -12,7 +12,8 @@ use crate::shard::request::Response;
 use crate::shard::request::Unavailable;
 use crate::types::Revision;
 
-/// Who may wait at a time; one more is refused as too many. A person asks for it, or a job by night.
+/// Who may wait at a time; one more is refused as too many. A person asks for it, or a job by
+/// night.
 const WAITING_MAX: usize = 64;
 
 /// Who waits for what.

@@ -159,8 +159,8 @@ impl Shard {
         self.step_hash();
     }
 
-    /// Nobody waits for this hash any more. A block that it waits for comes yet, and the next begins
-    /// then.
+    /// Nobody waits for this hash any more. A block that it waits for comes yet, and the next
+    /// begins then.
     pub(super) fn forget_hash(&mut self, to: RequestId) {
         if let Some(at) = self.hashes.waiting.iter().position(|hash| hash.to == to) {
             let hash = self.hashes.waiting.remove(at).expect("it was found");

@@ -63,6 +63,7 @@ use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
 use crate::shard::list::RowShape;
 use crate::shard::park::Parked;
+use crate::shard::records::Needs;
 use crate::shard::replay::Replays;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
@@ -83,7 +84,6 @@ use crate::shard::wants::Wants;
 use crate::shard::watch::Ask;
 use crate::shard::watch::Told;
 use crate::store;
-use crate::store::Fetched;
 use crate::store::Store;
 use crate::types::LogIndex;
 use crate::types::NodeId;
@@ -189,11 +189,10 @@ pub struct Shard {
     membership: raft::Membership,
     /// Committed entries that are not applied: the first waits for an old value.
     committed: VecDeque<raft::Entry>,
-    /// Blocks that the first of them needs, and how many of those are on their way.
-    held: Vec<Fetched>,
-    held_missing: usize,
-    /// Keeps them readable.
-    held_pin: Option<store::Pin>,
+    /// Old values that the first of them needs.
+    needs: Needs,
+    /// Keeps those readable that are on their way.
+    needs_pin: Option<store::Pin>,
     proposals: Proposals,
     reads: Reads,
     lists: Lists,
@@ -236,9 +235,8 @@ impl Shard {
             applied_term: applied.term,
             membership,
             committed: VecDeque::new(),
-            held: Vec::new(),
-            held_missing: 0,
-            held_pin: None,
+            needs: Needs::default(),
+            needs_pin: None,
             proposals: Proposals::default(),
             reads: Reads::default(),
             lists: Lists::default(),
@@ -303,9 +301,9 @@ impl Shard {
         }
     }
 
-    /// Does a slice of what has no hurry: measuring lists, hashing, replaying, forgetting, cleaning,
-    /// ending leases. Whether there is more that could be done at once; a driver asks again when
-    /// others have had a turn.
+    /// Does a slice of what has no hurry: measuring lists, hashing, replaying, forgetting,
+    /// cleaning, ending leases. Whether there is more that could be done at once; a driver asks
+    /// again when others have had a turn.
     ///
     /// # Cost
     /// A few tenths of a millisecond.
@@ -443,7 +441,7 @@ impl Shard {
                 Some(Unavailable::TooManyRequests)
             }
             Request::ReadTxn { txn, serializable: true } => {
-                self.read_txn(from, txn, Vec::new());
+                self.read_txn(from, txn, Needs::default());
                 None
             }
             Request::HashKv { revision } => self.begin_hash(from, Some(revision)),
@@ -638,10 +636,7 @@ impl Shard {
         while let Some(fetched) = self.store.fetched() {
             for waiter in self.wants.arrived(fetched.id) {
                 match waiter {
-                    Waiter::Apply => {
-                        self.held.push(fetched.clone());
-                        self.held_missing -= 1;
-                    }
+                    Waiter::Apply => self.needs.take(&self.store, &fetched),
                     Waiter::Answer(id) => self.answer_fetched(id, &fetched),
                     Waiter::List(to) => self.list_fetched(to, &fetched),
                     Waiter::Hash => self.hash_fetched(&fetched),
@@ -698,7 +693,7 @@ impl Shard {
                 Request::Alarms => {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
-                Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Vec::new()),
+                Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Needs::default()),
                 Request::Write(_)
                 | Request::Status
                 | Request::HashKv { .. }

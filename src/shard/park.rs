@@ -9,19 +9,18 @@ use crate::mvcc::KeyValue;
 use crate::shard::Shard;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::records::KNOWN;
+use crate::shard::records::Needs;
 use crate::shard::records::Seen;
 use crate::shard::request::Body;
 use crate::shard::request::RequestId;
 use crate::shard::request::Response;
 use crate::shard::wants::Waiter;
-use crate::store::BlockId;
 use crate::store::Fetched;
 use crate::store::Lookup;
 use crate::store::Pin;
 use crate::store::Store;
 use bytes::Bytes;
 use std::collections::BTreeMap;
-use std::collections::BTreeSet;
 
 /// All answers that wait for values.
 #[derive(Debug, Default)]
@@ -35,8 +34,7 @@ pub(super) struct Parked {
 struct Answer {
     to: RequestId,
     what: What,
-    /// Blocks it waits for.
-    missing: usize,
+    needs: Needs,
     pin: Pin,
 }
 
@@ -45,8 +43,8 @@ struct Answer {
 enum What {
     /// All but some values.
     Response(Response),
-    /// A transaction of reads, and the blocks that came for it.
-    Txn(Bytes, Vec<Fetched>),
+    /// A transaction of reads, which values decide.
+    Txn(Bytes),
 }
 
 impl Parked {
@@ -60,43 +58,41 @@ impl Parked {
 }
 
 impl Shard {
-    /// An answer leaves, once all its values are here.
-    pub(super) fn answer(&mut self, to: RequestId, mut response: Response) {
-        let mut missing = BTreeSet::new();
-        response.body.each_pair(&mut |pair| fill_from_memory(&self.store, pair, &mut missing));
-        if missing.is_empty() {
+    /// An answer leaves, once all its values are here; some may have come already.
+    pub(super) fn answer(&mut self, to: RequestId, mut response: Response, mut needs: Needs) {
+        response.body.each_pair(&mut |pair| fill(&self.store, pair, &mut needs));
+        if needs.are_met() {
             self.reply(to, Ok(response));
         } else {
-            self.park(to, What::Response(response), missing);
+            self.park(to, What::Response(response), needs);
         }
     }
 
     /// Answers a transaction of reads from what is applied, once the values that decide are here.
-    pub(super) fn read_txn(&mut self, to: RequestId, txn: Bytes, held: Vec<Fetched>) {
+    pub(super) fn read_txn(&mut self, to: RequestId, txn: Bytes, mut needs: Needs) {
         let Ok(ArchivedCommand::Txn(script)) = ArchivedCommand::open(&txn) else {
             unreachable!("the request was made here, of a transaction")
         };
-        let seen = Seen { store: &self.store, held: &held };
-        let mut missing = BTreeSet::new();
-        self.keyspace.txn_needs(script, |location| missing.extend(seen.missing(location)));
-        if !missing.is_empty() {
-            return self.park(to, What::Txn(txn, held), missing);
+        self.keyspace.txn_needs(script, |location| needs.want(&self.store, location));
+        if !needs.are_met() {
+            return self.park(to, What::Txn(txn), needs);
         }
+        let seen = Seen { store: &self.store, needs: Some(&needs) };
         match self.keyspace.read_txn(script, &seen) {
             Ok(outcome) => {
                 let response = Response { header: self.header(), body: Body::Txn(outcome) };
-                self.answer(to, response);
+                self.answer(to, response, Needs::default());
             }
             Err(refusal) => self.reply(to, Err(refusal.into())),
         }
     }
 
-    fn park(&mut self, to: RequestId, what: What, missing: BTreeSet<BlockId>) {
+    fn park(&mut self, to: RequestId, what: What, needs: Needs) {
         self.parked.last += 1;
         let id = self.parked.last;
-        let answer = Answer { to, what, missing: missing.len(), pin: self.store.pin() };
-        self.parked.answers.insert(id, answer);
-        for block in missing {
+        let blocks = needs.blocks();
+        self.parked.answers.insert(id, Answer { to, what, needs, pin: self.store.pin() });
+        for block in blocks {
             if self.wants.want(block, Waiter::Answer(id)) {
                 self.store.fetch(block);
             }
@@ -106,37 +102,29 @@ impl Shard {
     /// A block that an answer waits for is here.
     pub(super) fn answer_fetched(&mut self, id: u64, fetched: &Fetched) {
         let Some(answer) = self.parked.answers.get_mut(&id) else { return };
-        let store = &self.store;
-        match &mut answer.what {
-            What::Response(response) => response.body.each_pair(&mut |pair| {
-                if pair.value.is_none() {
-                    pair.value = store.value_in(fetched, pair.location);
-                }
-            }),
-            What::Txn(_, held) => held.push(fetched.clone()),
-        }
-        answer.missing -= 1;
-        if answer.missing == 0 {
+        answer.needs.take(&self.store, fetched);
+        if answer.needs.are_met() {
             let answer = self.parked.answers.remove(&id).expect("it is there");
             // Cleaning may have moved what it still lacks: it is pinned anew in this turn.
             self.store.unpin(answer.pin);
             match answer.what {
-                What::Response(response) => self.answer(answer.to, response),
-                What::Txn(txn, held) => self.read_txn(answer.to, txn, held),
+                What::Response(response) => self.answer(answer.to, response, answer.needs),
+                What::Txn(txn) => self.read_txn(answer.to, txn, answer.needs),
             }
         }
     }
 }
 
-/// Gives a pair its value if that is in memory, or notes which block has it.
-fn fill_from_memory(store: &Store, pair: &mut KeyValue, missing: &mut BTreeSet<BlockId>) {
+/// Gives a pair its value if that is in memory or has come, or notes that it is needed.
+fn fill(store: &Store, pair: &mut KeyValue, needs: &mut Needs) {
     if pair.value.is_some() {
         return;
     }
     match store.value(pair.location).expect(KNOWN) {
         Lookup::Here(value) => pair.value = Some(value.to_bytes()),
-        Lookup::Away(block) => {
-            missing.insert(block);
-        }
+        Lookup::Away(_) => match needs.value(pair.location) {
+            Some(value) => pair.value = Some(value.clone()),
+            None => needs.want(store, pair.location),
+        },
     }
 }

@@ -126,7 +126,8 @@ impl Shard {
         self.auto.answered(self.now, is_proposed);
     }
 
-    /// A slice of forgetting and one of cleaning, for whoever asked for it or not; whether there is more to do at once.
+    /// A slice of forgetting and one of cleaning, for whoever asked for it or not; whether there is
+    /// more to do at once.
     pub(super) fn step_compaction(&mut self) -> bool {
         self.forget_step() | self.step_defragment() | self.store.work(CLEAN_STEP)
     }

@@ -6,6 +6,10 @@
 //! block that left the small queue untouched leaves a stamp behind: if it is wanted again soon, it
 //! was judged too early and goes to the main queue at once.
 //!
+//! A block that is made of what was just written was wanted by nobody yet. It has a queue of its
+//! own, of a small part of the cache whatever else is free, and enters the small queue only if it
+//! was touched in there: writing alone does not fill the cache.
+//!
 //! Nothing here looks anything up. Whoever owns a block keeps one [`Word`] for it, which says the
 //! slot that it lies in, and is told when the block leaves. Touching costs a load and, at times, a
 //! store; two touches in a row count as one, so that reading the records of a block one after the
@@ -35,6 +39,10 @@ const SLOT_SIZE: usize = size_of::<Slot>() + 24;
 
 /// The small queue's share of the cache is one part in this many.
 const SMALL_SHARE: usize = 10;
+
+/// The share of blocks that were made and not yet wanted is one part in this many: of the default,
+/// what two seals bring.
+const MADE_SHARE: usize = 8;
 
 /// Touches that are counted at most.
 const TOUCHES_MAX: u8 = 3;
@@ -107,9 +115,19 @@ impl From<Word> for u32 {
     }
 }
 
+/// How a block comes into the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Entrance {
+    /// It was made of what was just written.
+    Made,
+    /// It was read, or is made of what was; whether it was here a short time ago.
+    Read { again: bool },
+}
+
 /// Which queue a slot is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Queue {
+    Made,
     Small,
     Main,
     Free,
@@ -142,6 +160,7 @@ pub(super) struct Cache {
     size_max: usize,
     slots: Vec<Slot>,
     free: u32,
+    made: List,
     small: List,
     main: List,
     /// Blocks that have left the small queue untouched, ever, in [`NUMBER_BITS`].
@@ -158,6 +177,7 @@ impl Cache {
             size_max,
             slots: Vec::new(),
             free: NIL,
+            made: list(),
             small: list(),
             main: list(),
             departures: 0,
@@ -185,7 +205,7 @@ impl Cache {
 
     /// Bytes that it holds, with what it takes to hold them.
     pub(super) fn size(&self) -> usize {
-        self.small.size + self.main.size
+        self.made.size + self.small.size + self.main.size
     }
 
     /// Whether a block that left at `stamp` left a short time ago: not longer than it takes as many
@@ -202,14 +222,24 @@ impl Cache {
         &mut self,
         owner: BlockId,
         bytes: Bytes,
-        again: bool,
+        entrance: Entrance,
         left: &mut impl FnMut(BlockId, Word),
     ) -> u32 {
         let size = bytes.len() + SLOT_SIZE;
+        let queue = match entrance {
+            Entrance::Made => Queue::Made,
+            Entrance::Read { again: true } => Queue::Main,
+            Entrance::Read { again: false } => Queue::Small,
+        };
+        while queue == Queue::Made
+            && self.made.count > 0
+            && self.made.size + size > self.size_max / MADE_SHARE
+        {
+            self.pass_made(left);
+        }
         while self.size() > 0 && self.size() + size > self.size_max {
             self.evict(left);
         }
-        let queue = if again { Queue::Main } else { Queue::Small };
         let slot = Slot { bytes, owner, older: NIL, newer: NIL, queue, touches: Cell::new(0) };
         let place = if self.free == NIL {
             let place = u32::try_from(self.slots.len()).expect("fewer than 2^30 blocks");
@@ -238,9 +268,29 @@ impl Cache {
         }
     }
 
+    /// Passes the oldest block that was made on to the small queue, if it was touched, or lets it go.
+    fn pass_made(&mut self, left: &mut impl FnMut(BlockId, Word)) {
+        let slot = self.made.oldest;
+        let found = &self.slots[index(slot)];
+        if found.touches.replace(0) > 0 {
+            self.unlink(slot);
+            return self.link(slot, Queue::Small);
+        }
+        left(found.owner, Word::new(State::Away));
+        self.remove(slot);
+    }
+
     /// Makes room by at least one block.
     fn evict(&mut self, left: &mut impl FnMut(BlockId, Word)) {
         loop {
+            if self.small.count == 0 && self.main.count == 0 {
+                let before = self.made.count;
+                self.pass_made(left);
+                if self.small.count == 0 {
+                    assert!(self.made.count < before, "it left");
+                    return;
+                }
+            }
             let small = self.small.count > 0
                 && (self.small.size > self.size_max / SMALL_SHARE || self.main.count == 0);
             let slot = if small { self.small.oldest } else { self.main.oldest };
@@ -271,6 +321,7 @@ impl Cache {
 
     fn list(&mut self, queue: Queue) -> &mut List {
         match queue {
+            Queue::Made => &mut self.made,
             Queue::Small => &mut self.small,
             Queue::Main => &mut self.main,
             Queue::Free => unreachable!("a free slot is in no queue"),
@@ -323,9 +374,13 @@ impl Cache {
     /// If one is broken.
     #[cfg(test)]
     pub(super) fn check_all(&self) {
-        let is_one = self.small.count + self.main.count == 1;
+        let is_one = self.count() == 1;
         assert!(self.size() <= self.size_max || is_one, "the cache is bounded");
-        for (list, queue) in [(&self.small, Queue::Small), (&self.main, Queue::Main)] {
+        let is_one = self.made.count <= 1;
+        assert!(self.made.size <= self.size_max / MADE_SHARE || is_one, "and so are new blocks");
+        let queues =
+            [(&self.made, Queue::Made), (&self.small, Queue::Small), (&self.main, Queue::Main)];
+        for (list, queue) in queues {
             let (mut slot, mut older, mut size, mut count) = (list.oldest, NIL, 0, 0);
             while slot != NIL {
                 let found = &self.slots[index(slot)];
@@ -336,6 +391,13 @@ impl Cache {
             }
             assert!(list.newest == older && list.size == size && list.count == count);
         }
+    }
+}
+
+#[cfg(test)]
+impl Cache {
+    fn count(&self) -> usize {
+        self.made.count + self.small.count + self.main.count
     }
 }
 
@@ -385,14 +447,24 @@ mod tests {
                 State::Left(stamp) => self.cache.is_recent(stamp),
                 State::Away | State::Coming { .. } => false,
             };
+            self.insert(block, size, Entrance::Read { again });
+            false
+        }
+
+        /// Writes a block that is not there.
+        fn make(&mut self, block: u32, size: usize) {
+            self.remove(block);
+            self.insert(block, size, Entrance::Made);
+        }
+
+        fn insert(&mut self, block: u32, size: usize, entrance: Entrance) {
             let words = &mut self.words;
             let mut left = |owner, word| {
                 let was: Word = words.insert(owner, word).expect("only what was here leaves");
                 assert!(was.slot().is_some(), "only what was here leaves");
             };
-            let slot = self.cache.insert(id(block), bytes(block, size), again, &mut left);
+            let slot = self.cache.insert(id(block), bytes(block, size), entrance, &mut left);
             self.words.insert(id(block), Word::new(State::Here(slot)));
-            false
         }
 
         fn remove(&mut self, block: u32) {
@@ -408,16 +480,18 @@ mod tests {
 
         #[test]
         fn what_is_said_to_be_here_is_here(
-            steps in prop::collection::vec((0..60_u32, any::<bool>()), 1..2000),
+            steps in prop::collection::vec((0..60_u32, 0..4_u32), 1..2000),
             size_max in 0..20_000_usize,
         ) {
             let mut world = World::new(size_max);
-            for (block, remove) in steps {
+            for (block, step) in steps {
                 let size = 100 + usize::try_from(block).unwrap() * 20;
-                if remove && block % 3 == 0 {
-                    world.remove(block);
-                } else {
-                    world.read(block, size);
+                match step {
+                    0 if block % 3 == 0 => world.remove(block),
+                    1 => world.make(block, size),
+                    _ => {
+                        world.read(block, size);
+                    }
                 }
                 world.cache.check_all();
             }
@@ -427,7 +501,7 @@ mod tests {
                 }
             }
             let here = world.words.values().filter(|word| word.slot().is_some()).count();
-            assert_eq!(here, world.cache.small.count + world.cache.main.count);
+            assert_eq!(here, world.cache.count());
         }
     }
 
@@ -444,6 +518,29 @@ mod tests {
         }
         let hits = (0..50).filter(|&block| world.read(block, 1000)).count();
         assert!(hits >= 49, "{hits} of 50 were kept");
+    }
+
+    /// Writing filled the cache, all 256 MiB of it, with what nobody might ever ask for.
+    #[test]
+    fn what_is_made_takes_a_small_part_until_it_is_wanted() {
+        let mut world = World::new(100 * (1000 + SLOT_SIZE));
+        for block in 0..50 {
+            world.make(block, 1000);
+        }
+        let part = 100 / MADE_SHARE;
+        assert_eq!(world.cache.count(), part);
+        let newest = 50 - u32::try_from(part).unwrap()..50;
+        assert!(newest.clone().all(|block| world.read(block, 1000)));
+        for block in 100..200 {
+            world.make(block, 1000);
+        }
+        assert!(newest.clone().all(|block| world.read(block, 1000)), "these were wanted");
+        assert_eq!(world.cache.count(), 2 * part);
+        for block in 200..400 {
+            world.read(block, 1000);
+        }
+        assert_eq!(world.cache.count(), 100, "reading does fill it");
+        world.cache.check_all();
     }
 
     #[test]
@@ -470,6 +567,8 @@ mod tests {
         assert!(world.read(1, 10));
         assert!(!world.read(2, 10));
         assert!(!world.read(1, 10));
+        world.make(3, 10);
+        assert!(world.read(3, 10) && !world.read(4, 10));
         world.cache.check_all();
     }
 }

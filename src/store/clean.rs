@@ -18,9 +18,9 @@
 //! # Rates
 //!
 //! Reading and copying spend an allowance that grows with time, faster as dead bytes outgrow what
-//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's; nor is there while a *sweep*
-//! is under way, which somebody has asked for: every segment that has garbage now is written anew,
-//! in order, however little it has.
+//! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's; nor is there while a
+//! *sweep* is under way, which somebody has asked for: every segment that has garbage now is
+//! written anew, in order, however little it has.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -39,6 +39,7 @@ use super::read::Purpose;
 use super::record::ChangeRef;
 use super::segment::Count;
 use super::shelf::Shelf;
+use super::tail::CHUNK_CHANGES;
 use crate::types::Location;
 use crate::types::Revision;
 use crate::types::Tick;
@@ -249,17 +250,25 @@ impl Store {
     /// Does a slice of what can wait: about `budget` records' worth of cleaning, and of giving
     /// memory back. Whether there is more to do now.
     pub fn work(&mut self, budget: usize) -> bool {
-        if let Some(spent) = self.spent.last_mut()
-            && !spent.shed()
-        {
-            self.spent.pop();
-        }
+        self.shed();
         self.look();
         let mut budget = budget.max(1);
         self.choose(&mut budget);
         self.settle(&mut budget);
         self.copy(&mut budget);
         !self.spent.is_empty() || self.has_work()
+    }
+
+    /// Gives back memory of tails that were sealed: a chunk, and as much as came since, so that one
+    /// is gone before the next is sealed.
+    fn shed(&mut self) {
+        let chunks = 1 + std::mem::take(&mut self.pushed).div_ceil(CHUNK_CHANGES);
+        for _ in 0..chunks {
+            let Some(spent) = self.spent.last_mut() else { return };
+            if !spent.shed() {
+                self.spent.pop();
+            }
+        }
     }
 
     /// Looks at all segments: how fast to be, and whether a job is worth it.
@@ -302,7 +311,7 @@ impl Store {
             floor: cleaner.floor,
             bound,
             stretches: VecDeque::new(),
-            maker: Maker::default(),
+            maker: Maker::of_old(),
             made: 0,
             passed: Location::default(),
             settled: 0,

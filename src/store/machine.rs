@@ -3,7 +3,7 @@
 //! Changes are pushed to the tail. When the owner seals, the tail is frozen and a new one begun;
 //! see [`seal`](super::seal). Cleaning goes on beside that; see [`clean`](super::clean). Each makes
 //! files of its own, and their commands take turns: what somebody waits for first, then sealing,
-//! for writes are refused if it falls behind, then cleaning.
+//! for writes wait if it falls behind, then cleaning.
 
 use super::Command;
 use super::Config;
@@ -84,6 +84,8 @@ pub struct Store {
     pub(super) frozen: Tail,
     /// Sealed, and to be given back bit by bit.
     pub(super) spent: Vec<Tail>,
+    /// Changes pushed since some of that was.
+    pub(super) pushed: usize,
     pub(super) shelf: Shelf,
     pub(super) cache: Cache,
     pub(super) reads: Reads,
@@ -129,6 +131,7 @@ impl Store {
             tail: Tail::new(),
             frozen: Tail::new(),
             spent: Vec::new(),
+            pushed: 0,
             shelf,
             cache: Cache::new(config.cache_size),
             reads: Reads::default(),
@@ -182,6 +185,7 @@ impl Store {
     /// A move of the change; its key and value stay where they are.
     #[inline]
     pub fn push(&mut self, change: Change) {
+        self.pushed += 1;
         self.tail.push(change);
     }
 

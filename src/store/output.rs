@@ -10,6 +10,7 @@ use super::FileId;
 use super::builder::Builder;
 use super::cache::BlockId;
 use super::cache::Cache;
+use super::cache::Entrance;
 use super::format::Identity;
 use super::record::ChangeRef;
 use super::shelf::Shelf;
@@ -39,6 +40,7 @@ struct Output {
     writes: u32,
     /// Bytes of the block that is being filled that came from the cache.
     hot: usize,
+    entrance: Entrance,
 }
 
 /// What is needed of the store to make segments.
@@ -51,13 +53,25 @@ pub(super) struct Context<'a> {
 }
 
 /// Makes segments of changes that come in order.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Maker {
     output: Option<Output>,
     made: Vec<u32>,
+    /// How blocks that are to be in the cache come there.
+    entrance: Entrance,
 }
 
 impl Maker {
+    /// Makes the first segments that changes are in.
+    pub(super) fn of_new() -> Self {
+        Self { output: None, made: Vec::new(), entrance: Entrance::Made }
+    }
+
+    /// Makes segments of what others have.
+    pub(super) fn of_old() -> Self {
+        Self { entrance: Entrance::Read { again: false }, ..Self::of_new() }
+    }
+
     /// The places of the segments that are made, whole and durable, in order.
     pub(super) fn made(&self) -> &[u32] {
         &self.made
@@ -89,7 +103,8 @@ impl Maker {
 
     /// Adds a change, which [`Self::takes`] said yes to. `is_hot`: it is to be in the cache.
     pub(super) fn push(&mut self, change: &ChangeRef<'_>, is_hot: bool, context: &mut Context<'_>) {
-        let output = self.output.get_or_insert_with(|| Output::new(context));
+        let entrance = self.entrance;
+        let output = self.output.get_or_insert_with(|| Output::new(entrance, context));
         let size = change.record_size();
         if let Some(filled) = output.builder.push(change) {
             output.filled(filled, context);
@@ -186,7 +201,7 @@ impl Maker {
 }
 
 impl Output {
-    fn new(context: &mut Context<'_>) -> Self {
+    fn new(entrance: Entrance, context: &mut Context<'_>) -> Self {
         let number = *context.number_next;
         *context.number_next += 1;
         Self {
@@ -198,6 +213,7 @@ impl Output {
             offset: 0,
             writes: 0,
             hot: 0,
+            entrance,
         }
     }
 
@@ -211,7 +227,8 @@ impl Output {
     /// Keeps a block in the cache if at least half of it is to be there.
     fn filled(&mut self, filled: super::builder::Filled, context: &mut Context<'_>) {
         let id = BlockId { segment: self.number, place: self.place, block: filled.block };
-        let hot = (2 * self.hot >= filled.bytes.len()).then_some(filled.bytes);
+        let is_hot = 2 * self.hot >= filled.bytes.len();
+        let hot = is_hot.then_some((filled.bytes, self.entrance));
         self.hot = 0;
         context.shelf.fill(id, hot, context.cache);
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use super::Command;
 use super::Damage;
 use super::cache::BlockId;
+use super::cache::Entrance;
 use super::cache::State;
 use super::cache::Word;
 use super::format::RECORD_HEADER_SIZE;
@@ -369,7 +370,7 @@ impl Store {
             State::Coming { again } => again,
             State::Away | State::Here(_) | State::Left(_) => unreachable!("it was asked for"),
         };
-        self.shelf.keep(id, bytes.clone(), again, &mut self.cache);
+        self.shelf.keep(id, bytes.clone(), Entrance::Read { again }, &mut self.cache);
         self.reads.fetched.push_back(Fetched { id, bytes });
         Ok(())
     }

@@ -55,7 +55,7 @@ impl Store {
         self.frozen = std::mem::take(&mut self.tail);
         let is_fed = self.frozen.is_empty();
         let next = Place::default();
-        self.sealing = Some(Sealing { token, state, maker: Maker::default(), next, is_fed });
+        self.sealing = Some(Sealing { token, state, maker: Maker::of_new(), next, is_fed });
     }
 
     /// Gives the maker as many changes as the next write takes.

@@ -468,9 +468,9 @@ impl Sealed {
     /// All records are there, and this is what they amount to.
     pub(super) fn complete(&mut self, summary: Summary) {
         self.summary = summary;
-        self.mains.shrink_to_fit();
-        self.subs.shrink_to_fit();
-        self.ends.shrink_to_fit();
+        fit(&mut self.mains);
+        fit(&mut self.subs);
+        fit(&mut self.ends);
         self.tombstones.shrink_to_fit();
         self.leases.shrink_to_fit();
         self.blocks.shrink_to_fit();
@@ -750,6 +750,12 @@ fn partition(len: usize, guess: usize, is_before: impl Fn(usize) -> bool) -> usi
         }
     }
     low
+}
+
+/// Lets go of room beyond what there is. Shrinking does not: an allocator keeps one that is half
+/// full where it is, at its size.
+fn fit<T: Copy>(items: &mut Vec<T>) {
+    *items = items.as_slice().to_vec();
 }
 
 fn u32_from(count: usize) -> u32 {

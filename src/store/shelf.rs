@@ -17,6 +17,7 @@ use bytes::Bytes;
 
 use super::cache::BlockId;
 use super::cache::Cache;
+use super::cache::Entrance;
 use super::cache::State;
 use super::cache::Word;
 use super::format::usize_from;
@@ -229,22 +230,28 @@ impl Shelf {
     }
 
     /// A block of a segment that is being written was filled; `hot` has its bytes if they are to be
-    /// cached.
-    pub(super) fn fill(&mut self, id: BlockId, hot: Option<Bytes>, cache: &mut Cache) {
+    /// cached, and how they come in.
+    pub(super) fn fill(&mut self, id: BlockId, hot: Option<(Bytes, Entrance)>, cache: &mut Cache) {
         let Slot::Building(words) = &mut self.slots[usize_from(id.place)] else {
             unreachable!("it is being written")
         };
         assert!(words.len() == usize_from(id.block), "blocks are filled in order");
         words.push(Word::new(State::Away));
-        if let Some(bytes) = hot {
-            self.keep(id, bytes, false, cache);
+        if let Some((bytes, entrance)) = hot {
+            self.keep(id, bytes, entrance, cache);
         }
     }
 
     /// Caches a block's bytes, and notes it.
-    pub(super) fn keep(&mut self, id: BlockId, bytes: Bytes, again: bool, cache: &mut Cache) {
+    pub(super) fn keep(
+        &mut self,
+        id: BlockId,
+        bytes: Bytes,
+        entrance: Entrance,
+        cache: &mut Cache,
+    ) {
         let mut left = |owner: BlockId, word| self.note(owner.place, owner.block, word);
-        let slot = cache.insert(id, bytes, again, &mut left);
+        let slot = cache.insert(id, bytes, entrance, &mut left);
         self.note(id.place, id.block, Word::new(State::Here(slot)));
     }
 

@@ -14,7 +14,7 @@ use crate::types::Location;
 ///
 /// Unit: changes. A chunk is one allocation of about 50 KiB, made once and never grown, and is also
 /// what one step of giving memory back takes.
-const CHUNK_CHANGES: usize = 512;
+pub(super) const CHUNK_CHANGES: usize = 512;
 
 /// Consecutive changes.
 ///

@@ -5,8 +5,8 @@
 //! batch in one piece. Every watcher is in one of two states that matter: *live*, it has been given
 //! all that the hub was told; or *behind*, from a revision on. A watcher falls behind when its
 //! stream takes no more, or when the pair before a change is not in memory. Whoever is behind reads
-//! the past from the shard, in slices, each asked for when its stream has sent all it had: so a slow
-//! client holds little memory and holds nobody up, and none is dropped for being slow.
+//! the past from the shard, in slices, each asked for when its stream has sent all it had: so a
+//! slow client holds little memory and holds nobody up, and none is dropped for being slow.
 //!
 //! What clients ask (create, cancel, progress) is answered at a revision of the shard's own, in the
 //! order asked: the questions wait until the shard has told it, which on its own core is the same

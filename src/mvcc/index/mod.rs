@@ -21,12 +21,12 @@ mod node;
 use std::ops::ControlFlow;
 
 use self::heads::Keyed;
-use self::node::Changed;
 use self::node::Lower;
 use self::node::Node;
 use self::node::Sum;
 use self::node::Upper;
 use self::node::Walk;
+use self::node::changed::Changed;
 use crate::mvcc::Found;
 use crate::mvcc::KeyRange;
 use crate::mvcc::Location;

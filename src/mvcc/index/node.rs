@@ -1,5 +1,6 @@
 //! Nodes of the tree: leaves of keys and histories, and inner nodes above them.
 
+pub(super) mod changed;
 pub(super) mod merge;
 
 use std::ops::ControlFlow;
@@ -82,16 +83,6 @@ pub(super) struct Walk<V> {
     /// About how many more keys may be looked at.
     pub(super) budget: usize,
     /// Is shown each key; breaks off before it has taken one.
-    pub(super) visit: V,
-}
-
-/// Which keys' changes to show, below a node.
-pub(super) struct Changed<V> {
-    /// The first revision whose changes matter.
-    pub(super) since: Revision,
-    /// About how many more keys and changes may be looked at.
-    pub(super) budget: usize,
-    /// Is shown each change; breaks off to see no more of its key.
     pub(super) visit: V,
 }
 
@@ -269,31 +260,6 @@ impl Node {
                     let Child { sum, node } = &inner.children[i];
                     if sum.live > 0 || sum.newest > walk.at {
                         node.walk(lower, upper, walk)?;
-                    }
-                }
-                ControlFlow::Continue(())
-            }
-        }
-    }
-
-    /// Shows the changes of a range since a revision, key by key; breaks off with the key that is
-    /// next.
-    pub(super) fn changed<'a, V>(
-        &'a self,
-        lower: Lower<'_>,
-        upper: Upper<'_>,
-        changed: &mut Changed<V>,
-    ) -> ControlFlow<&'a [u8]>
-    where
-        V: FnMut(&'a [u8], Location, Option<Found>) -> ControlFlow<()>,
-    {
-        match self {
-            Self::Leaf(leaf) => leaf.changed(lower, upper, changed),
-            Self::Inner(inner) => {
-                for (i, lower, upper) in inner.parts(lower, upper) {
-                    let Child { sum, node } = &inner.children[i];
-                    if sum.newest >= changed.since {
-                        node.changed(lower, upper, changed)?;
                     }
                 }
                 ControlFlow::Continue(())
@@ -634,31 +600,6 @@ impl Leaf {
             let place = if walk.down { highest_bit(live) } else { lowest_bit(live) };
             show(&self.entries[place])?;
             live &= !(1 << place);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn changed<'a, V>(
-        &'a self,
-        lower: Lower<'_>,
-        upper: Upper<'_>,
-        changed: &mut Changed<V>,
-    ) -> ControlFlow<&'a [u8]>
-    where
-        V: FnMut(&'a [u8], Location, Option<Found>) -> ControlFlow<()>,
-    {
-        if self.newest < changed.since {
-            return ControlFlow::Continue(());
-        }
-        for Entry { key, history } in &self.entries[self.places(lower, upper)] {
-            if changed.budget == 0 {
-                return ControlFlow::Break(key);
-            }
-            changed.budget -= 1;
-            history.since(changed.since, |location, found| {
-                changed.budget = changed.budget.saturating_sub(1);
-                (changed.visit)(key, location, found)
-            });
         }
         ControlFlow::Continue(())
     }

@@ -24,6 +24,7 @@ use crate::rt::disk::DiskError;
 use crate::rt::disk::LogDisk;
 use crate::rt::disk::StoreDisk;
 use crate::rt::event::Event;
+use crate::rt::memory::Rest;
 use crate::rt::mesh::Mesh;
 use crate::rt::mesh::Message;
 use crate::rt::mesh::Post;
@@ -50,6 +51,9 @@ use std::time::Duration;
 /// Bytes of answers that one turn makes before writes, other shards and other connections have
 /// theirs: a millisecond or so.
 const TURN_SIZE_MAX: usize = 4 << 20;
+/// Bytes of the buffer that answers are made in that stay for the next: twice what is made in one
+/// go. Deletions and transactions may be answered with more.
+const ANSWER_KEPT_MAX: usize = 2 << 20;
 /// Bytes that an attempt to bring more of an answer counts for, beside those it brings.
 const SERVE_SIZE: usize = 4 << 10;
 
@@ -233,22 +237,33 @@ impl Core {
         }
     }
 
-    /// Tells the placement how much of the time since `last` this core worked.
-    fn tell_load(&self, last: &mut Tick, now: Tick) {
+    /// Tells the placement how many thousandths of the time since `last` this core worked; so many.
+    fn tell_load(&self, last: &mut Tick, now: Tick) -> u32 {
         // Counted since the last call.
         let worked = glommio::executor().executor_stats().total_runtime().as_micros();
         let permille = worked / u128::from(now.since(*last).max(1));
         *last = now;
-        self.mesh.placement.set_busy(self.index, u32::try_from(permille).unwrap_or(1000));
+        let permille = u32::try_from(permille).unwrap_or(1000);
+        self.mesh.placement.set_busy(self.index, permille);
+        permille
+    }
+
+    /// Gives back the memory of a large answer.
+    fn shed(&self) {
+        let mut answer = self.answer.borrow_mut();
+        if answer.capacity() > ANSWER_KEPT_MAX {
+            *answer = Vec::new();
+        }
     }
 
     /// Tells shards and sessions the time, for as long as the core runs.
     pub(crate) async fn keep_time(self: Rc<Self>, every: Duration) {
-        let mut last = self.clock.now();
+        let (mut last, mut rest) = (self.clock.now(), Rest::default());
         loop {
             glommio::timer::sleep(every).await;
             let now = self.clock.now();
-            self.tell_load(&mut last, now);
+            rest.tick(self.tell_load(&mut last, now));
+            self.shed();
             for host in self.hosts.borrow_mut().values_mut() {
                 host.shard.handle(Input::Tick(now));
             }

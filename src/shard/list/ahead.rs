@@ -1,4 +1,5 @@
-//! Rows fetched ahead of a list's owner: where their values are on disk, many are asked for at once.
+//! Rows fetched ahead of a list's owner: where their values are on disk, many are asked for at
+//! once.
 //!
 //! All lists share the room for such rows. Where there is none, who has rows that nobody waits for
 //! gives them back: they are fetched anew when they are asked for. Who waits for rows keeps them

@@ -303,7 +303,7 @@ fn place(name: u32) -> (usize, usize) {
 
 impl Run {
     /// A run of rows of other runs.
-    fn of<'a>(rows: impl Iterator<Item = (&'a Run, &'a Gathered)>) -> Self {
+    fn of<'a>(rows: impl Iterator<Item = (&'a Self, &'a Gathered)>) -> Self {
         let mut all = Self::default();
         for (run, row) in rows {
             all.push(row.key(&run.bytes), row.found, row.value(&run.bytes));

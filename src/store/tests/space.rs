@@ -144,3 +144,28 @@ fn everything_deleted_and_compacted_leaves_an_empty_disk() {
     assert!(world.disk.size() <= 4 * 4096, "{:?}", world.disk.list());
     assert!(world.store.size_in_use() <= world.store.size_allocated());
 }
+
+/// A turn gave the memory of 512 changes back, however many had come in it: under load, all that was
+/// ever sealed stayed until the load was over.
+#[test]
+fn memory_of_what_is_sealed_is_given_back_as_fast_as_changes_come() {
+    let config = Config { seal_size: 400 << 10, tail_size_max: 64 << 20, ..small() };
+    let mut world = World::new(11, config);
+    let mut most = 0;
+    for round in 0..40 {
+        for key in 0..3_000 {
+            world.put(&format!("key{key}"), vec![0x61; 10]);
+        }
+        most = most.max(world.store.tail.size());
+        if world.store.wants_seal() {
+            world.seal();
+        }
+        for _ in 0..30 {
+            world.poll();
+            world.complete();
+        }
+        world.store.work(1);
+        let spent: usize = world.store.spent.iter().map(crate::store::tail::Tail::size).sum();
+        assert!(spent <= most, "round {round}: {spent} bytes, of tails of {most}");
+    }
+}

@@ -8,7 +8,9 @@ use ringd::store;
 fn hash_of(ready: Option<Ready>) -> Option<u32> {
     match ready? {
         Ready::Result(Ok(Response { body: Body::HashKv { hash, .. }, .. })) => Some(hash),
-        ready => panic!("{ready:?} in place of a hash"),
+        ready @ (Ready::Result(_) | Ready::Range(_) | Ready::List(_)) => {
+            panic!("{ready:?} in place of a hash")
+        }
     }
 }
 

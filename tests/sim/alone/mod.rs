@@ -213,7 +213,7 @@ impl Alone {
     pub(crate) fn head(&mut self, nth: usize) -> Option<ListHead> {
         match self.answer(nth)? {
             Ready::List(head) => Some(head),
-            ready => panic!("{ready:?} in place of a list"),
+            ready @ (Ready::Result(_) | Ready::Range(_)) => panic!("{ready:?} in place of a list"),
         }
     }
 

@@ -9,7 +9,7 @@ use ringd::store;
 fn answered(alone: &mut Alone, nth: usize) -> Option<Result<(), Failure>> {
     match alone.answer(nth)? {
         Ready::Result(result) => Some(result.map(|_| ())),
-        ready => panic!("{ready:?} in place of an answer"),
+        ready @ (Ready::Range(_) | Ready::List(_)) => panic!("{ready:?} in place of an answer"),
     }
 }
 
