@@ -3,6 +3,7 @@
 mod answers;
 mod defragment;
 mod hashes;
+mod leases;
 mod lists;
 mod pressure;
 
@@ -19,6 +20,7 @@ use std::collections::VecDeque;
 
 /// A shard, its disks, and all it has said.
 pub(crate) struct Alone {
+    config: Config,
     pub(crate) shard: Box<Shard>,
     disks: Disks,
     now: u64,
@@ -73,7 +75,28 @@ impl Alone {
         let mut shard = node::recover(&config, &disks, 1, Tick(0)).expect("an empty disk");
         node::open(&mut shard, &mut disks).expect("a disk without faults");
         let (replies, told, held) = (Vec::new(), Vec::new(), VecDeque::new());
-        Self { shard, disks, now: 0, holds_store: false, held, replies, told }
+        Self { config, shard, disks, now: 0, holds_store: false, held, replies, told }
+    }
+
+    /// The process ends, and another begins.
+    pub(crate) fn restart(&mut self) {
+        self.disks.sync_names();
+        let seed = self.now + 2;
+        self.shard = node::recover(&self.config, &self.disks, seed, Tick(self.now))
+            .expect("nothing is damaged");
+        node::open(&mut self.shard, &mut self.disks).expect("a disk without faults");
+    }
+
+    /// So many milliseconds pass at once.
+    pub(crate) fn jump(&mut self, ms: u64) {
+        self.now += ms;
+        self.shard.handle(Input::Tick(Tick(self.now)));
+        self.run();
+    }
+
+    /// Bytes of the log's files.
+    pub(crate) fn log_size(&self) -> u64 {
+        self.disks.log.list().iter().map(|file| file.1).sum()
     }
 
     /// Does all that the shard asks for.
