@@ -1,9 +1,10 @@
-//! What a put and a get cost a shard, from the proposal to the answer, with no disk and no client.
+//! What a put and a get cost a shard, from the proposal to the answer, and what those who watch do,
+//! with no disk and no client.
 //!
 //! Each put is proposed, laid out in a frame of the log, told to be durable, committed, applied and
-//! answered; the driver here keeps no bytes. `cargo bench --bench shard` runs at full size; without
-//! `--bench` it is a smoke test. Each time is the median of slices of the run, so that a machine
-//! with other work does not spoil it.
+//! answered; the driver here keeps no bytes, and the store never seals. `cargo bench --bench shard`
+//! runs at full size; without `--bench` it is a smoke test. Each time is the median of slices of the
+//! run, so that a machine with other work does not spoil it; only replays are measured as a whole.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "its output is for a person")]
@@ -24,6 +25,12 @@ use ringd::shard::recover::Step;
 use ringd::shard::request::Range;
 use ringd::shard::request::Request;
 use ringd::shard::request::RequestId;
+use ringd::shard::watch::Ask;
+use ringd::shard::watch::Asker;
+use ringd::shard::watch::Past;
+use ringd::shard::watch::Slice;
+use ringd::shard::watch::Told;
+use ringd::types::Revision;
 use ringd::types::ShardId;
 use ringd::types::Tick;
 use ringd::wal;
@@ -36,6 +43,8 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const VALUE_SIZE: usize = 256;
 /// Requests timed together, at least.
 const SLICE: usize = 1000;
+/// The core that watches.
+const ASKER: Asker = Asker { core: 0, token: 1 };
 
 fn main() {
     let is_full = std::env::args().any(|arg| arg == "--bench");
@@ -46,9 +55,29 @@ fn main() {
         let ns = node.median(rounds, batch, put);
         println!("shard  put, {batch:>3} at once, {keys} keys {ns:>9} ns a put");
     }
+    for (what, prev_kv) in [("watched", false), ("watched with what was before", true)] {
+        node.watch(Ask::Subscribe { from: ASKER, prev_kv });
+        for batch in [1, 100] {
+            let ns = node.median(rounds, batch, put);
+            println!("shard  put, {batch:>3} at once, {what} {ns:>9} ns a put");
+        }
+    }
+    node.watch(Ask::Unsubscribe { core: ASKER.core });
     for batch in [1, 100] {
         let ns = node.median(rounds, batch, |key| Request::Range(Range::one(key, false)));
         println!("shard  get, {batch:>3} at once, {keys} keys {ns:>9} ns a get");
+    }
+    for prev_kv in [false, true] {
+        let (events, steps, ns) = node.replay(b"/registry/", b"/registry0", prev_kv);
+        let (event, step) = (ns / events, ns / steps);
+        println!(
+            "shard  replay of everything, prev {prev_kv} {event:>9} ns an event, {step} a step"
+        );
+        // A thousandth of the keys.
+        let (first, end) = (key(0), key(keys.div_ceil(1000)));
+        let (events, steps, ns) = node.replay(&first, &end, prev_kv);
+        let (event, step) = (ns / events, ns / steps);
+        println!("shard  replay of few keys, prev {prev_kv} {event:>9} ns an event, {step} a step");
     }
     println!("work {:016x}", node.hash);
 }
@@ -74,6 +103,8 @@ struct Node {
     keys: u64,
     next: u64,
     answers: usize,
+    /// The last slice that was told.
+    told: Option<Slice>,
     hash: u64,
 }
 
@@ -82,14 +113,16 @@ impl Node {
         let node = config::Config::default();
         let bootstrap = node.bootstrap().expect("the default is a cluster of one");
         let (cluster, member) = (bootstrap.cluster, bootstrap.node);
-        let config = shard::Config::new(&node, ShardId(0), cluster, member, &bootstrap)
+        let mut config = shard::Config::new(&node, ShardId(0), cluster, member, &bootstrap)
             .expect("the defaults fit together");
+        (config.store.seal_size, config.store.tail_size_max) = (usize::MAX, usize::MAX);
         let mut recovery = Recovery::new(config, 1, Files { log: &[], store: &[] }, 1, Tick(0));
         let Step::Done(shard) = recovery.poll() else {
             unreachable!("a new log has nothing to read");
         };
         let (frame, events) = (Vec::new(), Vec::new());
-        let mut node = Self { shard: *shard, frame, events, keys: 0, next: 1, answers: 0, hash: 0 };
+        let (keys, next, answers, told, hash) = (0, 1, 0, None, 0);
+        let mut node = Self { shard: *shard, frame, events, keys, next, answers, told, hash };
         for now in 0..10_000 {
             node.shard.handle(Input::Tick(Tick(now)));
             node.settle();
@@ -131,8 +164,13 @@ impl Node {
                     }
                     Output::Wal(_) => self.events.push(wal::Event::Done),
                     Output::Reply { ready, .. } => self.take(&ready),
-                    Output::Role(_) | Output::Rows { .. } | Output::Watch(_) => {}
-                    Output::Store(command) => panic!("no store yet: {command:?}"),
+                    Output::Watch(Told::Events { batch, .. }) => {
+                        self.note(u64::try_from(batch.events.len()).expect("64 bits"));
+                    }
+                    Output::Watch(Told::Replayed { slice, .. }) => self.told = Some(slice),
+                    Output::Watch(Told::Subscribed { .. }) => {}
+                    Output::Role(_) | Output::Rows { .. } => {}
+                    Output::Store(command) => panic!("nothing is sealed: {command:?}"),
                     Output::Halt(why) => panic!("{why}"),
                 }
             }
@@ -143,6 +181,36 @@ impl Node {
                 self.shard.handle(Input::Wal(event));
             }
         }
+    }
+
+    fn watch(&mut self, ask: Ask) {
+        self.shard.handle(Input::Watch(ask));
+        self.settle();
+    }
+
+    /// Replays all that ever happened to a range: events, steps and nanoseconds.
+    fn replay(&mut self, key: &[u8], end: &[u8], prev_kv: bool) -> (u128, u128, u128) {
+        let (mut events, mut steps, mut from) = (0, 0, Revision(2));
+        let begin = Instant::now();
+        while from <= self.shard.header().revision {
+            let mut past = Past::new(key, end, from, 1 << 20);
+            past.prev_kv = prev_kv;
+            self.watch(Ask::Replay { from: ASKER, past });
+            steps += 1;
+            while self.told.is_none() {
+                self.shard.work();
+                self.settle();
+                steps += 1;
+            }
+            let Some(Slice::Events { events: slice, until, .. }) = self.told.take() else {
+                unreachable!("nothing is compacted");
+            };
+            events += slice.len() as u128;
+            from = Revision(until.0 + 1);
+        }
+        let ns = begin.elapsed().as_nanos();
+        self.note(u64::try_from(events).expect("64 bits"));
+        (events, steps, ns)
     }
 
     /// Takes an answer as the front end does, but for its encoding.

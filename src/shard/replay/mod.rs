@@ -54,7 +54,7 @@ pub(super) struct Limits {
     fetches_max: usize,
     /// Blocks read ahead of a scan, 16 by default.
     ahead_blocks: u32,
-    /// Changes looked at in one turn, 512 by default: a tenth of a millisecond or so.
+    /// Changes looked at in one turn, 2048 by default: a tenth of a millisecond or two.
     step: usize,
 }
 
@@ -73,7 +73,7 @@ impl Default for Limits {
             walk_events_max: 1024,
             fetches_max: 32,
             ahead_blocks: 16,
-            step: 512,
+            step: 2048,
         }
     }
 }

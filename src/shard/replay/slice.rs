@@ -43,8 +43,12 @@ use std::collections::btree_map;
 
 /// The scan is dear where not even one change in so many is of the range.
 const SPARSE: usize = 16;
+/// Changes that the scan passes before the price of what it found is looked at.
+const STRETCH: usize = 64;
 /// What an event costs, in changes looked at.
 const EVENT_COST: usize = 4;
+/// What one costs with the pair before it, which is looked for in the index and the store.
+const PAIR_COST: usize = 20;
 
 /// Where a slice is made from.
 #[derive(Clone, Copy, Debug)]
@@ -249,11 +253,11 @@ impl Making {
 
     fn step_scan(&mut self, source: Source<'_>, budget: usize) -> usize {
         let (next, before) = (self.next, (self.scanned, self.gathered.events.len()));
-        let budget = budget.min(self.left);
+        let budget = budget.min(self.left).min(STRETCH);
         let scan = source.store.scan(next, budget, &mut |change| self.meet(source, &change));
         self.on_scan(source, scan, before.0);
         let events = self.gathered.events.len().saturating_sub(before.1);
-        self.scanned - before.0 + events * EVENT_COST
+        self.scanned - before.0 + events * self.event_cost()
     }
 
     /// The scan meets a change.
@@ -320,6 +324,10 @@ impl Making {
         }
     }
 
+    fn event_cost(&self) -> usize {
+        if self.past.prev_kv { PAIR_COST } else { EVENT_COST }
+    }
+
     fn step_fill(&mut self, source: Source<'_>, budget: usize) -> usize {
         let mut spent = 0;
         while spent < budget {
@@ -335,7 +343,7 @@ impl Making {
                 break;
             }
             self.fill(source, location, key, found);
-            spent += EVENT_COST;
+            spent += self.event_cost();
         }
         spent
     }
@@ -379,14 +387,14 @@ impl Making {
             self.holes.entry(block).or_default().push(Hole { event, what: What::Value });
         }
         let prev = self.before(keyspace, &change).map_or(Prev::None, |found| {
-            self.gathered.size += size_of(found.location);
-            let value = match store.value(found.location).expect(KNOWN) {
-                Lookup::Here(value) => value.apart(),
+            let (value, size) = match store.value(found.location).expect(KNOWN) {
+                Lookup::Here(value) => (value.apart(), value.as_slice().len()),
                 Lookup::Away(block) => {
                     self.holes.entry(block).or_default().push(Hole { event, what: What::Prev });
-                    Bytes::new()
+                    (Bytes::new(), size_of(found.location))
                 }
             };
+            self.gathered.size += size;
             let Found { created, location, version } = found;
             let lease = store.lease(location).expect(KNOWN);
             Prev::Pair { location, created, version, lease, value }
