@@ -1,7 +1,7 @@
 //! What leases cost, in nanoseconds an operation and bytes a lease.
 //!
-//! `cargo bench --bench lease` runs at full size; without `--bench` it is a smoke test. Each time is
-//! the median of slices of the run, so that a machine with other work does not spoil it; what is
+//! `cargo bench --bench lease` runs at full size; without `--bench` it is a smoke test. Each time
+//! is the median of slices of the run, so that a machine with other work does not spoil it; what is
 //! done in one go has its whole time told.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]

@@ -3,8 +3,9 @@
 //!
 //! Each put is proposed, laid out in a frame of the log, told to be durable, committed, applied and
 //! answered; the driver here keeps no bytes, and the store never seals. `cargo bench --bench shard`
-//! runs at full size; without `--bench` it is a smoke test. Each time is the median of slices of the
-//! run, so that a machine with other work does not spoil it; only replays are measured as a whole.
+//! runs at full size; without `--bench` it is a smoke test. Each time is the median of slices of
+//! the run, so that a machine with other work does not spoil it; only replays are measured as a
+//! whole.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::print_stdout, reason = "its output is for a person")]

@@ -268,7 +268,8 @@ impl Cache {
         }
     }
 
-    /// Passes the oldest block that was made on to the small queue, if it was touched, or lets it go.
+    /// Passes the oldest block that was made on to the small queue, if it was touched, or lets it
+    /// go.
     fn pass_made(&mut self, left: &mut impl FnMut(BlockId, Word)) {
         let slot = self.made.oldest;
         let found = &self.slots[index(slot)];

@@ -72,8 +72,8 @@ pub struct Config {
     /// Bytes in the tail above which it wants to be sealed, 16 MiB by default: large enough that
     /// sealing is a stream and rare, small enough that little has to be replayed at a restart.
     pub seal_size: usize,
-    /// Bytes in the tail above which writes have to wait, 128 MiB by default: what the disk may fall
-    /// behind, eight seals.
+    /// Bytes in the tail above which writes have to wait, 128 MiB by default: what the disk may
+    /// fall behind, eight seals.
     pub tail_size_max: usize,
     /// Bytes of records at which cleaning ends a segment, 64 MiB by default: few enough files, and
     /// a small part of the store to rewrite at once.

@@ -160,7 +160,7 @@ impl History {
             }
             Ask::Unsubscribe { .. } => self.subscribed = false,
             Ask::Forget { .. } => {}
-            Ask::Replay { from, .. } if lot % 7 == 0 => {
+            Ask::Replay { from, .. } if lot.is_multiple_of(7) => {
                 self.told.push_back(Told::Replayed { to: from, slice: Slice::Busy });
             }
             Ask::Replay { from, past } => {
@@ -483,7 +483,7 @@ proptest! {
             world.hub.forget(stream(at));
         }
         world.ask(1);
-        prop_assert!(world.hub.is_empty() && world.hub.len() == 0 && !world.history.subscribed);
+        prop_assert!(world.hub.is_empty() && !world.history.subscribed);
         prop_assert!(world.hub.reading.is_empty() && world.hub.watchers.is_empty());
     }
 }

@@ -145,8 +145,8 @@ fn everything_deleted_and_compacted_leaves_an_empty_disk() {
     assert!(world.store.size_in_use() <= world.store.size_allocated());
 }
 
-/// A turn gave the memory of 512 changes back, however many had come in it: under load, all that was
-/// ever sealed stayed until the load was over.
+/// A turn gave the memory of 512 changes back, however many had come in it: under load, all that
+/// was ever sealed stayed until the load was over.
 #[test]
 fn memory_of_what_is_sealed_is_given_back_as_fast_as_changes_come() {
     let config = Config { seal_size: 400 << 10, tail_size_max: 64 << 20, ..small() };

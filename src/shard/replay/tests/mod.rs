@@ -138,7 +138,9 @@ impl Run {
                 acts.sort_by(|one, other| format!("{one:?}").cmp(&format!("{other:?}")));
                 acts.dedup_by_key(|act| match act {
                     Act::Put(key, _) => key.clone(),
-                    _ => unreachable!("there are only puts"),
+                    Act::Keep(_) | Act::Delete(..) | Act::All(_) | Act::Compact(_) => {
+                        unreachable!("there are only puts")
+                    }
                 });
                 Act::All(acts)
             }
@@ -277,7 +279,13 @@ impl Run {
                         events.push(events[0].clone());
                         *batch = Arc::new(Batch { events, ..**batch });
                     }
-                    _ => {}
+                    Fault::TombstoneAtFloor
+                    | Fault::CutRevision
+                    | Fault::Further
+                    | Fault::Overtaken
+                    | Fault::LostCore
+                    | Fault::OtherPrev
+                    | Fault::Leaked => {}
                 },
                 Told::Replayed { slice: Slice::Events { header, events, until }, .. } => {
                     self.plant_in_slice(fault, events, until);
