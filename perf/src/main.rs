@@ -17,6 +17,7 @@ mod profile;
 mod scenario;
 mod server;
 mod versus;
+mod wire;
 mod workload;
 
 use std::io::Write as _;
