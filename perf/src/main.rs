@@ -16,6 +16,7 @@ mod message;
 mod profile;
 mod scenario;
 mod server;
+mod talk;
 mod versus;
 mod wire;
 mod workload;

@@ -31,12 +31,14 @@ pub(crate) enum Method {
     RangeStream,
     /// Maintenance.Status.
     Status,
+    /// Watch.Watch: a talk.
+    Watch,
     /// The benchmark method that decodes a put and does nothing.
     Empty,
 }
 
 impl Method {
-    const COUNT: usize = 8;
+    const COUNT: usize = 9;
 
     /// The request path.
     pub(crate) fn path(self) -> &'static str {
@@ -48,6 +50,7 @@ impl Method {
             Self::Compact => "/etcdserverpb.KV/Compact",
             Self::RangeStream => "/etcdserverpb.KV/RangeStream",
             Self::Status => "/etcdserverpb.Maintenance/Status",
+            Self::Watch => "/etcdserverpb.Watch/Watch",
             Self::Empty => "/ringd.Bench/Empty",
         }
     }
@@ -55,6 +58,11 @@ impl Method {
     /// Whether an answer may be other than one message.
     pub(crate) fn is_stream(self) -> bool {
         self == Self::RangeStream
+    }
+
+    /// Whether both sides send as many messages as they like, for as long as they like.
+    pub(crate) fn is_talk(self) -> bool {
+        self == Self::Watch
     }
 
     fn index(self) -> usize {
@@ -67,6 +75,7 @@ impl Method {
             Self::RangeStream => 5,
             Self::Status => 6,
             Self::Empty => 7,
+            Self::Watch => 8,
         }
     }
 }
@@ -144,7 +153,7 @@ impl Requests {
     fn field(&mut self, slot: usize, method: Method, out: &mut Vec<u8>) {
         if let Some(position) = self.inserted.iter().position(|s| *s == slot) {
             let index = 62 + self.inserted.len() - 1 - position;
-            out.push(0x80 | u8::try_from(index).expect("a dozen entries at most"));
+            out.push(0x80 | u8::try_from(index).expect("few entries"));
             return;
         }
         let (name, value) = match slot {

@@ -1,0 +1,25 @@
+//! The flags of scenarios about watches.
+
+use clap::Args;
+
+use crate::scenario::bytes;
+
+/// Sizes of watches.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct WatchArgs {
+    /// Watchers of one key in fanout; ten times as many have a key each
+    #[arg(long, default_value_t = 1000)]
+    pub(crate) watchers: u64,
+    /// Connections that they share
+    #[arg(long, default_value_t = 10)]
+    pub(crate) watch_connections: usize,
+    /// Puts due per second of the one key
+    #[arg(long, default_value_t = 50.0)]
+    pub(crate) fanout_rate: f64,
+    /// Puts of the one key that may be owed to watchers in the closed loop
+    #[arg(long, default_value_t = 8)]
+    pub(crate) owed_puts: u64,
+    /// Bytes in a value of stalled
+    #[arg(long, default_value = "2KiB", value_parser = bytes)]
+    pub(crate) stalled_value: u64,
+}
