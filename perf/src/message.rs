@@ -2,6 +2,7 @@
 
 use crate::failure::Failure;
 
+pub(crate) mod lease;
 pub(crate) mod watch;
 
 /// Writes a number in groups of seven bits.

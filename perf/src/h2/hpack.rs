@@ -33,12 +33,20 @@ pub(crate) enum Method {
     Status,
     /// Watch.Watch: a talk.
     Watch,
+    /// Lease.LeaseKeepAlive: a talk.
+    KeepAlive,
+    /// Lease.LeaseGrant.
+    Grant,
+    /// Lease.LeaseTimeToLive.
+    TimeToLive,
+    /// Lease.LeaseLeases.
+    Leases,
     /// The benchmark method that decodes a put and does nothing.
     Empty,
 }
 
 impl Method {
-    const COUNT: usize = 9;
+    const COUNT: usize = 13;
 
     /// The request path.
     pub(crate) fn path(self) -> &'static str {
@@ -51,6 +59,10 @@ impl Method {
             Self::RangeStream => "/etcdserverpb.KV/RangeStream",
             Self::Status => "/etcdserverpb.Maintenance/Status",
             Self::Watch => "/etcdserverpb.Watch/Watch",
+            Self::KeepAlive => "/etcdserverpb.Lease/LeaseKeepAlive",
+            Self::Grant => "/etcdserverpb.Lease/LeaseGrant",
+            Self::TimeToLive => "/etcdserverpb.Lease/LeaseTimeToLive",
+            Self::Leases => "/etcdserverpb.Lease/LeaseLeases",
             Self::Empty => "/ringd.Bench/Empty",
         }
     }
@@ -62,7 +74,7 @@ impl Method {
 
     /// Whether both sides send as many messages as they like, for as long as they like.
     pub(crate) fn is_talk(self) -> bool {
-        self == Self::Watch
+        matches!(self, Self::Watch | Self::KeepAlive)
     }
 
     fn index(self) -> usize {
@@ -76,6 +88,10 @@ impl Method {
             Self::Status => 6,
             Self::Empty => 7,
             Self::Watch => 8,
+            Self::KeepAlive => 9,
+            Self::Grant => 10,
+            Self::TimeToLive => 11,
+            Self::Leases => 12,
         }
     }
 }

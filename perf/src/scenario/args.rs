@@ -1,10 +1,12 @@
-//! The flags of scenarios about watches.
+//! The flags of scenarios about watches and leases.
+
+use std::path::PathBuf;
 
 use clap::Args;
 
 use crate::scenario::bytes;
 
-/// Sizes of watches.
+/// Sizes of watches and leases.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct WatchArgs {
     /// Watchers of one key in fanout; ten times as many have a key each
@@ -22,4 +24,16 @@ pub(crate) struct WatchArgs {
     /// Bytes in a value of stalled
     #[arg(long, default_value = "2KiB", value_parser = bytes)]
     pub(crate) stalled_value: u64,
+    /// Leases in keepalive
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) kept_leases: u64,
+    /// Keep-alives that etcd's `benchmark` makes
+    #[arg(long, default_value_t = 50_000)]
+    pub(crate) benchmark_total: u64,
+    /// etcd's `benchmark` program
+    #[arg(long, default_value = "target/peers/bin/benchmark")]
+    pub(crate) benchmark: PathBuf,
+    /// Leases in leases-expire
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) leases: u64,
 }

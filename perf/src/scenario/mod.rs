@@ -28,8 +28,10 @@ use crate::workload::{Order, Shape, Workload};
 mod args;
 mod churn;
 mod compaction;
+mod expiry;
 mod fanout;
 pub(crate) mod figures;
+mod keepalive;
 mod large;
 mod level;
 mod lines;
@@ -68,6 +70,10 @@ pub(crate) enum Scenario {
     Fanout,
     /// Puts while one watcher does not read
     Stalled,
+    /// Leases kept alive over streams
+    Keepalive,
+    /// Puts while many leases expire together
+    LeasesExpire,
     /// Random gets from more values than the cache may hold
     Large,
     /// A key space overwritten many times over, with compactions
@@ -87,6 +93,8 @@ impl Scenario {
             Self::Txns => "txns",
             Self::Fanout => "fanout",
             Self::Stalled => "stalled",
+            Self::Keepalive => "keepalive",
+            Self::LeasesExpire => "leases-expire",
             Self::Large => "large",
             Self::Churn => "churn",
             Self::Soak => "soak",
@@ -107,6 +115,8 @@ impl Scenario {
             Self::Txns => txns::play(stage),
             Self::Fanout => fanout::play(stage),
             Self::Stalled => stalled::play(stage),
+            Self::Keepalive => keepalive::play(stage),
+            Self::LeasesExpire => expiry::play(stage),
             Self::Large => large::play(stage),
             Self::Churn => churn::play(stage),
             Self::Soak => soak::play(stage),
@@ -153,7 +163,7 @@ pub(crate) struct ScenarioArgs {
     /// Time without load after keys were put
     #[arg(long, default_value = "3s", value_parser = duration)]
     settle: Duration,
-    /// Puts due per second where they are paced, operations in soak
+    /// Puts due per second where they are paced, operations in soak, keep-alives
     #[arg(long, default_value_t = 3000.0)]
     rate: f64,
     /// Revisions to compact
@@ -162,7 +172,7 @@ pub(crate) struct ScenarioArgs {
     /// Keys in restart and paging
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
-    /// Keys in compaction, list, txns and soak
+    /// Keys in compaction, list, txns, leases-expire and soak
     #[arg(long, default_value_t = 100_000)]
     few_keys: u64,
     /// Restart also with the server's files dropped from the page cache

@@ -134,11 +134,11 @@ fn what_is_said_in_a_talk_is_handed_over_message_by_message() {
 fn a_talk_may_end_without_a_message_but_not_inside_one() {
     let end = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, OK);
     let mut connection = open(&[]);
-    connection.open(Method::Watch, 0).expect("open");
+    connection.open(Method::KeepAlive, 0).expect("open");
     assert_eq!(feed(&mut connection, &end).expect("valid").len(), 1);
     let half = [frame(kind::DATA, 0, 1, &[0, 0, 0, 0, 9, 1]), end].concat();
     let mut connection = open(&[]);
-    connection.open(Method::Watch, 0).expect("open");
+    connection.open(Method::KeepAlive, 0).expect("open");
     feed(&mut connection, &half).expect_err("half a message");
 }
 
