@@ -36,4 +36,13 @@ pub(crate) struct WatchArgs {
     /// Leases in leases-expire
     #[arg(long, default_value_t = 100_000)]
     pub(crate) leases: u64,
+    /// Connections in watch-memory
+    #[arg(long, default_value_t = 2000)]
+    pub(crate) idle_connections: u64,
+    /// Streams in watch-memory
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) idle_streams: u64,
+    /// Watchers in watch-memory
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) idle_watchers: u64,
 }

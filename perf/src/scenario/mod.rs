@@ -36,6 +36,7 @@ mod large;
 mod level;
 mod lines;
 mod list;
+mod memory;
 mod paging;
 mod report;
 mod restart;
@@ -74,6 +75,8 @@ pub(crate) enum Scenario {
     Keepalive,
     /// Puts while many leases expire together
     LeasesExpire,
+    /// Memory of idle connections, streams and watchers
+    WatchMemory,
     /// Random gets from more values than the cache may hold
     Large,
     /// A key space overwritten many times over, with compactions
@@ -95,6 +98,7 @@ impl Scenario {
             Self::Stalled => "stalled",
             Self::Keepalive => "keepalive",
             Self::LeasesExpire => "leases-expire",
+            Self::WatchMemory => "watch-memory",
             Self::Large => "large",
             Self::Churn => "churn",
             Self::Soak => "soak",
@@ -117,6 +121,7 @@ impl Scenario {
             Self::Stalled => stalled::play(stage),
             Self::Keepalive => keepalive::play(stage),
             Self::LeasesExpire => expiry::play(stage),
+            Self::WatchMemory => memory::play(stage),
             Self::Large => large::play(stage),
             Self::Churn => churn::play(stage),
             Self::Soak => soak::play(stage),
