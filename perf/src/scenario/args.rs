@@ -42,7 +42,7 @@ pub(crate) struct WatchArgs {
     /// Streams in watch-memory
     #[arg(long, default_value_t = 10_000)]
     pub(crate) idle_streams: u64,
-    /// Watchers in watch-memory
+    /// Watchers with a key each in watch-memory; as many of one key follow
     #[arg(long, default_value_t = 100_000)]
     pub(crate) idle_watchers: u64,
 }

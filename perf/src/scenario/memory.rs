@@ -34,8 +34,10 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), Failure> {
     let opened = broadcast.open(own, streams)?;
     before = grown(stage, &server, "streams", streams as u64, before)?;
     stage.say("creates watchers");
-    broadcast.watch(opened, (0..watchers).map(Scope::Key))?;
-    let after = grown(stage, &server, "watchers", watchers, before)?;
+    broadcast.watch(opened.clone(), (0..watchers).map(Scope::Key))?;
+    before = grown(stage, &server, "watchers, own keys", watchers, before)?;
+    broadcast.watch(opened, (0..watchers).map(|_| Scope::Key(0)))?;
+    let after = grown(stage, &server, "watchers, one key", watchers, before)?;
 
     stage.say("idles");
     let idle = stage.args.duration;
