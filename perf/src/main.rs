@@ -16,7 +16,9 @@ mod message;
 mod profile;
 mod scenario;
 mod server;
+mod talk;
 mod versus;
+mod wire;
 mod workload;
 
 use std::io::Write as _;

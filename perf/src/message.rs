@@ -2,6 +2,9 @@
 
 use crate::failure::Failure;
 
+pub(crate) mod lease;
+pub(crate) mod watch;
+
 /// Writes a number in groups of seven bits.
 pub(crate) fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 128 {
@@ -107,6 +110,11 @@ impl<'a> Fields<'a> {
         found.unwrap_or_default()
     }
 
+    /// Whether no more is there, and nothing that is not whole.
+    pub(crate) fn is_over(&self) -> bool {
+        self.rest.is_empty()
+    }
+
     fn read(&mut self) -> Option<(u32, Value<'a>)> {
         let mut rest = self.rest;
         let tag = read_varint(&mut rest)?;
@@ -196,7 +204,7 @@ pub(crate) fn listed(
             (_, Value::Number(_) | Value::Bytes(_)) => {}
         }
     }
-    if fields.rest.is_empty() {
+    if fields.is_over() {
         Ok(listed)
     } else {
         Err(Failure::Peer("sent a list that is not a whole message".into()))

@@ -6,14 +6,20 @@ use crate::failure::Failure;
 use crate::h2::frame::{self, Head, flag, kind, setting};
 use crate::h2::hpack::{Answers, Method, Requests};
 
-/// The window we give to every stream, in bytes: the protocol's largest, never filled.
+/// The window that we give to every stream unless told otherwise, in bytes: the protocol's largest.
 const STREAM_WINDOW_SIZE: u32 = (1 << 31) - 1;
+
+/// The window of a stream where nothing is said about it, in bytes (RFC 9113 §6.9.2).
+const STREAM_WINDOW_SIZE_SMALL: u32 = 65_535;
 
 /// The window we give to the connection, in bytes; renewed when half is used.
 const CONNECTION_WINDOW_SIZE: u32 = 1 << 30;
 
 /// Bytes read at once. One frame always fits.
 const INPUT_SIZE: usize = 64 * 1024;
+
+/// Bytes that the output has room for at first.
+const OUTPUT_SIZE: usize = 4096;
 
 /// Bytes that a header block may have over its frames.
 const BLOCK_SIZE_MAX: usize = 64 * 1024;
@@ -45,6 +51,45 @@ pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
 }
 
+/// Whether the server may go on sending what its client does not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Windows {
+    /// As large as there are, and renewed.
+    Wide,
+    /// A small one for each stream, which is never renewed.
+    Withheld,
+}
+
+/// Messages of talks, in the order they came.
+#[derive(Debug, Default)]
+pub(crate) struct Heard {
+    bytes: Vec<u8>,
+    /// Whose each is, and where it ends.
+    ends: Vec<(u32, usize)>,
+}
+
+impl Heard {
+    fn push(&mut self, token: u32, message: &[u8]) {
+        self.bytes.extend_from_slice(message);
+        self.ends.push((token, self.bytes.len()));
+    }
+
+    /// Each message, with the number given when its talk was opened.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = (u32, &[u8])> {
+        let mut start = 0;
+        self.ends.iter().map(move |(token, end)| {
+            let message = &self.bytes[start..*end];
+            start = *end;
+            (*token, message)
+        })
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
 /// An open stream.
 #[derive(Debug, Default)]
 struct Stream {
@@ -52,7 +97,29 @@ struct Stream {
     open: bool,
     /// Whether any number of messages may come, and not just one.
     many: bool,
+    /// Whether messages are handed over as they come.
+    talk: bool,
+    /// Bytes of DATA we may send on it.
+    window: i64,
+    /// Bytes of DATA received since its window was last renewed.
+    received: u32,
     incoming: Incoming,
+}
+
+impl Stream {
+    /// Whether all that came is whole messages, as many as there may be.
+    fn is_whole(&self) -> bool {
+        let messages = self.incoming.messages;
+        let count = self.talk || if self.many { messages > 0 } else { messages == 1 };
+        count && self.incoming.is_whole()
+    }
+}
+
+/// The stream with this number among those from `first` on, if it is open.
+fn find(streams: &mut VecDeque<Stream>, first: u32, number: u32) -> Option<&mut Stream> {
+    let offset = number.checked_sub(first)?;
+    let found = streams.get_mut(usize::try_from(offset / 2).ok()?)?;
+    (found.open && offset % 2 == 0).then_some(found)
 }
 
 /// The messages of an answer as they come in.
@@ -75,43 +142,82 @@ impl Incoming {
     /// Takes the next bytes; keeps of them what fits into `keep` bytes of body.
     fn take(&mut self, mut bytes: &[u8], keep: usize) {
         while !bytes.is_empty() {
-            if self.left > 0 {
-                let (now, later) = bytes.split_at(bytes.len().min(self.left));
-                self.left -= now.len();
-                self.size += now.len() as u64;
-                let room = keep.saturating_sub(self.body.len());
-                self.body.extend_from_slice(&now[..now.len().min(room)]);
+            (bytes, _) = self.step(bytes, keep);
+        }
+    }
+
+    /// Takes the next bytes and hands over each message that is whole with them.
+    fn take_each(&mut self, mut bytes: &[u8], mut hand_over: impl FnMut(&[u8])) {
+        while !bytes.is_empty() {
+            if let Some((message, later)) = self.whole(bytes) {
+                hand_over(message);
                 bytes = later;
                 continue;
             }
-            let (now, later) = bytes.split_at(bytes.len().min(5 - self.head_size));
-            self.head[self.head_size..self.head_size + now.len()].copy_from_slice(now);
-            self.head_size += now.len();
-            bytes = later;
-            if self.head_size == 5 {
-                let [compressed, a, b, c, d] = self.head;
-                self.left = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("32 bits fit");
-                self.compressed |= compressed != 0;
-                self.messages += 1;
-                self.head_size = 0;
+            let done;
+            (bytes, done) = self.step(bytes, usize::MAX);
+            if done {
+                hand_over(&self.body);
+                self.body.clear();
             }
         }
     }
 
-    /// Whether all that came is whole messages, as many as there may be.
-    fn is_whole(&self, many: bool) -> bool {
-        let count = if many { self.messages > 0 } else { self.messages == 1 };
-        count && self.left == 0 && self.head_size == 0 && !self.compressed
+    /// The message that `bytes` begins with and what comes after it, unless a part of it came
+    /// earlier or is still to come.
+    fn whole<'a>(&mut self, bytes: &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+        if self.left > 0 || self.head_size > 0 {
+            return None;
+        }
+        let (head, rest) = bytes.split_first_chunk::<5>()?;
+        let [compressed, a, b, c, d] = *head;
+        let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("32 bits fit");
+        let (message, later) = rest.split_at_checked(size)?;
+        self.compressed |= compressed != 0;
+        self.messages = self.messages.wrapping_add(1);
+        self.size += size as u64;
+        Some((message, later))
+    }
+
+    /// Takes some of the next bytes, which are not none; returns the others, and whether a message
+    /// has become whole.
+    fn step<'a>(&mut self, bytes: &'a [u8], keep: usize) -> (&'a [u8], bool) {
+        if self.left > 0 {
+            let (now, later) = bytes.split_at(bytes.len().min(self.left));
+            self.left -= now.len();
+            self.size += now.len() as u64;
+            let room = keep.saturating_sub(self.body.len());
+            self.body.extend_from_slice(&now[..now.len().min(room)]);
+            return (later, self.left == 0);
+        }
+        let (now, later) = bytes.split_at(bytes.len().min(5 - self.head_size));
+        self.head[self.head_size..self.head_size + now.len()].copy_from_slice(now);
+        self.head_size += now.len();
+        if self.head_size < 5 {
+            return (later, false);
+        }
+        let [compressed, a, b, c, d] = self.head;
+        self.left = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("32 bits fit");
+        self.compressed |= compressed != 0;
+        self.messages = self.messages.wrapping_add(1);
+        self.head_size = 0;
+        (later, self.left == 0)
+    }
+
+    /// Whether all that came is whole messages.
+    fn is_whole(&self) -> bool {
+        self.left == 0 && self.head_size == 0 && !self.compressed
     }
 }
 
-/// A request whose body waits for a window.
+/// A message that waits for a window.
 #[derive(Debug)]
 struct Stalled {
     stream: u32,
-    window: i64,
     body: Vec<u8>,
     at: usize,
+    /// Whether it is its stream's last.
+    last: bool,
 }
 
 /// One HTTP/2 connection of a gRPC client, without its socket.
@@ -135,7 +241,7 @@ pub(crate) struct Connection {
     payload_size_max: usize,
     streams_max: u32,
     stalled: VecDeque<Stalled>,
-    /// Bytes of DATA received since the connection's window was last renewed.
+    /// Bytes of DATA received since the connection's window was last renewed; it always is.
     received: u32,
     ready: bool,
     /// A header block that goes on in CONTINUATION frames: its stream, flags and bytes.
@@ -144,14 +250,28 @@ pub(crate) struct Connection {
     last_message: Option<String>,
     /// Bytes of each answer that are kept.
     keep: usize,
+    heard: Heard,
+    /// The window that every stream begins with.
+    stream_window: u32,
+    /// Whether streams' windows are renewed when half is used.
+    renews: bool,
 }
 
 impl Connection {
-    /// A connection to `authority`; its greeting is already in the output.
+    /// A connection to `authority` with wide windows; its greeting is already in the output.
     pub(crate) fn new(authority: &str) -> Self {
-        let mut output = Vec::with_capacity(INPUT_SIZE);
+        Self::with_windows(authority, Windows::Wide)
+    }
+
+    /// A connection to `authority`; its greeting is already in the output.
+    pub(crate) fn with_windows(authority: &str, windows: Windows) -> Self {
+        let mut output = Vec::with_capacity(OUTPUT_SIZE);
         output.extend_from_slice(frame::PREFACE);
-        let ours = [(setting::ENABLE_PUSH, 0), (setting::INITIAL_WINDOW_SIZE, STREAM_WINDOW_SIZE)];
+        let (stream_window, renews) = match windows {
+            Windows::Wide => (STREAM_WINDOW_SIZE, true),
+            Windows::Withheld => (STREAM_WINDOW_SIZE_SMALL, false),
+        };
+        let ours = [(setting::ENABLE_PUSH, 0), (setting::INITIAL_WINDOW_SIZE, stream_window)];
         frame::settings(&ours, &mut output);
         frame::window_update(0, CONNECTION_WINDOW_SIZE - 65_535, &mut output);
         Self {
@@ -174,6 +294,27 @@ impl Connection {
             scratch: Vec::new(),
             last_message: None,
             keep: 0,
+            heard: Heard::default(),
+            stream_window,
+            renews,
+        }
+    }
+
+    /// Hands over what talks have heard since the last time, in exchange for `heard`, which is
+    /// cleared and filled anew.
+    pub(crate) fn hear(&mut self, heard: &mut Heard) {
+        heard.clear();
+        std::mem::swap(&mut self.heard, heard);
+    }
+
+    /// Gives all windows that were withheld, and keeps renewing them.
+    pub(crate) fn give_windows(&mut self) {
+        self.renews = true;
+        for (number, stream) in (self.first..).step_by(2).zip(&mut self.streams) {
+            if stream.open && stream.received > 0 {
+                frame::window_update(number, stream.received, &mut self.output);
+                stream.received = 0;
+            }
         }
     }
 
@@ -230,34 +371,66 @@ impl Connection {
         token: u32,
         message: &[u8],
     ) -> Result<(), Failure> {
+        let stream = self.start(method, token)?;
+        self.send(stream, message, true);
+        Ok(())
+    }
+
+    /// Opens a talk; what is heard in it, and its end, will carry `token`. Returns its number here.
+    ///
+    /// A connection that also makes calls is not for it: it would be the one that never ends.
+    ///
+    /// # Errors
+    /// When the connection has used up its stream numbers.
+    pub(crate) fn open(&mut self, method: Method, token: u32) -> Result<u32, Failure> {
+        assert!(method.is_talk(), "other calls have one message and an end");
+        self.start(method, token)
+    }
+
+    /// Says something in a talk; nobody hears it when the server has ended it.
+    pub(crate) fn say(&mut self, stream: u32, message: &[u8]) {
+        if find(&mut self.streams, self.first, stream).is_some() {
+            self.send(stream, message, false);
+        }
+    }
+
+    /// Opens a stream by its headers.
+    fn start(&mut self, method: Method, token: u32) -> Result<u32, Failure> {
         assert!(self.ready, "requests wait for the server's settings");
         let offset = u32::try_from(self.streams.len()).expect("streams are bounded") * 2;
-        let stream = self.first + offset;
-        if stream >= 1 << 31 {
+        let number = self.first + offset;
+        if number >= 1 << 31 {
             return Err(Failure::Peer("was asked more than one connection may ask".into()));
         }
-        let many = method.is_stream();
-        self.streams.push_back(Stream { token, open: true, many, ..Stream::default() });
-        self.write_headers(method, stream);
+        let (many, talk, window) = (method.is_stream(), method.is_talk(), self.window_initial);
+        let stream = Stream { token, open: true, many, talk, window, ..Stream::default() };
+        self.streams.push_back(stream);
+        self.write_headers(method, number);
+        Ok(number)
+    }
+
+    /// Sends a message on an open stream, or what of it the windows allow.
+    fn send(&mut self, number: u32, message: &[u8], last: bool) {
         let size = message.len() + 5;
         let length = i64::try_from(size).expect("a message fits in memory");
         let mut prefix = [0; 5];
         let message_size = u32::try_from(message.len()).expect("a message is below 4 GiB");
         prefix[1..].copy_from_slice(&message_size.to_be_bytes());
-        let fits = length <= self.window.min(self.window_initial) && size <= self.payload_size_max;
+        let stream = find(&mut self.streams, self.first, number).expect("the stream is open");
+        let fits = length <= self.window.min(stream.window) && size <= self.payload_size_max;
         if fits && self.stalled.is_empty() {
             self.window -= length;
-            let flags = flag::END_STREAM;
-            Head { size, kind: kind::DATA, flags, stream }.write(&mut self.output);
+            stream.window -= length;
+            let flags = if last { flag::END_STREAM } else { 0 };
+            Head { size, kind: kind::DATA, flags, stream: number }.write(&mut self.output);
             self.output.extend_from_slice(&prefix);
             self.output.extend_from_slice(message);
-            return Ok(());
+            return;
         }
         let mut body = prefix.to_vec();
         body.extend_from_slice(message);
-        self.stalled.push_back(Stalled { stream, window: self.window_initial, body, at: 0 });
+        self.stalled.push_back(Stalled { stream: number, body, at: 0, last });
         self.send_stalled();
-        Ok(())
     }
 
     fn write_headers(&mut self, method: Method, stream: u32) {
@@ -268,30 +441,30 @@ impl Connection {
         self.output.extend_from_slice(&self.scratch);
     }
 
-    /// Sends what the windows allow of the waiting bodies, in order of their requests.
+    /// Sends what the windows allow of the waiting messages, in their order.
     fn send_stalled(&mut self) {
-        let mut waiting = std::mem::take(&mut self.stalled);
-        for request in &mut waiting {
-            while request.at < request.body.len() {
-                let rest = request.body.len() - request.at;
-                let window = usize::try_from(self.window.min(request.window)).unwrap_or(0);
+        for message in &mut self.stalled {
+            let stream = find(&mut self.streams, self.first, message.stream);
+            let stream = stream.expect("what waits is on an open stream");
+            while message.at < message.body.len() {
+                let rest = message.body.len() - message.at;
+                let window = usize::try_from(self.window.min(stream.window)).unwrap_or(0);
                 let size = rest.min(window).min(self.payload_size_max);
                 if size == 0 {
                     break;
                 }
                 let taken = i64::try_from(size).expect("a frame is small");
                 self.window -= taken;
-                request.window -= taken;
-                let flags = if size == rest { flag::END_STREAM } else { 0 };
-                let head = Head { size, kind: kind::DATA, flags, stream: request.stream };
+                stream.window -= taken;
+                let flags = if message.last && size == rest { flag::END_STREAM } else { 0 };
+                let head = Head { size, kind: kind::DATA, flags, stream: message.stream };
                 head.write(&mut self.output);
-                let end = request.at + size;
-                self.output.extend_from_slice(&request.body[request.at..end]);
-                request.at = end;
+                let end = message.at + size;
+                self.output.extend_from_slice(&message.body[message.at..end]);
+                message.at = end;
             }
         }
-        waiting.retain(|request| request.at < request.body.len());
-        self.stalled = waiting;
+        self.stalled.retain(|message| message.at < message.body.len());
     }
 
     /// Takes in `size` bytes that were read to [`Self::space`]; ended calls go to `ended`.
@@ -376,10 +549,8 @@ impl Connection {
     }
 
     /// The open stream with this number.
-    fn stream(&mut self, stream: u32) -> Option<&mut Stream> {
-        let offset = stream.checked_sub(self.first)?;
-        let found = self.streams.get_mut(usize::try_from(offset / 2).ok()?)?;
-        (found.open && offset % 2 == 0).then_some(found)
+    fn stream(&mut self, number: u32) -> Option<&mut Stream> {
+        find(&mut self.streams, self.first, number)
     }
 
     fn close(&mut self, number: u32, outcome: Outcome, ended: &mut Vec<Answer>) {
@@ -393,7 +564,7 @@ impl Connection {
             self.first += 2;
         }
         if !self.stalled.is_empty() {
-            self.stalled.retain(|request| request.stream != number);
+            self.stalled.retain(|message| message.stream != number);
         }
     }
 
@@ -409,9 +580,21 @@ impl Connection {
             frame::window_update(0, self.received, &mut self.output);
             self.received = 0;
         }
-        let keep = self.keep;
-        if let Some(stream) = self.stream(head.stream) {
-            stream.incoming.take(content, keep);
+        if let Some(stream) = find(&mut self.streams, self.first, head.stream) {
+            let token = stream.token;
+            if stream.talk {
+                stream.incoming.take_each(content, |message| self.heard.push(token, message));
+            } else {
+                stream.incoming.take(content, self.keep);
+            }
+            stream.received += u32::try_from(payload.len()).expect("a frame is small");
+            if stream.received > self.stream_window {
+                return Err(broke("sent more than the window of a stream allows"));
+            }
+            if self.renews && stream.received >= self.stream_window / 2 {
+                frame::window_update(head.stream, stream.received, &mut self.output);
+                stream.received = 0;
+            }
         }
         if head.has(flag::END_STREAM) && self.stream(head.stream).is_some() {
             return Err(broke("ended an answer without a gRPC status"));
@@ -448,7 +631,7 @@ impl Connection {
         };
         if status != 0 {
             self.last_message = said.message;
-        } else if self.stream(stream).is_some_and(|open| !open.incoming.is_whole(open.many)) {
+        } else if self.stream(stream).is_some_and(|open| !open.is_whole()) {
             return Err(broke("ended an answer whose message is not whole"));
         }
         self.close(stream, Outcome::Status(status), ended);
@@ -466,8 +649,8 @@ impl Connection {
                 setting::INITIAL_WINDOW_SIZE => {
                     let change = i64::from(value) - self.window_initial;
                     self.window_initial = i64::from(value);
-                    for request in &mut self.stalled {
-                        request.window += change;
+                    for stream in &mut self.streams {
+                        stream.window += change;
                     }
                 }
                 setting::MAX_FRAME_SIZE => {
@@ -487,8 +670,8 @@ impl Connection {
         let increment = frame::number(payload, 0).ok_or_else(short)? & 0x7fff_ffff;
         if stream == 0 {
             self.window += i64::from(increment);
-        } else if let Some(request) = self.stalled.iter_mut().find(|r| r.stream == stream) {
-            request.window += i64::from(increment);
+        } else if let Some(open) = self.stream(stream) {
+            open.window += i64::from(increment);
         }
         if !self.stalled.is_empty() {
             self.send_stalled();

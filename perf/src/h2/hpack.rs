@@ -31,12 +31,22 @@ pub(crate) enum Method {
     RangeStream,
     /// Maintenance.Status.
     Status,
+    /// Watch.Watch: a talk.
+    Watch,
+    /// Lease.LeaseKeepAlive: a talk.
+    KeepAlive,
+    /// Lease.LeaseGrant.
+    Grant,
+    /// Lease.LeaseTimeToLive.
+    TimeToLive,
+    /// Lease.LeaseLeases.
+    Leases,
     /// The benchmark method that decodes a put and does nothing.
     Empty,
 }
 
 impl Method {
-    const COUNT: usize = 8;
+    const COUNT: usize = 13;
 
     /// The request path.
     pub(crate) fn path(self) -> &'static str {
@@ -48,6 +58,11 @@ impl Method {
             Self::Compact => "/etcdserverpb.KV/Compact",
             Self::RangeStream => "/etcdserverpb.KV/RangeStream",
             Self::Status => "/etcdserverpb.Maintenance/Status",
+            Self::Watch => "/etcdserverpb.Watch/Watch",
+            Self::KeepAlive => "/etcdserverpb.Lease/LeaseKeepAlive",
+            Self::Grant => "/etcdserverpb.Lease/LeaseGrant",
+            Self::TimeToLive => "/etcdserverpb.Lease/LeaseTimeToLive",
+            Self::Leases => "/etcdserverpb.Lease/LeaseLeases",
             Self::Empty => "/ringd.Bench/Empty",
         }
     }
@@ -55,6 +70,11 @@ impl Method {
     /// Whether an answer may be other than one message.
     pub(crate) fn is_stream(self) -> bool {
         self == Self::RangeStream
+    }
+
+    /// Whether both sides send as many messages as they like, for as long as they like.
+    pub(crate) fn is_talk(self) -> bool {
+        matches!(self, Self::Watch | Self::KeepAlive)
     }
 
     fn index(self) -> usize {
@@ -67,6 +87,11 @@ impl Method {
             Self::RangeStream => 5,
             Self::Status => 6,
             Self::Empty => 7,
+            Self::Watch => 8,
+            Self::KeepAlive => 9,
+            Self::Grant => 10,
+            Self::TimeToLive => 11,
+            Self::Leases => 12,
         }
     }
 }
@@ -144,7 +169,7 @@ impl Requests {
     fn field(&mut self, slot: usize, method: Method, out: &mut Vec<u8>) {
         if let Some(position) = self.inserted.iter().position(|s| *s == slot) {
             let index = 62 + self.inserted.len() - 1 - position;
-            out.push(0x80 | u8::try_from(index).expect("a dozen entries at most"));
+            out.push(0x80 | u8::try_from(index).expect("few entries"));
             return;
         }
         let (name, value) = match slot {

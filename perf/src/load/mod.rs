@@ -14,6 +14,7 @@ use crate::clock::{self, Clock};
 use crate::failure::Failure;
 use crate::load::measure::{Measured, Record};
 use crate::load::worker::Worker;
+use crate::wire;
 use crate::workload::{Shape, Workload};
 
 pub(crate) mod command;
@@ -118,7 +119,7 @@ pub(crate) fn run_until(
     check(plan)?;
     let mut sockets: Vec<Vec<TcpStream>> = (0..plan.threads).map(|_| Vec::new()).collect();
     for index in 0..plan.connections {
-        sockets[index % plan.threads].push(connect(plan.address)?);
+        sockets[index % plan.threads].push(wire::connect(plan.address)?);
     }
     let (completed, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let shared = Shared { completed, stop, enough };
@@ -161,13 +162,6 @@ fn check(plan: &Plan) -> Result<(), Failure> {
         return refuse("updates want at least twice as many keys as there are in flight");
     }
     Ok(())
-}
-
-fn connect(address: SocketAddr) -> Result<TcpStream, Failure> {
-    let socket = TcpStream::connect(address).map_err(Failure::io(format!("connect {address}")))?;
-    socket.set_nodelay(true).map_err(Failure::io("set TCP_NODELAY"))?;
-    socket.set_nonblocking(true).map_err(Failure::io("set O_NONBLOCK"))?;
-    Ok(socket)
 }
 
 /// Passes the moments on and gathers the records.

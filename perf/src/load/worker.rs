@@ -1,6 +1,5 @@
 //! One thread of a load: its connections, its slots, its loop over epoll.
 
-use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
@@ -17,6 +16,7 @@ use crate::h2::connection::{Answer, Connection, Outcome};
 use crate::load::measure::{Record, Sample, histogram};
 use crate::load::{End, Note, Plan, Shared};
 use crate::message;
+use crate::wire::{Received, Wire};
 use crate::workload::{Kind, Source, Workload};
 
 /// The longest wait without a look at the clock.
@@ -48,29 +48,15 @@ struct Slot {
     since: Nanos,
 }
 
-/// A connection with its socket and slots.
+/// A connection with its slots.
 #[derive(Debug)]
 struct Client {
-    socket: TcpStream,
-    machine: Connection,
+    wire: Wire,
     slots: Vec<Slot>,
     /// Slots without an operation.
     free: Vec<u32>,
     /// Whether the slots have been opened, that is, the server's settings have come.
     open: bool,
-}
-
-impl Client {
-    /// Why the server ended the connection, if it said so before `failure` showed that it had.
-    fn last_words(&mut self, failure: Failure) -> Failure {
-        let mut ended = Vec::new();
-        while let Ok(size @ 1..) = self.socket.read(self.machine.space()) {
-            if let Err(goodbye) = self.machine.on_received(size, &mut ended) {
-                return goodbye;
-            }
-        }
-        failure
-    }
 }
 
 /// How far a run has come, in this order.
@@ -153,8 +139,7 @@ impl<'a> Worker<'a> {
                 machine.keep(ANSWER_HEAD_SIZE);
             }
             clients.push(Client {
-                socket,
-                machine,
+                wire: Wire::new(socket, machine),
                 slots: Vec::new(),
                 free: Vec::new(),
                 open: false,
@@ -387,7 +372,7 @@ impl<'a> Worker<'a> {
         self.source.write(slot.kind, slot.key, &mut self.message);
         let client = &mut self.clients[index];
         client.slots[usize::try_from(token).expect("32 bits fit")] = slot;
-        client.machine.request(slot.kind.method(), token, &self.message)
+        client.wire.machine.request(slot.kind.method(), token, &self.message)
     }
 
     /// Reads, handles, and sends what a connection has.
@@ -398,17 +383,10 @@ impl<'a> Worker<'a> {
         ended: &mut Vec<Answer>,
     ) -> Result<(), Failure> {
         loop {
-            let client = &mut self.clients[index];
-            let space = client.machine.space();
-            let room = space.len();
-            let size = match client.socket.read(space) {
-                Ok(0) => return Err(Failure::Peer("closed the connection".into())),
-                Ok(size) => size,
-                Err(cause) if cause.kind() == ErrorKind::WouldBlock => break,
-                Err(cause) if cause.kind() == ErrorKind::Interrupted => continue,
-                Err(cause) => return Err(Failure::io("receive")(cause)),
-            };
-            client.machine.on_received(size, ended)?;
+            let received = self.clients[index].wire.receive(ended)?;
+            if received == Received::Nothing {
+                break;
+            }
             let now = self.clock.now();
             self.heard = now;
             for answer in ended.drain(..) {
@@ -417,7 +395,7 @@ impl<'a> Worker<'a> {
             if !self.clients[index].open {
                 self.on_ready(index, now)?;
             }
-            if size < room && !hung_up {
+            if received == Received::Some && !hung_up {
                 break;
             }
         }
@@ -427,10 +405,10 @@ impl<'a> Worker<'a> {
     /// Opens the slots once the server's settings are known.
     fn on_ready(&mut self, index: usize, now: Nanos) -> Result<(), Failure> {
         let client = &mut self.clients[index];
-        if !client.machine.is_ready() {
+        if !client.wire.machine.is_ready() {
             return Ok(());
         }
-        let (allowed, asked) = (client.machine.streams_max(), self.plan.in_flight);
+        let (allowed, asked) = (client.wire.machine.streams_max(), self.plan.in_flight);
         if allowed < asked {
             return Err(Failure::Peer(format!(
                 "allows {allowed} streams on a connection where {asked} are asked for"
@@ -465,7 +443,7 @@ impl<'a> Worker<'a> {
                 self.source.on_updated(slot.key, None);
             }
             if counted {
-                let message = self.clients[index].machine.last_message();
+                let message = self.clients[index].wire.machine.last_message();
                 self.record.on_error(answer.outcome, message);
             }
         }
@@ -539,16 +517,7 @@ impl<'a> Worker<'a> {
 
     /// Sends what a connection has to send, as far as its socket takes it.
     fn flush(&mut self, index: usize) -> Result<(), Failure> {
-        let client = &mut self.clients[index];
-        while !client.machine.output().is_empty() {
-            match client.socket.write(client.machine.output()) {
-                Ok(size) => client.machine.on_sent(size),
-                Err(cause) if cause.kind() == ErrorKind::WouldBlock => break,
-                Err(cause) if cause.kind() == ErrorKind::Interrupted => {}
-                Err(cause) => return Err(client.last_words(Failure::io("send")(cause))),
-            }
-        }
-        Ok(())
+        self.clients[index].wire.flush()
     }
 }
 

@@ -19,22 +19,29 @@ use crate::gauge::Gauge;
 use crate::load::command::{duration, print};
 use crate::load::measure::Measured;
 use crate::load::{self, End, Moment, Plan};
+use crate::scenario::args::WatchArgs;
 use crate::scenario::figures::{Book, Complaint, Curve, Figure, Summary};
 use crate::server::{Recipe, Server, Usage};
 use crate::versus::machine;
 use crate::workload::{Order, Shape, Workload};
 
+mod args;
 mod churn;
 mod compaction;
+mod expiry;
+mod fanout;
 pub(crate) mod figures;
+mod keepalive;
 mod large;
 mod level;
 mod lines;
 mod list;
+mod memory;
 mod paging;
 mod report;
 mod restart;
 mod soak;
+mod stalled;
 mod targets;
 mod txns;
 
@@ -60,6 +67,16 @@ pub(crate) enum Scenario {
     Paging,
     /// Transactions of 1, 10 and 100 operations, and Kubernetes' kind
     Txns,
+    /// One put told to many watchers, and many keys watched
+    Fanout,
+    /// Puts while one watcher does not read
+    Stalled,
+    /// Leases kept alive over streams
+    Keepalive,
+    /// Puts while many leases expire together
+    LeasesExpire,
+    /// Memory of idle connections, streams and watchers
+    WatchMemory,
     /// Random gets from more values than the cache may hold
     Large,
     /// A key space overwritten many times over, with compactions
@@ -77,6 +94,11 @@ impl Scenario {
             Self::List => "list",
             Self::Paging => "paging",
             Self::Txns => "txns",
+            Self::Fanout => "fanout",
+            Self::Stalled => "stalled",
+            Self::Keepalive => "keepalive",
+            Self::LeasesExpire => "leases-expire",
+            Self::WatchMemory => "watch-memory",
             Self::Large => "large",
             Self::Churn => "churn",
             Self::Soak => "soak",
@@ -95,6 +117,11 @@ impl Scenario {
             Self::List => list::play(stage),
             Self::Paging => paging::play(stage),
             Self::Txns => txns::play(stage),
+            Self::Fanout => fanout::play(stage),
+            Self::Stalled => stalled::play(stage),
+            Self::Keepalive => keepalive::play(stage),
+            Self::LeasesExpire => expiry::play(stage),
+            Self::WatchMemory => memory::play(stage),
             Self::Large => large::play(stage),
             Self::Churn => churn::play(stage),
             Self::Soak => soak::play(stage),
@@ -141,7 +168,7 @@ pub(crate) struct ScenarioArgs {
     /// Time without load after keys were put
     #[arg(long, default_value = "3s", value_parser = duration)]
     settle: Duration,
-    /// Puts due per second in compaction and churn, operations in soak
+    /// Puts due per second where they are paced, operations in soak, keep-alives
     #[arg(long, default_value_t = 3000.0)]
     rate: f64,
     /// Revisions to compact
@@ -150,7 +177,7 @@ pub(crate) struct ScenarioArgs {
     /// Keys in restart and paging
     #[arg(long, default_value_t = 1_000_000)]
     keys: u64,
-    /// Keys in compaction, list, txns and soak
+    /// Keys in compaction, list, txns, leases-expire and soak
     #[arg(long, default_value_t = 100_000)]
     few_keys: u64,
     /// Restart also with the server's files dropped from the page cache
@@ -195,6 +222,8 @@ pub(crate) struct ScenarioArgs {
     /// Time between two looks at a server's memory and disk use
     #[arg(long, default_value = "1s", value_parser = duration)]
     look: Duration,
+    #[command(flatten)]
+    watch: WatchArgs,
     /// Write scenarios.md, scenarios.json and charts to this folder, such as perf/report
     #[arg(long)]
     report: Option<PathBuf>,
@@ -232,10 +261,14 @@ impl ScenarioArgs {
 
     /// A number of keys, revisions or bytes at the scale of this run.
     fn scaled(&self, number: u64) -> u64 {
-        let scaled = number as f64 * self.scale;
-        // Far below 2^53 for any size that fits on a disk.
-        Duration::try_from_secs_f64(scaled).map_or(number, |d| d.as_secs()).max(1)
+        whole(number as f64 * self.scale).unwrap_or(number).max(1)
     }
+}
+
+/// A number without its fraction; none if it can be no size.
+fn whole(number: f64) -> Option<u64> {
+    // Far below 2^53 for any size that fits on a disk.
+    Duration::try_from_secs_f64(number).ok().map(|d| d.as_secs())
 }
 
 /// Reads `20GiB`, `512MiB`, `4KiB` or a number of bytes.

@@ -121,28 +121,51 @@ impl Call<'_> {
     /// When it is not there, fails, or says something unexpected.
     pub(crate) fn run(&self, interrupt: &AtomicBool) -> Result<Said, Failure> {
         let (arguments, body) = self.arguments();
-        let path = self.dir.join(format!("output-{}", std::process::id()));
         if let Some(body) = body {
             fs::write(self.body_path(), body).map_err(Failure::io("write a request's body"))?;
         }
-        let output = File::create(&path).map_err(Failure::io("create a file for output"))?;
-        let mut command = Command::new(self.program);
-        command.args(&arguments).stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
-        let success = Guarded::start(command, None)?.wait(interrupt)?;
-        let text = fs::read_to_string(&path).map_err(Failure::io("read the client's output"))?;
-        let _ = fs::remove_file(&path);
-        let _ = fs::remove_file(self.body_path());
-        let said = match self.tool {
-            Tool::Lean => None,
-            Tool::Benchmark => read_benchmark(&text),
-            Tool::H2load => read_h2load(&text),
+        let read = match self.tool {
+            Tool::Lean => |_: &str| None,
+            Tool::Benchmark => read_benchmark,
+            Tool::H2load => read_h2load,
         };
-        said.filter(|_| success).ok_or_else(|| {
-            let program = self.program.display();
-            let line = arguments.join(" ");
-            Failure::Server(format!("{program} {line}: unexpected output\n{text}"))
-        })
+        let said = run(self.program, &arguments, self.dir, interrupt, read);
+        let _ = fs::remove_file(self.body_path());
+        said
     }
+}
+
+/// Runs etcd's `benchmark` to its end and reads what it says; `dir` is for its output.
+///
+/// # Errors
+/// When it is not there, fails, or says something unexpected.
+pub(crate) fn benchmark(
+    program: &Path,
+    arguments: &[String],
+    dir: &Path,
+    interrupt: &AtomicBool,
+) -> Result<Said, Failure> {
+    run(program, arguments, dir, interrupt, read_benchmark)
+}
+
+fn run(
+    program: &Path,
+    arguments: &[String],
+    dir: &Path,
+    interrupt: &AtomicBool,
+    read: fn(&str) -> Option<Said>,
+) -> Result<Said, Failure> {
+    let path = dir.join(format!("output-{}", std::process::id()));
+    let output = File::create(&path).map_err(Failure::io("create a file for output"))?;
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(output).stderr(Stdio::null());
+    let success = Guarded::start(command, None)?.wait(interrupt)?;
+    let text = fs::read_to_string(&path).map_err(Failure::io("read the client's output"))?;
+    let _ = fs::remove_file(&path);
+    read(&text).filter(|_| success).ok_or_else(|| {
+        let (program, line) = (program.display(), arguments.join(" "));
+        Failure::Server(format!("{program} {line}: unexpected output\n{text}"))
+    })
 }
 
 /// Reads the report of etcd's `benchmark`.

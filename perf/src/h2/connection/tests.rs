@@ -99,6 +99,117 @@ fn a_stream_of_messages_is_put_together_and_kept_as_far_as_asked() {
     }
 }
 
+/// What has been heard in talks.
+fn heard(connection: &mut Connection) -> Vec<(u32, Vec<u8>)> {
+    let mut heard = Heard::default();
+    connection.hear(&mut heard);
+    heard.messages().map(|(token, message)| (token, message.to_vec())).collect()
+}
+
+#[test]
+fn what_is_said_in_a_talk_is_handed_over_message_by_message() {
+    let body = b"\x00\x00\x00\x00\x03abc\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02de";
+    let expected = [&b"abc"[..], b"", b"de"].map(|message| (7, message.to_vec()));
+    for cut in 0..=body.len() {
+        let mut connection = open(&[]);
+        connection.open(Method::Watch, 7).expect("open");
+        let mut all = Vec::new();
+        for part in [&body[..cut], &body[cut..], body] {
+            let ended = feed(&mut connection, &frame(kind::DATA, 0, 1, part)).expect("valid");
+            assert!(ended.is_empty());
+            all.extend(heard(&mut connection));
+        }
+        assert_eq!(all[..3], expected, "{cut}");
+        assert_eq!(all[3..], expected, "{cut}");
+        let end = flag::END_HEADERS | flag::END_STREAM;
+        let ended = feed(&mut connection, &frame(kind::HEADERS, end, 1, OK)).expect("valid");
+        assert_eq!((ended[0].token, ended[0].outcome), (7, Outcome::Status(0)));
+        sent(&mut connection);
+        connection.say(1, b"too late");
+        assert!(sent(&mut connection).is_empty());
+    }
+}
+
+#[test]
+fn a_talk_may_end_without_a_message_but_not_inside_one() {
+    let end = frame(kind::HEADERS, flag::END_HEADERS | flag::END_STREAM, 1, OK);
+    let mut connection = open(&[]);
+    connection.open(Method::KeepAlive, 0).expect("open");
+    assert_eq!(feed(&mut connection, &end).expect("valid").len(), 1);
+    let half = [frame(kind::DATA, 0, 1, &[0, 0, 0, 0, 9, 1]), end].concat();
+    let mut connection = open(&[]);
+    connection.open(Method::KeepAlive, 0).expect("open");
+    feed(&mut connection, &half).expect_err("half a message");
+}
+
+#[test]
+fn messages_of_a_talk_wait_for_its_window_in_their_order() {
+    let mut connection = open(&[(setting::INITIAL_WINDOW_SIZE, 20)]);
+    let stream = connection.open(Method::Watch, 0).expect("open");
+    for message in [b"0123456789", b"abcdefghij", b"ABCDEFGHIJ"] {
+        connection.say(stream, message);
+    }
+    let mut bytes: Vec<u8> = Vec::new();
+    for window in [0, 1, 11, 100] {
+        if window > 0 {
+            let more = frame(kind::WINDOW_UPDATE, 0, stream, &u32::to_be_bytes(window));
+            feed(&mut connection, &more).expect("valid");
+        }
+        for (head, payload) in sent(&mut connection) {
+            assert_eq!(head.flags & flag::END_STREAM, 0, "a talk goes on");
+            if head.kind == kind::DATA {
+                bytes.extend(payload);
+            }
+        }
+        assert_eq!(bytes.len(), [20, 21, 32, 45][[0, 1, 11, 100].binary_search(&window).unwrap()]);
+    }
+    let prefix = b"\x00\x00\x00\x00\x0a";
+    let whole = [&prefix[..], b"0123456789", prefix, b"abcdefghij", prefix, b"ABCDEFGHIJ"];
+    assert_eq!(bytes, whole.concat());
+    let mut connection = open(&[(setting::INITIAL_WINDOW_SIZE, 0)]);
+    let stream = connection.open(Method::Watch, 0).expect("open");
+    connection.say(stream, b"x");
+    feed(&mut connection, &frame(kind::RST_STREAM, 0, stream, &[0; 4])).expect("valid");
+    assert!(connection.stalled.is_empty(), "nobody waits on a stream that has ended");
+}
+
+/// The streams whose windows are renewed when 40,000 bytes have come on the first.
+fn renewed(connection: &mut Connection) -> Vec<u32> {
+    for _ in 0..4 {
+        feed(connection, &frame(kind::DATA, 0, 1, &[0; 10_000])).expect("valid");
+    }
+    let frames = sent(connection).into_iter();
+    let renewed = frames.filter(|(head, _)| head.kind == kind::WINDOW_UPDATE);
+    renewed.map(|(head, _)| head.stream).collect()
+}
+
+#[test]
+fn windows_are_renewed_unless_they_are_withheld() {
+    let mut wide = open(&[]);
+    wide.open(Method::Watch, 0).expect("open");
+    wide.streams[0].received = STREAM_WINDOW_SIZE / 2 - 30_000;
+    wide.received = CONNECTION_WINDOW_SIZE / 2 - 20_000;
+    sent(&mut wide);
+    assert_eq!(renewed(&mut wide), [0, 1]);
+
+    let mut narrow = Connection::with_windows("a", Windows::Withheld);
+    let ours = settings(&[(setting::ENABLE_PUSH, 0), (setting::INITIAL_WINDOW_SIZE, 65_535)]);
+    assert!(narrow.output()[frame::PREFACE.len()..].starts_with(&ours));
+    feed(&mut narrow, &settings(&[])).expect("valid");
+    narrow.open(Method::Watch, 0).expect("open");
+    narrow.received = CONNECTION_WINDOW_SIZE / 2 - 20_000;
+    narrow.on_sent(narrow.output().len());
+    assert_eq!(renewed(&mut narrow), [0], "the connection's own is no stream's");
+    narrow.streams[0].received = 65_535;
+    let failure = feed(&mut narrow, &frame(kind::DATA, 0, 1, &[0])).expect_err("no window is left");
+    assert!(failure.to_string().contains("more than the window"), "{failure}");
+    narrow.streams[0].received = 40_000;
+    narrow.give_windows();
+    let frames = sent(&mut narrow);
+    assert_eq!((frames[0].0.stream, frames[0].1.as_slice()), (1, &40_000_u32.to_be_bytes()[..]));
+    assert_eq!(renewed(&mut narrow), [1]);
+}
+
 #[test]
 fn settings_and_pings_are_acknowledged() {
     let mut connection = Connection::new("a");
@@ -212,9 +323,10 @@ fn random_frames_never_panic() {
     let mut random = crate::workload::Random::new(11);
     for _ in 0..3000 {
         let mut connection = open(&[]);
-        for token in 0..4 {
+        for token in 0..3 {
             connection.request(Method::Put, token, &[7; 100]).expect("open");
         }
+        let talk = connection.open(Method::Watch, 3).expect("open");
         for _ in 0..20 {
             let mut pick = |bound| u8::try_from(random.below(bound)).expect("small");
             let (kind, flags, stream) = (pick(11), pick(64), u32::from(pick(9)));
@@ -223,6 +335,8 @@ fn random_frames_never_panic() {
             if feed(&mut connection, &bytes).is_err() {
                 break;
             }
+            connection.say(talk, &[7; 100]);
+            heard(&mut connection);
             sent(&mut connection);
         }
     }
