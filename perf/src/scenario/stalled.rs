@@ -20,6 +20,9 @@ use crate::workload::{Order, Shape};
 /// Keys that are put.
 const KEYS: u64 = 1000;
 
+/// How much more than one part puts is put before.
+const FILL: f64 = 3.0;
+
 /// Its name, the windows it begins with, and whether the connection is left unread.
 type Case = (&'static str, Windows, bool);
 
@@ -29,8 +32,9 @@ const CASES: [Case; 2] =
 pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), Failure> {
     let value_size = usize::try_from(stage.args.watch.stalled_value).expect("64 bits fit");
     let server = stage.start()?;
-    // As much as one part puts, so that memory grows no more for reasons of its own.
-    let count = whole(stage.args.rate * stage.args.duration.as_secs_f64()).unwrap_or(0).max(1);
+    // More than one part puts, so that memory grows no more for reasons of its own.
+    let count =
+        whole(FILL * stage.args.rate * stage.args.duration.as_secs_f64()).unwrap_or(0).max(1);
     let shape = Shape { value_size, order: Order::Random, ..in_order(KEYS) };
     stage.fill(&server, &shape, count)?;
     let (clock, interrupt) = (stage.clock, stage.interrupt);

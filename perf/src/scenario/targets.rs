@@ -39,7 +39,7 @@ const fn target(
 /// "Near the disk's" is taken as twice, "level" as a rise of at most a tenth (a half for p99.9,
 /// which has few samples) from the first quarter of a run to its end, "flat" and "bounded" as
 /// 16 MiB. Five times as much per second of CPU time is a fifth of the CPU time for each.
-pub(crate) const TARGETS: [Target; 30] = [
+pub(crate) const TARGETS: [Target; 28] = [
     target("compaction", "puts", "p99, during/quiet", Aspect::Own, 1.3),
     target("restart", "warm", "ready s", Aspect::Own, 1.0),
     target("restart", "warm", "RSS MiB", Aspect::Ratio, 0.6),
@@ -49,7 +49,6 @@ pub(crate) const TARGETS: [Target; 30] = [
     target("paging", "pages", "CPU us/page", Aspect::Ratio, 0.25),
     target("fanout", "one key", "CPU us/event", Aspect::Ratio, 0.2),
     target("fanout", "one key, fast", "CPU us/event", Aspect::Ratio, 0.2),
-    target("fanout", "own keys", "CPU us/event", Aspect::Ratio, 0.2),
     target("fanout", "own keys, fast", "CPU us/event", Aspect::Ratio, 0.2),
     target("stalled", "no window", "p99, stalled/quiet", Aspect::Own, 1.2),
     target("stalled", "unread socket", "p99, stalled/quiet", Aspect::Own, 1.2),
@@ -57,7 +56,6 @@ pub(crate) const TARGETS: [Target; 30] = [
     target("stalled", "unread socket", "RSS growth, stalled-quiet MiB", Aspect::Own, 16.0),
     target("keepalive", "100 streams x 10", "CPU us/keep-alive", Aspect::Ratio, 0.2),
     target("keepalive", "100 streams x 1", "CPU us/keep-alive", Aspect::Ratio, 0.2),
-    target("keepalive", "100 streams, by rate", "CPU us/keep-alive", Aspect::Ratio, 0.2),
     target("keepalive", "benchmark, 100 clients", "CPU us/keep-alive", Aspect::Ratio, 0.2),
     target("leases-expire", "puts", "p99, during/quiet", Aspect::Own, 2.0),
     target("large", "gets 1", "p99, server/disk", Aspect::Own, 2.0),
