@@ -1,212 +1,131 @@
-//! The command-line client and offline tool.
+//! `ringctl`: the client and offline tool of ringd, with the commands of etcdctl.
+//!
+//! What one would do with etcdctl is spelled the same here, prints the same and exits the same:
+//!
+//! - [`settings`], [`arguments`]: the command line and the environment;
+//! - [`client`]: the calls, and the servers that are asked;
+//! - [`verbs`]: one module per command;
+//! - [`print`]: what is shown of an answer;
+//! - [`words`], [`go`]: etcdctl's small languages, and the notations of the one it is written in;
+//! - [`inspect`]: the one command of our own, which needs no server.
 
+mod arguments;
+mod client;
+mod failure;
+mod go;
+mod inspect;
+mod print;
+mod settings;
+mod verbs;
+mod words;
+
+use crate::failure::Exit;
+use crate::failure::Failure;
+use crate::settings::Settings;
+use crate::verbs::Context;
+use clap::ArgMatches;
+use clap::Command;
+use clap::error::ContextKind;
+use clap::error::ContextValue;
+use clap::error::ErrorKind;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
-use std::fs;
-use std::fs::File;
 use std::io;
-use std::io::{BufReader, Read, Write};
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::io::Write;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use ringd::frame::BLOCK_SIZE;
-use ringd::identity::Identity;
-use ringd::inspect::Inspector;
-use ringd::inspect::directory;
-use ringd::inspect::revisions;
-
-/// The command-line client and offline tool of ringd.
-#[derive(Debug, Parser)]
-#[command(name = "ringctl", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
+/// Says something to whoever watches, beside what is printed.
+fn tell(line: impl fmt::Display) {
+    // Nobody is left to be told that this failed.
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print a file of a ringd data directory for a person: a segment of the log or of the store,
-    /// a manifest, the identity, the lock. Or check a whole data directory, or one of its folders:
-    /// every checksum, and whether ringd would start from it. Nothing is written.
-    Inspect {
-        /// The file or folder.
-        file: PathBuf,
-    },
+/// The whole command line.
+fn command() -> Command {
+    Command::new("ringctl")
+        .about("The client and offline tool of ringd, with the commands of etcdctl.")
+        .version(env!("CARGO_PKG_VERSION"))
+        .args(settings::flags())
+        .subcommands(verbs::commands())
+        .subcommand(inspect::command())
 }
 
 fn main() -> ExitCode {
-    let Command::Inspect { file } = Arguments::parse().command;
-    let mut lines = Lines { out: io::BufWriter::new(io::stdout().lock()), error: None };
-    let found =
-        if file.is_dir() { folder(&file, None, &mut lines) } else { inspect(&file, &mut lines) };
-    let flushed = lines.out.flush();
-    match lines.error.map_or(found, Err).and_then(|found| flushed.map(|()| found)) {
-        Ok(Found::Whole) => ExitCode::SUCCESS,
-        Ok(Found::Damaged) => ExitCode::FAILURE,
-        Ok(Found::Foreign) => {
-            let _ = writeln!(
-                io::stderr(),
-                "ringctl: {}: nothing of a ringd data directory; what can be printed are that \
-                 directory, the files of a log (shard-0/wal/*) and of a store (shard-0/store/*), \
-                 the identity and the lock",
-                file.display()
-            );
-            ExitCode::FAILURE
-        }
-        // Whoever reads our lines has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            let _ = writeln!(io::stderr(), "ringctl: {}: {error}", file.display());
-            ExitCode::FAILURE
-        }
-    }
-}
-
-/// What was printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    /// What is ours, and as it was written as far as it can be told.
-    Whole,
-    /// What is ours, and damaged.
-    Damaged,
-    /// Nothing of ours.
-    Foreign,
-}
-
-/// Lines as bytes, with the error that `fmt` cannot carry.
-struct Lines<W> {
-    out: W,
-    error: Option<io::Error>,
-}
-
-impl<W: Write> fmt::Write for Lines<W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.out.write_all(text.as_bytes()).map_err(|error| {
-            self.error = Some(error);
-            fmt::Error
-        })
-    }
-}
-
-/// Where to print.
-type Out<'a> = &'a mut dyn fmt::Write;
-
-/// The lines could not be written; they know why.
-fn unwritten(_: fmt::Error) -> io::Error {
-    io::ErrorKind::Other.into()
-}
-
-/// Bytes of a file, as many as there are; what goes wrong is kept in `error`.
-fn bytes_of(file: &File, offset: u64, size: usize, error: &mut Option<io::Error>) -> Vec<u8> {
-    let (mut bytes, mut chunk) = (Vec::new(), vec![0; size.min(1 << 20)]);
-    while bytes.len() < size {
-        let wanted = chunk.len().min(size - bytes.len());
-        match file.read_at(&mut chunk[..wanted], offset + bytes.len() as u64) {
-            Ok(0) => break,
-            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
-            Err(why) if why.kind() == io::ErrorKind::Interrupted => {}
-            Err(why) => {
-                error.get_or_insert(why);
-                break;
-            }
-        }
-    }
-    bytes
-}
-
-/// Prints a file.
-fn inspect(path: &Path, out: Out<'_>) -> io::Result<Found> {
-    let file = File::open(path)?;
-    let mut error = None;
-    if revisions::is_like(&bytes_of(&file, 0, 4, &mut error)) {
-        let mut read = |offset, size| bytes_of(&file, offset, size, &mut error);
-        let is_whole =
-            revisions::print(file.metadata()?.len(), true, &mut read, out).map_err(unwritten)?;
-        return error.map_or(Ok(if is_whole { Found::Whole } else { Found::Damaged }), Err);
-    }
-    let mut file = BufReader::with_capacity(1 << 20, file);
-    let mut inspector = Inspector::new();
-    let mut block = Vec::with_capacity(BLOCK_SIZE);
-    loop {
-        block.clear();
-        file.by_ref().take(BLOCK_SIZE as u64).read_to_end(&mut block)?;
-        if block.is_empty() {
-            break;
-        }
-        inspector.block(&block, out).map_err(unwritten)?;
-    }
-    let is_ours = !inspector.is_foreign();
-    inspector.finish(out).map_err(unwritten)?;
-    Ok(if is_ours { Found::Whole } else { Found::Foreign })
-}
-
-/// Prints what is in a data directory or one of its folders, of the log `id` if it is known.
-fn folder(path: &Path, id: Option<u64>, out: Out<'_>) -> io::Result<Found> {
-    let (mut files, mut folders, mut id) = (Vec::new(), Vec::new(), id);
-    for entry in fs::read_dir(path)? {
-        let (entry, name) = entry.map(|it| (it.metadata(), it.file_name()))?;
-        match entry? {
-            about if about.is_dir() => folders.push(path.join(name)),
-            about => files.push((name.to_string_lossy().into_owned(), about.len())),
-        }
-    }
-    files.sort_unstable();
-    folders.sort_unstable();
-    let mut found = Found::Foreign;
-    if directory::is_like(&files) {
-        writeln!(out, "{}:", path.display()).map_err(unwritten)?;
-        found = together(path, id, &files, out)?;
-    } else {
-        for (name, _) in &files {
-            if !matches!(name.as_str(), "identity" | "lock") {
-                continue;
-            }
-            writeln!(out, "{}:", path.join(name).display()).map_err(unwritten)?;
-            let bytes = fs::read(path.join(name))?;
-            let identity = Identity::parse(&bytes);
-            let is_damaged = Identity::is_like(&bytes) && identity.is_err();
-            id = identity.ok().map(|identity| identity.log_id).or(id);
-            let printed = inspect(&path.join(name), out)?;
-            found = worse(found, if is_damaged { Found::Damaged } else { printed });
-        }
-    }
-    for folder_path in folders {
-        found = worse(found, folder(&folder_path, id, out)?);
-    }
-    Ok(found)
-}
-
-/// Of two findings the one that tells more.
-fn worse(one: Found, other: Found) -> Found {
-    match (one, other) {
-        (Found::Damaged, _) | (_, Found::Damaged) => Found::Damaged,
-        (Found::Whole, _) | (_, Found::Whole) => Found::Whole,
-        (Found::Foreign, Found::Foreign) => Found::Foreign,
-    }
-}
-
-/// Prints the files of one log or one store.
-fn together(
-    path: &Path,
-    id: Option<u64>,
-    files: &[(String, u64)],
-    out: Out<'_>,
-) -> io::Result<Found> {
-    let (mut error, mut open) = (None, None::<(String, File)>);
-    let mut read = |name: &str, offset: u64, size: usize| {
-        if open.as_ref().is_none_or(|(opened, _)| opened != name) {
-            open = match File::open(path.join(name)) {
-                Ok(file) => Some((name.to_owned(), file)),
-                Err(why) => {
-                    error.get_or_insert(why);
-                    None
-                }
-            };
-        }
-        let file = open.as_ref().map(|(_, file)| file);
-        file.map_or_else(Vec::new, |file| bytes_of(file, offset, size, &mut error))
+    let line: Vec<_> = std::env::args_os().collect();
+    let outcome = match command().try_get_matches_from(&line) {
+        Ok(given) => run(&given, &line),
+        Err(error) => refuse(&error, &line),
     };
-    let is_whole = directory::print(id, files, &mut read, out).map_err(unwritten)?;
-    error.map_or(Ok(if is_whole { Found::Whole } else { Found::Damaged }), Err)
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, text }) => {
+            if let Some(text) = text {
+                tell(format_args!("Error: {text}"));
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Answers a command line that clap does not take: help that was asked for, or what is wrong.
+fn refuse(error: &clap::Error, line: &[OsString]) -> Result<(), Failure> {
+    let kind = error.kind();
+    if [ErrorKind::DisplayHelp, ErrorKind::DisplayVersion].contains(&kind) {
+        return error.print().map_err(|error| Failure::new(Exit::Error, error));
+    }
+    let text = match error.get(ContextKind::InvalidSubcommand) {
+        Some(ContextValue::String(name)) => verbs::unknown(name),
+        _ => arguments::complaint(error, line),
+    };
+    let usage = match error.get(ContextKind::Usage) {
+        Some(ContextValue::StyledStr(usage)) => format!("\n{usage}"),
+        _ => String::new(),
+    };
+    Err(Failure::new(Exit::Error, format!("{text}{usage}\nRun 'ringctl --help' for usage.")))
+}
+
+/// Runs what was asked for.
+fn run(given: &ArgMatches, line: &[OsString]) -> Result<(), Failure> {
+    let Some((name, mut given_here)) = given.subcommand() else { return help(&[]) };
+    if name == "inspect" {
+        return inspect::run(given_here);
+    }
+    let mut path = vec![name];
+    while let Some((name, given)) = given_here.subcommand() {
+        path.push(name);
+        given_here = given;
+    }
+    let variables: BTreeMap<_, _> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    for warning in settings::unknown(&variables) {
+        tell(format_args!("ringctl: {warning}"));
+    }
+    if path.len() == 1 && verbs::is_group(name) {
+        return help(&path);
+    }
+    let mut settings = Settings::new(given_here, &variables)?;
+    settings.complete()?;
+    let context =
+        Context { settings, variables, has_separator: line.iter().any(|word| word == "--") };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Error, error))?;
+    let outcome = runtime.block_on(verbs::run(&path, given_here, &context));
+    // A thread may still be reading standard input; nobody waits for what it would find.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Prints the help of a command.
+fn help(path: &[&str]) -> Result<(), Failure> {
+    let mut command = command();
+    command.build();
+    let mut wanted = &mut command;
+    for name in path {
+        wanted = wanted.find_subcommand_mut(name).expect("it was given");
+    }
+    wanted.print_help().map_err(|error| Failure::new(Exit::Error, error))
 }
