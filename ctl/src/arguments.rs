@@ -104,9 +104,9 @@ pub(crate) fn complaint(error: &clap::Error, line: &[OsString]) -> String {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
     };
-    // `--name <value>`, `-n`: the flag alone.
+    // `--name <value>`, `--name[=<value>]`, `-n`: the flag alone.
     let argument = context(ContextKind::InvalidArg);
-    let flag = argument.split([' ', '=']).next().unwrap_or(argument);
+    let flag = argument.split([' ', '=', '[']).next().unwrap_or(argument);
     let value = context(ContextKind::InvalidValue);
     let kind = error.kind();
     if kind == ErrorKind::UnknownArgument && flag.starts_with("--") {

@@ -9,6 +9,8 @@ use clap::ArgAction;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use std::collections::BTreeMap;
+use std::io;
+use std::io::IsTerminal;
 use std::time::Duration;
 
 /// Variables whose name begins like this are meant for us.
@@ -204,9 +206,8 @@ impl Settings {
         let (name, password) = match user.split_once(':') {
             Some((name, password)) => (name.to_owned(), password.to_owned()),
             None => {
-                let asked = rpassword::prompt_password("Password: ");
                 let why = |error| Failure::new(Exit::BadConnection, format!("--user: {error}"));
-                (user.clone(), asked.map_err(why)?)
+                (user.clone(), ask_for_password().map_err(why)?)
             }
         };
         (self.user, self.password) = (Some(name), Some(password));
@@ -220,6 +221,16 @@ impl Settings {
         let given = command.get_matches_from(["x", "--endpoints", endpoint]);
         Self::new(&given, &BTreeMap::new()).expect("it is right")
     }
+}
+
+/// The password that a person types unseen, or that a program writes as a line.
+fn ask_for_password() -> io::Result<String> {
+    if io::stdin().is_terminal() {
+        return rpassword::prompt_password("Password: ");
+    }
+    let mut line = String::new();
+    io::stdin().read_line(&mut line)?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// The value of each flag: from the command line, else from its variable, else by default.

@@ -363,10 +363,13 @@ impl Client {
         self.0.settings.user.is_some() && STALE_TOKENS.contains(&status.message())
     }
 
-    /// Learns the token of the user that the settings name, if they name one.
+    /// Learns the token of the user that the settings name, if they name one with a password.
     async fn authenticate(&self) -> Result<(), Refused> {
         let Settings { user, password, .. } = &self.0.settings;
         let (Some(name), Some(password)) = (user, password) else { return Ok(()) };
+        if password.is_empty() {
+            return Ok(());
+        }
         let request = AuthenticateRequest { name: name.clone(), password: password.clone() };
         let answer = match Box::pin(self.call(&methods::AUTHENTICATE, request)).await {
             Ok(answer) => answer,

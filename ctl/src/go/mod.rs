@@ -1,10 +1,12 @@
 //! How Go reads and writes what stands on etcdctl's command line and in its outputs: numbers,
 //! durations, quoted strings, and the words of its complaints.
 
+mod error;
 mod number;
 mod quote;
 mod time;
 
+pub(crate) use error::reason;
 pub(crate) use number::parse_bool;
 pub(crate) use number::parse_int;
 pub(crate) use number::parse_uint;

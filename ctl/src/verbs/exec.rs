@@ -1,5 +1,6 @@
 //! The commands of other programs that `watch` and `lock` run.
 
+use crate::go;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -21,12 +22,10 @@ pub(super) async fn run(
         .await;
     let name = program.to_string_lossy();
     ended.map_err(|error| {
-        if error.kind() != io::ErrorKind::NotFound {
-            format!("fork/exec {name}: {error}")
-        } else if name.contains('/') {
-            format!("fork/exec {name}: no such file or directory")
-        } else {
+        if error.kind() == io::ErrorKind::NotFound && !name.contains('/') {
             format!("exec: \"{name}\": executable file not found in $PATH")
+        } else {
+            format!("fork/exec {name}: {}", go::reason(&error))
         }
     })
 }

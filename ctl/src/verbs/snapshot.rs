@@ -6,6 +6,7 @@ use crate::client::Refused;
 use crate::client::methods;
 use crate::failure::Exit;
 use crate::failure::Failure;
+use crate::go;
 use crate::verbs::Context;
 use crate::verbs::progress::Spinner;
 use clap::ArgMatches;
@@ -70,7 +71,8 @@ async fn save(context: &Context, path: &Path, part: &Path) -> Result<String, Str
     options.write(true).create(true).truncate(true).mode(0o600);
     let opened = options.open(part);
     let mut file = opened.map_err(|error| {
-        format!("could not open {} (open {}: {error})", part.display(), part.display())
+        let (part, why) = (part.display(), go::reason(&error));
+        format!("could not open {part} (open {part}: {why})")
     })?;
     let client = context.client().await.map_err(|failure| failure.text.unwrap_or_default())?;
     let wrong = |what: &str, error| format!("{what} {}: {error}", part.display());
