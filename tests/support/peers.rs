@@ -9,8 +9,14 @@ use std::time::SystemTime;
 /// The project's own script that puts them into [`folder`].
 const INSTALL: &str = "tests/tools/install-etcd";
 
-/// The server under test: ours, or what `UNDER_TEST` names.
+/// The server under test: ours, or what `UNDER_TEST` names, or another etcd if `PAIR` is
+/// `etcd-etcd`.
 pub(crate) fn under_test() -> PathBuf {
+    match setting("PAIR").as_deref() {
+        Some("etcd-etcd") => return etcd(),
+        Some(other) => panic!("PAIR={other} is no pair: etcd-etcd, or nothing"),
+        None => {}
+    }
     setting("UNDER_TEST").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ringd")), PathBuf::from)
 }
 
