@@ -15,7 +15,7 @@ const HISTORY: [&[&str]; 5] = [
 #[test]
 fn events_are_printed_alike_in_every_format() {
     with_both(Area::Watches, |pair| {
-        HISTORY.map(|arguments| pair.same(arguments));
+        HISTORY.iter().for_each(|arguments| drop(pair.same(arguments)));
         let sides = [&pair.theirs, &pair.ours];
         for hex in ["--hex=false", "--hex"] {
             let watch = ["watch", "w/", "--prefix", "--rev", "2", hex];
@@ -38,7 +38,7 @@ fn events_are_printed_alike_in_every_format() {
 #[test]
 fn a_command_is_run_for_each_event() {
     with_both(Area::Watches, |pair| {
-        HISTORY.map(|arguments| pair.same(arguments));
+        HISTORY.iter().for_each(|arguments| drop(pair.same(arguments)));
         let sides = [&pair.theirs, &pair.ours];
         let script = "echo $ETCD_WATCH_REVISION,$ETCD_WATCH_EVENT_TYPE,$ETCD_WATCH_KEY,\
                       $ETCD_WATCH_VALUE";
@@ -55,7 +55,7 @@ fn a_command_is_run_for_each_event() {
 #[test]
 fn a_key_may_stand_in_the_environment() {
     with_both(Area::Watches, |pair| {
-        HISTORY.map(|arguments| pair.same(arguments));
+        HISTORY.iter().for_each(|arguments| drop(pair.same(arguments)));
         let [theirs, ours] = [&pair.theirs, &pair.ours].map(|side| {
             let mut command = side.command(&["watch", "--rev", "2"]);
             command.env("ETCDCTL_WATCH_KEY", "w/a").env("ETCDCTL_WATCH_RANGE_END", "w/z");
@@ -68,7 +68,7 @@ fn a_key_may_stand_in_the_environment() {
 #[test]
 fn lines_say_what_to_watch() {
     with_both(Area::Watches, |pair| {
-        HISTORY.map(|arguments| pair.same(arguments));
+        HISTORY.iter().for_each(|arguments| drop(pair.same(arguments)));
         let sides = [&pair.theirs, &pair.ours];
         let lines = "\nbogus\nwatch\nwatch \"w/last\" --rev 2\n";
         running::same(sides, &["watch", "-i"], lines, "last");
@@ -86,7 +86,7 @@ fn lines_say_what_to_watch() {
 #[test]
 fn a_watch_that_cannot_be_is_told_alike() {
     with_both(Area::Watches, |pair| {
-        HISTORY.map(|arguments| pair.same(arguments));
+        HISTORY.iter().for_each(|arguments| drop(pair.same(arguments)));
         pair.same(&["compaction", "4"]);
         for arguments in [
             &["watch", "w/a", "--rev", "2"][..],
