@@ -5,7 +5,7 @@
 //! - [`settings`], [`arguments`]: the command line and the environment;
 //! - [`client`]: the calls, and the servers that are asked;
 //! - [`verbs`]: one module per command;
-//! - [`print`]: what is shown of an answer;
+//! - [`mod@print`]: what is shown of an answer;
 //! - [`words`], [`go`]: etcdctl's small languages, and the notations of the one it is written in;
 //! - [`inspect`]: the one command of our own, which needs no server.
 
