@@ -326,6 +326,18 @@ impl Session {
         }
     }
 
+    /// How many bytes wait on a stream; none if nobody waits for any.
+    #[must_use]
+    pub fn queued(&self, stream: u32) -> Option<usize> {
+        if recipes::is_own(stream) {
+            return self.recipes.has(stream).then_some(0);
+        }
+        let Link::Http2(connection) = &self.link else { return None };
+        let id = StreamId(stream);
+        connection.room(id)?;
+        Some(connection.queued(id))
+    }
+
     /// Whether [`Self::pull`] is to give this stream as soon as nothing waits on it and its client
     /// takes more.
     pub fn want_room(&mut self, stream: u32, wanted: bool) {
