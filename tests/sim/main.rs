@@ -14,6 +14,7 @@ mod oracle;
 mod planted;
 mod store;
 mod swarm;
+mod watches;
 mod wire;
 mod world;
 
@@ -80,6 +81,13 @@ fn run_half(half: u64) {
     met(counts.fetches, "a value from a file");
     met(counts.renewals, "a lease that was renewed");
     met(counts.ended, "a lease that ended");
+    met(counts.watches.events, "an event");
+    met(counts.watches.prevs, "an event with the pair before");
+    met(counts.watches.resumed, "a watcher that goes on from another's end");
+    met(counts.watches.refused, "a watcher that was refused");
+    met(counts.watches.canceled, "a watcher that was canceled");
+    met(counts.watches.compacted, "a watcher whose past was compacted");
+    met(counts.watches.progress, "a report of progress");
 }
 
 #[test]

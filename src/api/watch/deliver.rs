@@ -152,6 +152,8 @@ impl Hub {
         let watcher = &mut self.slots[index(slot)];
         watcher.state = State::Behind;
         watcher.next = from;
+        // What it asked for has come.
+        watcher.is_early = false;
         self.streams[index(watcher.stream)].behind.push_back(slot);
     }
 

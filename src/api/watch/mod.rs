@@ -125,7 +125,7 @@ struct Watcher {
     deletes: bool,
     fragment: bool,
     notify: bool,
-    /// It asked for a revision that was to come.
+    /// It asked for a revision that is still to come, for all it has met.
     is_early: bool,
     /// It got nothing since its stream was last looked at for progress.
     is_quiet: bool,

@@ -25,6 +25,7 @@ pub(super) enum Work {
 impl World {
     pub(super) fn turn(&mut self) -> Result<(), String> {
         self.note(Act::Turn);
+        self.ask_watched();
         while let Some(output) = self.shard.poll() {
             match output {
                 Output::Wal(command) => self.begin(command),
@@ -32,13 +33,14 @@ impl World {
                 Output::Reply { to, ready } if Renewals::owns(to) => self.renewed(to, ready)?,
                 Output::Reply { to, ready } => self.reply(to, ready),
                 Output::Rows { to } => self.answers.go_on(to),
-                Output::Watch(told) => return Err(format!("{told:?}, and nobody watches")),
+                Output::Watch(told) => self.hand_out(told),
                 Output::Role(_) => {}
                 Output::Halt(why) => return Err(format!("it halted: {why}")),
             }
             self.crash_point()?;
         }
         self.pull_all();
+        self.ask_watched();
         while self.answers.has_pulls() && !(self.swarm.postpones && self.dice.chance(40)) {
             let mut message = Vec::new();
             let served = self.answers.serve(&mut self.shard, &mut message);
@@ -95,7 +97,7 @@ impl World {
         self.shard.fill(id, &mut buffer);
         self.mix(&buffer);
         let write = self.disks.log.begin(&file.to_string(), offset, buffer);
-        let is_told = self.has(Bug::EarlyWritten, 100);
+        let is_told = self.has(Bug::EarlyWritten, 100) || self.has(Bug::EarlyEvents, 100);
         self.works.push(Work::Log { id: Some(id).filter(|_| !is_told), write });
         if self.has(Bug::Misdirected, 15) {
             self.disks.log.misdirect(write, 4096);
@@ -204,7 +206,17 @@ impl World {
         }
         let nth = if self.swarm.reorder { self.dice.index(count) } else { 0 };
         self.complete_nth(nth)?;
+        self.let_go();
         self.crash_point()
+    }
+
+    /// Answers that a bug has kept leave once all is durable that they rest on.
+    pub(super) fn let_go(&mut self) {
+        if !self.works.iter().any(|work| matches!(work, Work::Log { .. })) {
+            for (to, result) in std::mem::take(&mut self.kept) {
+                self.answer(to, result);
+            }
+        }
     }
 
     /// The nth of what is in flight is done; the changes of files are behind all else.
