@@ -581,3 +581,32 @@ fn whoever_has_read_all_is_told_of_progress_without_a_further_change() {
     world.read(at);
     assert_eq!(progress(&mut world), 2, "to all that asks, and to one after silence");
 }
+
+/// A watcher from a revision to come that then fell behind was taken, once it had caught up, for
+/// one whose revision was still to come.
+#[test]
+fn a_watcher_from_the_future_that_has_caught_up_is_told_of_progress() {
+    let mut world = World::new();
+    let at = stream(0);
+    world.create(at, b"a", 0, -2, 0);
+    ask_and_tell(&mut world);
+    world.hub.handle(at, WatchRequest::Progress);
+    ask_and_tell(&mut world);
+    world.clients.stalled.insert(at);
+    for _ in 0..2 {
+        world.history.write(&[(0, true)], BACKLOG_MAX + 1, false);
+        ask_and_tell(&mut world);
+    }
+    for lot in 0..50 {
+        world.read(at);
+        world.ask(lot);
+        world.tell(100);
+    }
+    world.check();
+    world.hub.handle(at, WatchRequest::Progress);
+    world.ask(1);
+    let told = world.history.told.pop_front().expect("the subscription");
+    world.hub.told(told, &mut world.clients);
+    assert_eq!(world.clients.messages.get(&at).map_or(0, Vec::len), 1, "all has been told");
+    world.check();
+}

@@ -128,7 +128,9 @@ impl World {
                 events.pop();
                 vec![Told::Replayed { to, slice: Slice::Events { header, events, until } }]
             }
-            told => [Some(told), self.late_batch.take()].into_iter().flatten().collect(),
+            told @ (Told::Subscribed { .. } | Told::Events { .. } | Told::Replayed { .. }) => {
+                [Some(told), self.late_batch.take()].into_iter().flatten().collect()
+            }
         }
     }
 
