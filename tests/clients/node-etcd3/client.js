@@ -25,9 +25,11 @@ const revision = async (answer) => Number((await answer).header.revision);
 
 async function watches(etcd) {
   const first = await revision(etcd.put("watch/a").value("1"));
-  const watcher = etcd.watch().prefix("watch/").startRevision(String(first)).withPreviousKV();
-  const live = await watcher.create();
+  // Who listens late misses what was before: it may come with the answer to the creation.
+  const builder = etcd.watch().prefix("watch/").startRevision(String(first)).withPreviousKV();
+  const live = builder.watcher();
   const four = events(live, 4);
+  await once(live, "connected");
   await etcd.put("watch/b").value("2");
   await etcd.put("other").value("3");
   await etcd.put("watch/a").value("4");
@@ -46,9 +48,11 @@ async function watches(etcd) {
 
   // Filters, and several watchers on one stream.
   const start = String(first + 1);
-  const puts = await etcd.watch().prefix("watch/").startRevision(start).only("put").create();
-  const deletes = await etcd.watch().prefix("watch/").startRevision(start).only("delete").create();
-  const [put, gone] = await Promise.all([events(puts, 3), events(deletes, 2), last(etcd)]);
+  const puts = etcd.watch().prefix("watch/").startRevision(start).only("put").watcher();
+  const deletes = etcd.watch().prefix("watch/").startRevision(start).only("delete").watcher();
+  const told = [events(puts, 3), events(deletes, 2)];
+  await Promise.all([once(puts, "connected"), once(deletes, "connected")]);
+  const [put, gone] = await Promise.all([...told, last(etcd)]);
   assert.deepEqual(put.map(seen).map(([, key]) => key), ["watch/b", "watch/a", "watch/b"]);
   assert.deepEqual(gone.map(seen), [["Delete", "watch/a", ""], ["Delete", "watch/b", ""]]);
   assert.equal(puts.lastRevision() <= deletes.lastRevision(), true);
@@ -183,7 +187,7 @@ async function transactions(etcd) {
 // A watcher outlives its server: it goes on where it was.
 async function restart(etcd) {
   const first = await revision(etcd.put("restart/a").value("1"));
-  const watcher = await etcd.watch().prefix("restart/").startRevision(String(first)).create();
+  const watcher = etcd.watch().prefix("restart/").startRevision(String(first)).watcher();
   const three = events(watcher, 3);
   await once(watcher, "data");
   const gone = once(watcher, "disconnected");
