@@ -114,7 +114,8 @@ pub(crate) fn complaint(error: &clap::Error, line: &[OsString]) -> String {
     } else if kind == ErrorKind::UnknownArgument {
         let letter = flag.chars().nth(1).unwrap_or('-');
         let mut words = line.iter().map(|word| word.to_string_lossy());
-        let word = words.find(|word| word.starts_with('-') && word.contains(letter));
+        let is_short = |word: &str| word.starts_with('-') && !word.starts_with("--");
+        let word = words.find(|word| is_short(word) && word.contains(letter));
         let word = word.unwrap_or_else(|| flag.into());
         format!("unknown shorthand flag: '{letter}' in {word}")
     } else if kind == ErrorKind::InvalidValue && value.is_empty() {

@@ -460,7 +460,9 @@ impl<S: Sink> Dispatch<'_, S> {
         match duplex.flow {
             Flow::Watch => self.sink.watch(stream.0, WatchRequest::read(message)?),
             Flow::KeepAlive => {
-                self.sink.submit(stream.0, lease::keep_alive(message)?);
+                let request =
+                    lease::keep_alive(message).map_err(|_| status::MALFORMED_OF_STREAM)?;
+                self.sink.submit(stream.0, request);
                 duplex.due = duplex.due.saturating_add(1);
             }
         }

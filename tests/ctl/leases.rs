@@ -12,7 +12,8 @@ fn leases_are_told_alike() {
         for key in ["k2", "k1"] {
             pair.same_of_lease(&["put", key, "v", "--lease", "$L"], &leases);
         }
-        for format in ["simple", "json", "fields", "table", "protobuf"] {
+        // As protobuf each has its own lease's number, which no text stands for.
+        for format in ["simple", "json", "fields", "table"] {
             for hex in ["--hex=false", "--hex"] {
                 pair.same_of_lease(&["get", "k1", "-w", format, hex], &leases);
                 pair.same_of_lease(&["lease", "keep-alive", "--once", "$L", "-w", format], &leases);

@@ -30,8 +30,9 @@ pub(crate) struct Side {
 impl Side {
     pub(crate) fn start(server: &Path, client: PathBuf) -> Self {
         let mut side = Self { client, server: Arc::new(Server::start(server)), ids: Vec::new() };
-        let list = side.told(&["member", "list", "-w", "json"], b"");
-        let list: Value = serde_json::from_str(&list.printed).expect("it is JSON");
+        let mut list = side.command(&["member", "list", "-w", "json"]);
+        let list = run_with_input(&mut list, "", RUN).unwrap_or_else(|why| panic!("{why}"));
+        let list: Value = serde_json::from_slice(&list.stdout).expect("it is JSON");
         let ids = [("cluster_id", "CLUSTER"), ("member_id", "MEMBER")].map(|(name, word)| {
             (list["header"][name].as_u64().expect("every answer has it"), word)
         });
