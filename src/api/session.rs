@@ -300,9 +300,12 @@ impl Session {
         }
         let Link::Http2(connection) = &mut self.link else { return };
         if let Piece::End(status) = piece {
-            end(connection, stream, &status);
-        } else if connection.call_mut(stream).is_some_and(Call::answered) {
-            connection.reply_trailers(stream, TRAILERS_OK);
+            return end(connection, stream, &status);
+        }
+        match connection.call_mut(stream).and_then(Call::answered) {
+            None => {}
+            Some(Ok(())) => drop(connection.reply_trailers(stream, TRAILERS_OK)),
+            Some(Err(status)) => end(connection, stream, &status),
         }
     }
 
