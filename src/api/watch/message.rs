@@ -110,8 +110,8 @@ impl Create {
     /// What its client is told.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         match self.range() {
-            KeyRange::Span { start, end } if start >= end => Err(EMPTY_RANGE),
             _ if self.start < 0 => Err(COMPACTED),
+            KeyRange::Span { start, end } if start >= end => Err(EMPTY_RANGE),
             KeyRange::One(_) | KeyRange::Span { .. } | KeyRange::From(_) => Ok(()),
         }
     }
