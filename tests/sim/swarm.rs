@@ -32,6 +32,8 @@ pub(crate) struct Watching {
     pub(crate) stalls: bool,
     /// Bytes that may wait on a stream.
     pub(crate) backlog_max: usize,
+    /// Bytes of a response from which it is cut, for whoever asked for that.
+    pub(crate) fragment_size: usize,
     /// Milliseconds of silence before progress is told.
     pub(crate) notify_interval: u64,
 }
@@ -162,6 +164,7 @@ impl Swarm {
             stalls: dice.chance(60),
             backlog_max: dice.pick(&[0, 300, 3_000, 64 << 10]),
             notify_interval: dice.pick(&[300, 5_000]),
+            fragment_size: dice.pick(&[200, 1_000, self.message_size_max]),
         };
     }
 

@@ -203,7 +203,7 @@ impl World {
         }
         Self {
             seed,
-            hub: watching::new_hub(&settings, swarm.watches.backlog_max, &mut watch_dice),
+            hub: watching::new_hub(&swarm.watches, &mut watch_dice),
             watches,
             watch_dice,
             watch_id: 0,

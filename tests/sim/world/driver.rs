@@ -93,11 +93,15 @@ impl World {
             return self.begin_change(command);
         };
         self.counts.segments += u64::from(offset == 4096);
+        if self.bug == Some(Bug::EarlyEvents) {
+            self.land_early();
+        }
         let mut buffer = vec![0xee; size];
         self.shard.fill(id, &mut buffer);
         self.mix(&buffer);
         let write = self.disks.log.begin(&file.to_string(), offset, buffer);
-        let is_told = self.has(Bug::EarlyWritten, 100) || self.has(Bug::EarlyEvents, 100);
+        let is_early = !self.hub.is_empty() && self.has(Bug::EarlyEvents, 50);
+        let is_told = is_early || self.has(Bug::EarlyWritten, 100);
         self.works.push(Work::Log { id: Some(id).filter(|_| !is_told), write });
         if self.has(Bug::Misdirected, 15) {
             self.disks.log.misdirect(write, 4096);
@@ -105,6 +109,18 @@ impl World {
         if is_told {
             self.shard.handle(Input::Wal(wal::Event::Written { id }));
         }
+    }
+
+    /// What a bug has told to be written is, before the log goes on: no file shows the bug.
+    fn land_early(&mut self) {
+        self.works.retain(|work| match work {
+            Work::Log { id: None, write } => {
+                self.disks.log.complete(*write);
+                false
+            }
+            Work::Log { .. } | Work::Store { .. } | Work::Read { .. } => true,
+        });
+        self.let_go();
     }
 
     fn begin_change(&mut self, command: wal::Command) {

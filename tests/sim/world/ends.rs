@@ -82,8 +82,7 @@ impl World {
         self.answers = Answers::new(&self.settings);
         self.renewals.clear();
         self.watches.lose(None);
-        let backlog_max = self.swarm.watches.backlog_max;
-        self.hub = watching::new_hub(&self.settings, backlog_max, &mut self.watch_dice);
+        self.hub = watching::new_hub(&self.swarm.watches, &mut self.watch_dice);
         self.late_batch = None;
         self.kept.clear();
         if self.bug == Some(Bug::LateWrite) {

@@ -4,10 +4,10 @@ use super::{Act, Link, World};
 use crate::client::{End, Heard};
 use crate::dice::Dice;
 use crate::planted::Bug;
+use crate::swarm::Watching;
 use crate::watches::{COMPACTED, DUPLICATE_ID, EMPTY_RANGE, StreamKey};
 use pb::watch_request::RequestUnion;
 use prost::Message;
-use ringd::api::Settings;
 use ringd::api::proto::etcdserverpb as pb;
 use ringd::api::status::Status;
 use ringd::api::watch::{Hub, Manner, Streams};
@@ -27,13 +27,13 @@ const OWN_IDS: i64 = 1_000_000;
 const ROUNDS_MAX: usize = 2_000;
 
 /// A hub whose watchers are on connections to this process.
-pub(super) fn new_hub(settings: &Settings, backlog_max: usize, dice: &mut Dice) -> Hub {
+pub(super) fn new_hub(how: &Watching, dice: &mut Dice) -> Hub {
     Hub::new(Manner {
         core: 0,
         seed: dice.next(),
-        fragment_size: settings.message_size_max,
-        backlog_max,
-        notify_interval: settings.watch_notify_interval,
+        fragment_size: how.fragment_size,
+        backlog_max: how.backlog_max,
+        notify_interval: how.notify_interval,
     })
 }
 
