@@ -62,16 +62,16 @@ impl Source {
         self.lines().map(|(number, line)| (number, without_comment(line)))
     }
 
-    /// The module of the crate that it belongs to; none for the crate's own files and programs.
+    /// The module of the crate that it belongs to; none for the crate's own files.
     fn module(&self) -> Option<&str> {
         let rest = self.path.strip_prefix("src/")?;
         let module = rest.split('/').next()?.trim_end_matches(".rs");
-        (!["lib", "main", "bin"].contains(&module)).then_some(module)
+        (!["lib", "main"].contains(&module)).then_some(module)
     }
 
     /// The number of the line where its unit tests begin; past its end if it has none.
     fn tests_at(&self) -> usize {
-        let path = self.path.strip_prefix("src/");
+        let path = self.path.strip_prefix("ctl/").unwrap_or(&self.path).strip_prefix("src/");
         if path.is_some_and(|path| path.ends_with("/tests.rs") || path.contains("/tests/")) {
             return 1;
         }
@@ -260,7 +260,8 @@ fn words(source: &Source) -> Vec<String> {
         if code.contains("#[ignore") {
             wrong.push(source.wrong(number, "a test that is not run is not a test"));
         }
-        let is_test = !source.path.starts_with("src/") || number >= tests_at;
+        let is_source = ["src/", "ctl/src/"].iter().any(|folder| source.path.starts_with(folder));
+        let is_test = !is_source || number >= tests_at;
         if is_test && !waits && names(&code, "sleep") {
             wrong.push(source.wrong(number, "only tests of processes may sleep"));
         }
@@ -291,7 +292,8 @@ fn sources(folder: &str) -> Vec<Source> {
 
 /// Every file of Rust that is ours.
 fn all_sources() -> Vec<Source> {
-    ["src", "proto", "tests", "bench", "perf"].iter().flat_map(|folder| sources(folder)).collect()
+    let folders = ["src", "proto", "tests", "bench", "ctl", "perf"];
+    folders.iter().flat_map(|folder| sources(folder)).collect()
 }
 
 /// Fails with everything that is wrong, a line each.
@@ -402,7 +404,7 @@ mod planted {
         ] {
             assert_eq!(shell(&file("src/shard/mod.rs", text)).len(), 1, "{text}");
             assert!(shell(&file("src/rt/mod.rs", text)).is_empty(), "{text}");
-            assert!(shell(&file("src/bin/ringctl.rs", text)).is_empty(), "{text}");
+            assert!(shell(&file("ctl/src/main.rs", text)).is_empty(), "{text}");
         }
         for text in ["// .await", "let s = \"std::fs\";", "fn asynchronous() {}", "Instantly"] {
             assert!(shell(&file("src/shard/mod.rs", text)).is_empty(), "{text}");
@@ -462,7 +464,9 @@ mod planted {
         assert_eq!(words(&file("tests/a.rs", ignored)).len(), 1);
         assert_eq!(words(&file("tests/a.rs", "thread::sleep(ms);")).len(), 1);
         assert_eq!(words(&file("src/a/tests.rs", "thread::sleep(ms);")).len(), 1);
+        assert_eq!(words(&file("ctl/tests/a.rs", "thread::sleep(ms);")).len(), 1);
         assert!(words(&file("src/rt/core.rs", "timer::sleep(every).await;")).is_empty());
+        assert!(words(&file("ctl/src/a.rs", "time::sleep(pause).await;")).is_empty());
         assert!(words(&file("tests/process.rs", "thread::sleep(ms);")).is_empty());
         assert!(words(&file("tests/a.rs", "let asleep = 1;")).is_empty());
     }

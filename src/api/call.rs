@@ -170,6 +170,8 @@ struct Duplex {
     has_ended: bool,
     /// Answers that are due.
     due: u32,
+    /// How it ends once they have left; well, if nothing is here.
+    failure: Option<Status>,
 }
 
 /// One call between its headers and its answer.
@@ -215,11 +217,12 @@ impl Call {
         }
     }
 
-    /// An answer that was due has left; whether that was the last of all.
-    pub(crate) fn answered(&mut self) -> bool {
-        let Phase::Duplex(duplex) = &mut self.phase else { return false };
+    /// An answer that was due has left; if that was the last of all, how the call ends.
+    pub(crate) fn answered(&mut self) -> Option<Result<(), Status>> {
+        let Phase::Duplex(duplex) = &mut self.phase else { return None };
         duplex.due = duplex.due.saturating_sub(1);
-        duplex.has_ended && duplex.due == 0
+        let is_over = duplex.has_ended && duplex.due == 0;
+        is_over.then(|| duplex.failure.take().map_or(Ok(()), Err))
     }
 }
 
@@ -413,12 +416,22 @@ impl<S: Sink> Dispatch<'_, S> {
                 Ok(())
             }),
         };
-        let taken = taken.and_then(|()| match &call.partial {
-            Some(_) if end => Err(Status::fixed(Code::Internal, "unexpected EOF")),
-            Some(_) | None => Ok(()),
-        });
         duplex.has_ended |= end;
+        let cut_short = Status::fixed(Code::Internal, "unexpected EOF");
+        let taken = taken.and_then(|()| match (&call.partial, duplex.flow) {
+            (Some(_), Flow::Watch) if end => Err(cut_short),
+            // As grpc-go reads: less than a prefix is no message, and what was asked is answered.
+            (Some(partial), Flow::KeepAlive) if end && partial.bytes.len() >= PREFIX_SIZE => {
+                duplex.failure = Some(cut_short);
+                Ok(())
+            }
+            (Some(_) | None, _) => Ok(()),
+        });
         let is_over = duplex.has_ended && duplex.due == 0 && duplex.flow != Flow::Watch;
+        let taken = taken.and_then(|()| match duplex.failure.take_if(|_| is_over) {
+            Some(status) => Err(status),
+            None => Ok(()),
+        });
         match taken {
             Ok(()) if is_over => self.immediate.push((stream, Immediate::Done)),
             Ok(()) => {}
@@ -460,7 +473,9 @@ impl<S: Sink> Dispatch<'_, S> {
         match duplex.flow {
             Flow::Watch => self.sink.watch(stream.0, WatchRequest::read(message)?),
             Flow::KeepAlive => {
-                self.sink.submit(stream.0, lease::keep_alive(message)?);
+                let request =
+                    lease::keep_alive(message).map_err(|_| status::MALFORMED_OF_STREAM)?;
+                self.sink.submit(stream.0, request);
                 duplex.due = duplex.due.saturating_add(1);
             }
         }
@@ -603,9 +618,13 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
         let route = self.route.as_ref().expect("a route was just made");
         let deadline = route.timeout_ms.map(|ms| Tick(self.now.0.saturating_add(ms)));
         let phase = match &route.decision {
-            Decision::Call(Method::Duplex(flow)) => {
-                Phase::Duplex(Duplex { flow: *flow, is_begun: false, has_ended: false, due: 0 })
-            }
+            Decision::Call(Method::Duplex(flow)) => Phase::Duplex(Duplex {
+                flow: *flow,
+                is_begun: false,
+                has_ended: false,
+                due: 0,
+                failure: None,
+            }),
             Decision::Call(method) => Phase::Body(*method),
             Decision::Late => {
                 let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");

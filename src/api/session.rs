@@ -300,9 +300,12 @@ impl Session {
         }
         let Link::Http2(connection) = &mut self.link else { return };
         if let Piece::End(status) = piece {
-            end(connection, stream, &status);
-        } else if connection.call_mut(stream).is_some_and(Call::answered) {
-            connection.reply_trailers(stream, TRAILERS_OK);
+            return end(connection, stream, &status);
+        }
+        match connection.call_mut(stream).and_then(Call::answered) {
+            None => {}
+            Some(Ok(())) => drop(connection.reply_trailers(stream, TRAILERS_OK)),
+            Some(Err(status)) => end(connection, stream, &status),
         }
     }
 
@@ -324,6 +327,18 @@ impl Session {
                 None
             }
         }
+    }
+
+    /// How many bytes wait on a stream; none if nobody waits for any.
+    #[must_use]
+    pub fn queued(&self, stream: u32) -> Option<usize> {
+        if recipes::is_own(stream) {
+            return self.recipes.has(stream).then_some(0);
+        }
+        let Link::Http2(connection) = &self.link else { return None };
+        let id = StreamId(stream);
+        connection.room(id)?;
+        Some(connection.queued(id))
     }
 
     /// Whether [`Self::pull`] is to give this stream as soon as nothing waits on it and its client

@@ -12,15 +12,23 @@ use ringd::api::proto::etcdserverpb::range_request::SortTarget;
 use ringd::api::proto::etcdserverpb::request_op::Request;
 use ringd::api::proto::etcdserverpb::response_op::Response;
 use ringd::api::proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, HashKvResponse, HashResponse, PutResponse,
-    RangeRequest, RangeResponse, RangeStreamResponse, RequestOp, ResponseHeader, ResponseOp,
-    TxnRequest, TxnResponse,
+    CompactionResponse, DeleteRangeResponse, HashKvResponse, HashResponse, LeaseGrantResponse,
+    LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse,
+    PutResponse, RangeRequest, RangeResponse, RangeStreamResponse, RequestOp, ResponseHeader,
+    ResponseOp, TxnRequest, TxnResponse, WatchResponse,
 };
 use ringd::api::proto::mvccpb::KeyValue;
+use ringd::api::proto::v3electionpb::{
+    CampaignResponse, LeaderResponse, ProclaimResponse, ResignResponse,
+};
+use ringd::api::proto::v3lockpb::{LockResponse, UnlockResponse};
 use std::fmt::Debug;
 
 /// The most elements of which ties keep their order when etcd sorts.
 const STABLE_MAX: i64 = 12;
+
+/// Seconds that a lease may have spent of its time since it was granted: more than any test takes.
+const MOST_SPENT: i64 = 3600;
 
 const KEY: i32 = SortTarget::Key as i32;
 const VERSION: i32 = SortTarget::Version as i32;
@@ -58,8 +66,46 @@ pub(crate) fn answers(op: &Op, ours: &Answer, theirs: &Answer) -> Result<Seen, S
             Ok(Seen { kvs, ..seen })
         }
         Op::Stream(_) => both(&streamed(ours)?, &streamed(theirs)?, PartialEq::eq),
-        Op::Restart => Ok(Seen::default()),
+        Op::Grant(_) => messages::<LeaseGrantResponse>(ours, theirs, PartialEq::eq),
+        Op::Revoke(_) => messages::<LeaseRevokeResponse>(ours, theirs, PartialEq::eq),
+        Op::TimeToLive(_) => messages::<LeaseTimeToLiveResponse>(ours, theirs, times_to_live),
+        Op::Leases => messages::<LeaseLeasesResponse>(ours, theirs, leases),
+        Op::Restart
+        | Op::Brief(_)
+        | Op::KeepAlive(_)
+        | Op::Watch(..)
+        | Op::HalfClose(_)
+        | Op::GiveUp(_)
+        | Op::Settle => unreachable!("it has no answer of its own"),
     }
+}
+
+/// Compares what is left of a lease: no more than was granted, and of a long one most; how much is
+/// up to each server's clock. Its keys are in no order.
+pub(crate) fn times_to_live(
+    ours: &LeaseTimeToLiveResponse,
+    theirs: &LeaseTimeToLiveResponse,
+) -> bool {
+    let level = |answer: &LeaseTimeToLiveResponse| {
+        let mut answer = answer.clone();
+        answer.keys.sort();
+        let least = (answer.granted_ttl - MOST_SPENT).max(0);
+        if answer.granted_ttl != 0 && (least..=answer.granted_ttl).contains(&answer.ttl) {
+            answer.ttl = answer.granted_ttl;
+        }
+        answer
+    };
+    level(ours) == level(theirs)
+}
+
+/// Compares the leases that there are, in no order.
+fn leases(ours: &LeaseLeasesResponse, theirs: &LeaseLeasesResponse) -> bool {
+    let level = |answer: &LeaseLeasesResponse| {
+        let mut answer = answer.clone();
+        answer.leases.sort_by_key(|lease| lease.id);
+        answer
+    };
+    level(ours) == level(theirs)
 }
 
 /// Compares everything but the messages.
@@ -109,10 +155,13 @@ macro_rules! headed {
     )*};
 }
 headed!(PutResponse, DeleteRangeResponse, RangeResponse, TxnResponse, CompactionResponse);
-headed!(HashKvResponse, HashResponse);
+headed!(HashKvResponse, HashResponse, WatchResponse, LeaseGrantResponse, LeaseRevokeResponse);
+headed!(LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseTimeToLiveResponse);
 headed!(ringd::api::proto::etcdserverpb::StatusResponse);
 headed!(ringd::api::proto::etcdserverpb::MemberListResponse);
 headed!(ringd::api::proto::etcdserverpb::AlarmResponse);
+headed!(LockResponse, UnlockResponse, CampaignResponse, LeaderResponse, ProclaimResponse);
+headed!(ResignResponse);
 
 /// Takes out of a header what may differ, after seeing that it is there; gives the revision.
 ///
@@ -158,7 +207,7 @@ fn both<M: Headed>(
             let revision = Some(level(&mut theirs)?);
             level(&mut ours)?;
             if equal(&ours, &theirs) {
-                return Ok(Seen { revision, kvs: Vec::new() });
+                return Ok(Seen { revision, ..Seen::default() });
             }
             Err(differ("messages", &ours, &theirs))
         }

@@ -23,7 +23,7 @@ const HASH: &str = "/etcdserverpb.Maintenance/Hash";
 const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
 
 /// A number as protobuf writes it.
-fn varint(mut number: u64) -> Vec<u8> {
+pub(crate) fn varint(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while number >= 0x80 {
         bytes.push(u8::try_from(number & 0x7f).expect("seven bits") | 0x80);
@@ -34,12 +34,12 @@ fn varint(mut number: u64) -> Vec<u8> {
 }
 
 /// A field that holds a number.
-fn number(field: u64, number: u64) -> Vec<u8> {
+pub(crate) fn number(field: u64, number: u64) -> Vec<u8> {
     [varint(field << 3), varint(number)].concat()
 }
 
 /// A field that holds bytes, or a message.
-fn bytes(field: u64, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+pub(crate) fn bytes(field: u64, bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
     let length = u64::try_from(bytes.len()).expect("a length");
     [varint(field << 3 | 2), varint(length), bytes.to_vec()].concat()

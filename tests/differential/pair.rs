@@ -1,15 +1,18 @@
 //! The server under test and an etcd, side by side on fresh directories.
 
-use crate::Bug;
+use crate::bugs::Bug;
 use crate::compare;
 use crate::generate::{Op, Seen};
+use crate::keepers::Keepers;
+use crate::streams::Streams;
 use crate::support::call::{Answer, Client};
 use crate::support::peers;
 use crate::support::server::Server;
 use bytes::Bytes;
 use prost::Message;
 use ringd::api::proto::etcdserverpb::{
-    HashKvRequest, HashKvResponse, HashRequest, HashResponse, RangeRequest, RangeResponse,
+    HashKvRequest, HashKvResponse, HashRequest, HashResponse, LeaseLeasesRequest, RangeRequest,
+    RangeResponse,
 };
 use std::collections::BTreeMap;
 
@@ -26,6 +29,8 @@ pub(crate) struct Pair {
     pub(crate) to_theirs: Client,
     /// The hash of ours at a revision, as of a compaction.
     hashes: BTreeMap<(i64, i64), u32>,
+    streams: Streams,
+    keepers: Keepers,
 }
 
 impl Pair {
@@ -40,7 +45,9 @@ impl Pair {
         let ours = Server::start_with(&peers::under_test(), flags);
         let to_ours = Client::connect(ours.port()).await.expect("ours answers");
         let to_theirs = Client::connect(theirs.port()).await.expect("theirs answers");
-        Self { ours, theirs, to_ours, to_theirs, hashes: BTreeMap::new() }
+        let streams = Streams::new(&to_ours, &to_theirs);
+        let (hashes, keepers) = (BTreeMap::new(), Keepers::default());
+        Self { ours, theirs, to_ours, to_theirs, hashes, streams, keepers }
     }
 
     /// Asks both the same.
@@ -63,12 +70,52 @@ impl Pair {
     ///
     /// What differs.
     pub(crate) async fn compare_with(&mut self, op: &Op, bug: Bug) -> Result<Seen, String> {
-        if *op == Op::Restart {
-            return self.restart().await.map(|()| Seen::default());
-        }
         let mut changed = op.clone();
         bug(&mut changed);
-        let (ours, theirs) = tokio::join!(ask(&self.to_ours, &changed), ask(&self.to_theirs, op));
+        let seen = self.compare_both(&changed, op).await?;
+        if let Some(revision) = seen.revision {
+            self.streams.learn(revision);
+            if let Op::Compact(compact) = op {
+                self.streams.learn_floor(compact.revision);
+            }
+        }
+        Ok(seen)
+    }
+
+    async fn compare_both(&mut self, op_of_ours: &Op, op: &Op) -> Result<Seen, String> {
+        let clients = (&self.to_ours, &self.to_theirs);
+        match (op_of_ours, op) {
+            (_, Op::Restart) => {
+                self.streams.settle().await?;
+                self.restart().await.map(|()| Seen::default())
+            }
+            (Op::Watch(_, ours), Op::Watch(number, theirs)) => {
+                let created = self.streams.send(*number, ours, theirs).await?;
+                Ok(Seen { created, ..Seen::default() })
+            }
+            (_, Op::HalfClose(number)) => {
+                self.streams.half_close(*number).map(|()| Seen::default())
+            }
+            (_, Op::GiveUp(number)) => {
+                self.streams.give_up(*number);
+                Ok(Seen::default())
+            }
+            (_, Op::Settle) => self.streams.settle().await.map(|()| Seen::default()),
+            (Op::KeepAlive(ours), Op::KeepAlive(theirs)) => {
+                self.keepers.compare(clients, ours, theirs).await
+            }
+            (Op::Brief(ours), Op::Brief(theirs)) => self.keepers.brief(clients, ours, theirs).await,
+            (_, Op::Compact(compact)) => {
+                self.streams.prepare(compact.revision).await?;
+                self.compare_answers(op_of_ours, op).await
+            }
+            _ => self.compare_answers(op_of_ours, op).await,
+        }
+    }
+
+    async fn compare_answers(&mut self, op_of_ours: &Op, op: &Op) -> Result<Seen, String> {
+        let (ours, theirs) = (ask(&self.to_ours, op_of_ours), ask(&self.to_theirs, op));
+        let (ours, theirs) = tokio::join!(ours, theirs);
         if let Op::HashKv(_) = op {
             self.remember(&ours)?;
         }
@@ -78,6 +125,37 @@ impl Pair {
             return Ok(Seen::default());
         }
         outcome
+    }
+
+    /// Asks both the same, of which all must be taken alike.
+    ///
+    /// # Panics
+    ///
+    /// If an answer differs.
+    pub(crate) async fn fill(&mut self, ops: impl IntoIterator<Item = Op>) {
+        for op in ops {
+            let outcome = self.compare(&op).await;
+            outcome.unwrap_or_else(|difference| panic!("{op:?}: {difference}"));
+        }
+    }
+
+    /// As [`Streams::notified`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) async fn notified(&mut self, wanted: &[(usize, i64)]) -> Result<(), String> {
+        self.streams.notified(wanted).await
+    }
+
+    /// As [`Streams::parts`].
+    pub(crate) fn parts(&self) -> (usize, usize) {
+        self.streams.parts()
+    }
+
+    /// Opens its watch streams over other connections from now on.
+    pub(crate) fn watch_over(&mut self, to_ours: &Client, to_theirs: &Client) {
+        self.streams.reconnect(to_ours, to_theirs);
     }
 
     /// Sees that ours always has the same hash at one revision as of one compaction.
@@ -114,6 +192,8 @@ impl Pair {
         self.ours.kill();
         self.ours.restart();
         self.to_ours = Client::connect(self.ours.port()).await?;
+        self.streams.reconnect(&self.to_ours, &self.to_theirs);
+        self.keepers = Keepers::default();
         if !peers::under_test_is_ours() {
             // What etcd still had to remove is in the one and not in the other.
             return Ok(());
@@ -140,6 +220,16 @@ async fn ask(client: &Client, op: &Op) -> Answer {
         Op::Compact(compact) => client.call(op.path(), compact).await,
         Op::HashKv(hash) => client.call(op.path(), hash).await,
         Op::Hash => client.call(op.path(), &HashRequest {}).await,
-        Op::Restart => unreachable!("a restart is not asked"),
+        Op::Grant(grant) => client.call(op.path(), grant).await,
+        Op::Revoke(revoke) => client.call(op.path(), revoke).await,
+        Op::TimeToLive(request) => client.call(op.path(), request).await,
+        Op::Leases => client.call(op.path(), &LeaseLeasesRequest {}).await,
+        Op::Restart
+        | Op::Brief(_)
+        | Op::KeepAlive(_)
+        | Op::Watch(..)
+        | Op::HalfClose(_)
+        | Op::GiveUp(_)
+        | Op::Settle => unreachable!("it is no unary call"),
     }
 }

@@ -65,7 +65,7 @@ const WORDED_BY_GO: [&str; 3] = [
 /// An answer without what no client can depend on: the rest of [`WORDED_BY_GO`], and the echo of
 /// what the client wrote behind `application/grpc`.
 pub(crate) fn worded(mut answer: Answer) -> Answer {
-    for (name, value) in &mut answer.headers {
+    for (name, value) in answer.headers.iter_mut().chain(&mut answer.trailers) {
         let known = WORDED_BY_GO.iter().find(|start| value.starts_with(*start));
         if name == "grpc-message"
             && let Some(start) = known

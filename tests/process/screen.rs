@@ -5,7 +5,7 @@ use crate::floods::{Attacker, big_range, big_values, call};
 use crate::life::refusal;
 use crate::support::call::Client;
 use crate::support::http1;
-use crate::support::peers::{under_test, under_test_is_ours};
+use crate::support::peers::{ringctl, under_test, under_test_is_ours};
 use crate::support::process::{Lines, run, wait};
 use crate::support::server::{PATIENCE, Server, command, free_ports};
 use crate::support::{block_on, process};
@@ -216,7 +216,7 @@ fn an_end_takes_no_longer_for_clients_that_do_not_go() {
 
 /// Exit code and all that `ringctl inspect` writes.
 fn inspect(file: &Path) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringctl"));
+    let mut command = Command::new(ringctl());
     let output = run(command.arg("inspect").arg(file), PATIENCE).expect("it ends");
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8_lossy(&text).into_owned())

@@ -53,6 +53,24 @@ pub(crate) struct Answer {
     pub(crate) end: End,
 }
 
+/// What was heard on a stream that stays open.
+#[derive(Clone, Debug)]
+pub(crate) enum Heard {
+    /// A message.
+    Message(Vec<u8>),
+    /// Its end.
+    Over(End),
+}
+
+/// A stream that stays open: messages go and come at any time.
+#[derive(Debug, Default)]
+struct Open {
+    has_head: bool,
+    body: Vec<u8>,
+    /// Nobody reads it: its window is not filled up.
+    is_stalled: bool,
+}
+
 /// A call that waits for its answer.
 #[derive(Debug)]
 struct Waiting {
@@ -70,6 +88,9 @@ pub(crate) struct Client {
     input: Vec<u8>,
     stream_next: u32,
     waiting: BTreeMap<u32, Waiting>,
+    open: BTreeMap<u32, Open>,
+    /// What was heard on streams that stay open, by stream.
+    heard: Vec<(u32, Heard)>,
     /// Bytes that all streams together may still bring, and each single one.
     window: i64,
     windows: BTreeMap<u32, i64>,
@@ -91,6 +112,8 @@ impl Client {
             input: Vec::new(),
             stream_next: 1,
             waiting: BTreeMap::new(),
+            open: BTreeMap::new(),
+            heard: Vec::new(),
             window: i64::from(WINDOW),
             windows: BTreeMap::new(),
             given_up: BTreeSet::new(),
@@ -138,10 +161,7 @@ impl Client {
         self.waiting.insert(stream, Waiting { call, has_head: false, body: Vec::new() });
         self.windows.insert(stream, i64::from(self.manner.window));
         self.put_head(stream, path, deadline, dice);
-        let mut body = vec![0];
-        let size = u32::try_from(message.len()).expect("messages are small");
-        body.extend_from_slice(&size.to_be_bytes());
-        body.extend_from_slice(message);
+        let body = frame_message(message);
         let mut rest = &body[..];
         while !rest.is_empty() {
             let most = rest.len().min(16_000);
@@ -154,6 +174,56 @@ impl Client {
                 self.put_data(stream, &[], true, dice);
             }
         }
+    }
+
+    /// Begins a call of `path` whose messages go and come at any time; its stream.
+    pub(crate) fn open(&mut self, path: &str, dice: &mut Dice) -> u32 {
+        let stream = self.stream_next;
+        self.stream_next += 2;
+        self.open.insert(stream, Open::default());
+        self.windows.insert(stream, i64::from(self.manner.window));
+        self.put_head(stream, path, None, dice);
+        stream
+    }
+
+    /// Sends a message on a stream that stays open.
+    pub(crate) fn send(&mut self, stream: u32, message: &[u8], dice: &mut Dice) {
+        let body = frame_message(message);
+        let mut rest = &body[..];
+        while !rest.is_empty() {
+            let cut = self.manner.pieces && dice.chance(50);
+            let n = if cut { dice.index(rest.len()) + 1 } else { rest.len() };
+            self.put_data(stream, &rest[..n], false, dice);
+            rest = &rest[n..];
+        }
+    }
+
+    /// Gives up a stream that stays open.
+    pub(crate) fn abandon(&mut self, stream: u32) {
+        if self.open.remove(&stream).is_some() {
+            self.given_up.insert(stream);
+            put_frame(&mut self.out, RST_STREAM, 0, stream, &CANCEL.to_be_bytes());
+        }
+    }
+
+    /// Reads a stream that stays open no more, or again.
+    pub(crate) fn stall(&mut self, stream: u32, is_stalled: bool) {
+        let Some(open) = self.open.get_mut(&stream) else { return };
+        open.is_stalled = is_stalled;
+        if !is_stalled {
+            let window = self.windows.get_mut(&stream).expect("made with the stream");
+            grant(&mut self.out, stream, window, self.manner.window);
+        }
+    }
+
+    /// Streams that stay open, and whether each is read.
+    pub(crate) fn streams(&self) -> impl Iterator<Item = (u32, bool)> {
+        self.open.iter().map(|(stream, open)| (*stream, !open.is_stalled))
+    }
+
+    /// What was heard since this was last asked.
+    pub(crate) fn take_heard(&mut self) -> Vec<(u32, Heard)> {
+        std::mem::take(&mut self.heard)
     }
 
     fn put_head(&mut self, stream: u32, path: &str, deadline: Option<u64>, dice: &mut Dice) {
@@ -242,6 +312,9 @@ impl Client {
             }
             HEADERS if self.given_up.contains(&stream) => {}
             RST_STREAM => {
+                if self.open.remove(&stream).is_some() {
+                    self.heard.push((stream, Heard::Over(End::Reset)));
+                }
                 if let Some(waiting) = self.waiting.remove(&stream) {
                     answers.push(Answer { call: waiting.call, end: End::Reset });
                 }
@@ -259,12 +332,22 @@ impl Client {
     }
 
     fn take_data(&mut self, flags: u8, stream: u32, payload: &[u8]) -> Result<(), String> {
-        let waiting = self.waiting.get_mut(&stream);
-        let waiting = waiting.ok_or_else(|| format!("data on stream {stream}, which has none"))?;
-        if !waiting.has_head || flags != 0 {
+        let open = self.open.get_mut(&stream);
+        let is_read = open.as_ref().is_none_or(|open| !open.is_stalled);
+        let (has_head, body) = match (open, self.waiting.get_mut(&stream)) {
+            (Some(open), _) => (open.has_head, &mut open.body),
+            (None, Some(waiting)) => (waiting.has_head, &mut waiting.body),
+            (None, None) => return Err(format!("data on stream {stream}, which has none")),
+        };
+        if !has_head || flags != 0 {
             return Err(format!("data of stream {stream} before its head, or with its end"));
         }
-        waiting.body.extend_from_slice(payload);
+        body.extend_from_slice(payload);
+        if let Some(open) = self.open.get_mut(&stream) {
+            while let Some(message) = next_message(&mut open.body)? {
+                self.heard.push((stream, Heard::Message(message)));
+            }
+        }
         let size = i64::try_from(payload.len()).expect("small");
         let window = self.windows.get_mut(&stream).expect("made with the call");
         self.window -= size;
@@ -273,7 +356,9 @@ impl Client {
             return Err(format!("data of stream {stream} beyond its window"));
         }
         grant(&mut self.out, 0, &mut self.window, WINDOW);
-        grant(&mut self.out, stream, window, self.manner.window);
+        if is_read {
+            grant(&mut self.out, stream, window, self.manner.window);
+        }
         Ok(())
     }
 
@@ -285,14 +370,17 @@ impl Client {
     ) -> Result<Option<Answer>, String> {
         let fields = read_fields(block)?;
         let value = |name: &str| fields.iter().find(|field| field.0 == name).map(|f| f.1.clone());
-        let waiting = self.waiting.get_mut(&stream);
-        let waiting = waiting.ok_or_else(|| format!("a head on stream {stream}, asked nothing"))?;
-        if !waiting.has_head {
+        let has_head = match (self.open.get_mut(&stream), self.waiting.get_mut(&stream)) {
+            (Some(open), _) => &mut open.has_head,
+            (None, Some(waiting)) => &mut waiting.has_head,
+            (None, None) => return Err(format!("a head on stream {stream}, asked nothing")),
+        };
+        if !*has_head {
             let status = value(":status");
             if status.as_deref() != Some("200") {
                 return Err(format!("stream {stream} has HTTP status {status:?}"));
             }
-            waiting.has_head = true;
+            *has_head = true;
             if !end {
                 return Ok(None);
             }
@@ -300,16 +388,22 @@ impl Client {
         if !end {
             return Err(format!("a second head on stream {stream} does not end it"));
         }
-        let waiting = self.waiting.remove(&stream).expect("found above");
         self.windows.remove(&stream);
+        let (open, waiting) = (self.open.remove(&stream), self.waiting.remove(&stream));
+        assert!(open.is_some() || waiting.is_some(), "found above");
+        let body = waiting.as_ref().map_or(&[][..], |it| &it.body);
         let status = value("grpc-status").ok_or("an answer without a status")?;
         let text = value("grpc-message").unwrap_or_default();
         let end = match status.parse::<u32>() {
-            Ok(0) => End::Messages(unframe(&waiting.body)?),
+            Ok(0) => End::Messages(unframe(body)?),
             Ok(code) => End::Status(code, text),
             Err(_) => return Err(format!("grpc-status is {status:?}")),
         };
-        Ok(Some(Answer { call: waiting.call, end }))
+        let Some(Waiting { call, .. }) = waiting else {
+            self.heard.push((stream, Heard::Over(end)));
+            return Ok(None);
+        };
+        Ok(Some(Answer { call, end }))
     }
 }
 
@@ -321,6 +415,28 @@ fn grant(out: &mut Vec<u8>, stream: u32, window: &mut i64, whole: u32) {
         put_frame(out, WINDOW_UPDATE, 0, stream, &used.to_be_bytes());
         *window = i64::from(whole);
     }
+}
+
+/// A message as it stands in a body.
+fn frame_message(message: &[u8]) -> Vec<u8> {
+    let mut body = vec![0];
+    let size = u32::try_from(message.len()).expect("messages are small");
+    body.extend_from_slice(&size.to_be_bytes());
+    body.extend_from_slice(message);
+    body
+}
+
+/// Takes the first message out of a body, if it is whole.
+fn next_message(body: &mut Vec<u8>) -> Result<Option<Vec<u8>>, String> {
+    let Some((head, rest)) = body.split_first_chunk::<5>() else { return Ok(None) };
+    let [0, a, b, c, d] = *head else {
+        return Err(format!("a message begins with {}", head[0]));
+    };
+    let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).expect("64 bits");
+    let Some(message) = rest.get(..size) else { return Ok(None) };
+    let message = message.to_vec();
+    body.drain(..head.len() + size);
+    Ok(Some(message))
 }
 
 /// The messages of an answer's body.

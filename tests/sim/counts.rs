@@ -1,5 +1,7 @@
 //! What was met on the way.
 
+use crate::watches::Met;
+
 /// What one run, or many, have come to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Counts {
@@ -41,6 +43,8 @@ pub(crate) struct Counts {
     pub(crate) renewals: u64,
     /// Leases that have ended, some of them more than once.
     pub(crate) ended: u64,
+    /// Those who watched.
+    pub(crate) watches: Met,
 }
 
 impl Counts {
@@ -65,5 +69,6 @@ impl Counts {
         self.fetches += other.fetches;
         self.renewals += other.renewals;
         self.ended += other.ended;
+        self.watches.add(&other.watches);
     }
 }

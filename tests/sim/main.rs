@@ -14,6 +14,7 @@ mod oracle;
 mod planted;
 mod store;
 mod swarm;
+mod watches;
 mod wire;
 mod world;
 
@@ -80,6 +81,14 @@ fn run_half(half: u64) {
     met(counts.fetches, "a value from a file");
     met(counts.renewals, "a lease that was renewed");
     met(counts.ended, "a lease that ended");
+    met(counts.watches.events, "an event");
+    met(counts.watches.prevs, "an event with the pair before");
+    met(counts.watches.resumed, "a watcher that goes on from another's end");
+    met(counts.watches.refused, "a watcher that was refused");
+    met(counts.watches.canceled, "a watcher that was canceled");
+    met(counts.watches.compacted, "a watcher whose past was compacted");
+    met(counts.watches.progress, "a report of progress");
+    met(counts.watches.fragments, "a response that is not whole");
 }
 
 #[test]
@@ -94,10 +103,13 @@ fn every_crash_of_odd_seeds_keeps_what_was_acknowledged() {
 
 #[test]
 fn a_seed_is_the_same_twice() {
+    let mut events = 0;
     for seed in [1, 2, 3] {
         let ((one, first), (two, second)) = (run(seed), run(seed));
         assert_eq!((one.crash_points, first), (two.crash_points, second), "seed {seed}");
+        events += one.watches.events;
     }
+    assert!(events > 0, "somebody watches");
 }
 
 /// A log keeps the segments it was made with: a node that was started again with larger ones, and

@@ -182,6 +182,21 @@ impl Oracle {
         }
     }
 
+    /// Somebody who watches may know that all up to `revision` is there, and what is compacted.
+    pub(crate) fn heard_at(&mut self, revision: i64, floor: Option<i64>) {
+        self.heard(revision, floor.unwrap_or(NO_FLOOR));
+    }
+
+    /// Everything that was asked.
+    pub(crate) fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The highest revision that anyone was told of.
+    pub(crate) fn told(&self) -> i64 {
+        self.told.0
+    }
+
     /// Somebody may know that all up to `revision` is there, and that below `floor` is compacted.
     fn heard(&mut self, revision: i64, floor: i64) {
         self.told = (self.told.0.max(revision), self.told.1.max(floor));

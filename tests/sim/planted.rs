@@ -39,10 +39,22 @@ pub(crate) enum Bug {
     Misread,
     /// A lease is said to be renewed, and is not.
     ForgottenRenewal,
+    /// An event is not told.
+    LostEvent,
+    /// Events are told twice.
+    RepeatedBatch,
+    /// Events are told in another order.
+    SwappedEvents,
+    /// Events are told after what came later, the present revision among it.
+    LateBatch,
+    /// An event of the past is not told.
+    LostPast,
+    /// Events are told while the writes that they rest on are still on their way to the disk.
+    EarlyEvents,
 }
 
 /// Each, and the seeds within which it is found.
-pub(crate) const BUGS: [(Bug, u64); 17] = [
+pub(crate) const BUGS: [(Bug, u64); 23] = [
     (Bug::EarlyWritten, 20),
     (Bug::LostSector, 20),
     (Bug::EarlierLost, 40),
@@ -60,6 +72,12 @@ pub(crate) const BUGS: [(Bug, u64); 17] = [
     (Bug::LostManifest, 20),
     (Bug::Misread, 20),
     (Bug::ForgottenRenewal, 20),
+    (Bug::LostEvent, 40),
+    (Bug::RepeatedBatch, 40),
+    (Bug::SwappedEvents, 40),
+    (Bug::LateBatch, 20),
+    (Bug::LostPast, 20),
+    (Bug::EarlyEvents, 20),
 ];
 
 /// A segment's making without the order that makes it safe.

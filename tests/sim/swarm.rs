@@ -3,6 +3,7 @@
 use crate::client::Manner;
 use crate::dice::Dice;
 use crate::model::{Compare, Keys, Leases, Op, Question, Txn, With};
+use crate::watches::Wish;
 use ringd::config::AutoCompaction;
 use ringd::lease;
 use ringd::raft;
@@ -21,6 +22,21 @@ const COMMAND_OVERHEAD: usize = 64;
 
 /// A lease that is granted again and again, never revoked, and outlives the run.
 const LASTING: i64 = 1 << 40;
+
+/// Who watches, and how.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Watching {
+    /// How many follow some keys.
+    pub(crate) count: usize,
+    /// Some of their streams are not read for a while.
+    pub(crate) stalls: bool,
+    /// Bytes that may wait on a stream.
+    pub(crate) backlog_max: usize,
+    /// Bytes of a response from which it is cut, for whoever asked for that.
+    pub(crate) fragment_size: usize,
+    /// Milliseconds of silence before progress is told.
+    pub(crate) notify_interval: u64,
+}
 
 /// The choices of one seed.
 #[derive(Clone, Debug)]
@@ -54,6 +70,7 @@ pub(crate) struct Swarm {
     pub(crate) whole_size_max: usize,
     /// Of a hundred calls: those that are about leases.
     pub(crate) leases: u64,
+    pub(crate) watches: Watching,
     /// The process is stopped for minutes now and then.
     pub(crate) pauses: bool,
     /// It is started again with other limits.
@@ -107,6 +124,7 @@ impl Swarm {
             postpones: on(dice),
             whole_size_max: 1 << 20,
             leases: 0,
+            watches: Watching::default(),
             pauses: false,
             retunes: dice.chance(50),
             flips: dice.pick(&[0, 10, 30]),
@@ -137,6 +155,44 @@ impl Swarm {
             count_max: dice.pick(&[3, 1_000, 1_000]),
         };
         self.config.seal_entries_max = dice.pick(&[20, 200, 1 << 18]);
+    }
+
+    /// Whether and how anybody watches; of dice of their own, so that seeds without them stay.
+    pub(crate) fn choose_watches(&mut self, dice: &mut Dice) {
+        self.watches = Watching {
+            count: dice.pick(&[0, 0, 2, 6, 15]),
+            stalls: dice.chance(60),
+            backlog_max: dice.pick(&[0, 300, 3_000, 64 << 10]),
+            notify_interval: dice.pick(&[300, 5_000]),
+            fragment_size: dice.pick(&[200, 1_000, self.message_size_max]),
+        };
+    }
+
+    /// What somebody follows from now on, and from which revision.
+    pub(crate) fn wish(&self, revision: i64, dice: &mut Dice) -> (Wish, i64) {
+        let filter = dice.below(6);
+        let wish = Wish {
+            keys: if dice.chance(40) { Keys::all() } else { self.watched_keys(dice) },
+            prev_kv: dice.chance(40),
+            puts: filter != 0,
+            deletes: filter != 1,
+            fragment: dice.chance(40),
+            notify: dice.chance(40),
+        };
+        let start = match dice.below(6) {
+            0 | 1 => 0,
+            2 => revision + 1 + small(5, dice),
+            3 => small(u64::try_from(revision).unwrap_or(1) + 1, dice) + 1,
+            _ => (revision + 1 - small(12, dice)).max(1),
+        };
+        (wish, start)
+    }
+
+    /// Keys of which there may be some.
+    fn watched_keys(&self, dice: &mut Dice) -> Keys {
+        let keys = self.some_keys(dice);
+        let is_empty = !matches!(&keys.end[..], [] | [0]) && keys.end <= keys.key;
+        if is_empty { Keys::one(&keys.key) } else { keys }
     }
 
     /// A call about leases, of which these are there; `fresh` is an id that none ever had. No id is

@@ -13,11 +13,13 @@ use crate::node::{self, Disks};
 use crate::oracle::Oracle;
 use crate::planted::Bug;
 use crate::swarm::Swarm;
+use crate::watches::Watches;
 use crate::wire;
-use ringd::api::watch::WatchRequest;
+use ringd::api::watch::{Hub, WatchRequest};
 use ringd::api::{Answers, Piece, Session, Settings, Sink};
 use ringd::http2::Limits;
 use ringd::shard::request::{Request, RequestId};
+use ringd::shard::watch::Told;
 use ringd::shard::{Input, Shard};
 use ringd::types::Tick;
 use std::collections::{BTreeMap, VecDeque};
@@ -29,6 +31,7 @@ mod driver;
 mod ends;
 mod leases;
 mod replies;
+mod watching;
 
 /// Steps that are told when a seed fails.
 const TRACE_MAX: usize = 100;
@@ -55,6 +58,8 @@ enum Act {
     Tick(u64),
     /// Leases are renewed: on which stream, how many.
     Renew(u32, usize),
+    /// A client does something about watchers: on which connection and stream.
+    Watch(usize, u32),
     /// A client gives up a call.
     GiveUp(usize),
     /// A connection is cut.
@@ -86,23 +91,31 @@ struct Link {
 /// What an answer, or a piece of it, holds when it leaves the driver.
 type Outcome = Piece<Vec<u8>>;
 
-/// Keeps a session's requests until they are handed to the shard.
+/// What a session hands on.
+enum Asked {
+    Request(Request),
+    Watch(WatchRequest),
+    /// Nobody waits for the answer any more.
+    Forget,
+}
+
+/// Keeps what a session hands on until it can be handed to the shard and the hub.
 struct Requests<'a> {
     from: RequestId,
-    requests: &'a mut Vec<(RequestId, Option<Request>)>,
+    requests: &'a mut Vec<(RequestId, Asked)>,
 }
 
 impl Sink for Requests<'_> {
     fn submit(&mut self, stream: u32, request: Request) {
-        self.requests.push((RequestId { stream, ..self.from }, Some(request)));
+        self.requests.push((RequestId { stream, ..self.from }, Asked::Request(request)));
     }
 
     fn forget(&mut self, stream: u32) {
-        self.requests.push((RequestId { stream, ..self.from }, None));
+        self.requests.push((RequestId { stream, ..self.from }, Asked::Forget));
     }
 
     fn watch(&mut self, stream: u32, request: WatchRequest) {
-        unreachable!("nobody here asks for {request:?} on {stream}");
+        self.requests.push((RequestId { stream, ..self.from }, Asked::Watch(request)));
     }
 }
 
@@ -138,6 +151,15 @@ pub(crate) struct World {
     answers: Answers,
     late: Option<crate::disk::Write>,
     renewals: leases::Renewals,
+    /// Those who watch, as the server knows them and as their clients do.
+    hub: Hub,
+    watches: Watches,
+    watch_dice: Dice,
+    /// The last id that a client chose.
+    watch_id: i64,
+    late_batch: Option<Told>,
+    /// Answers that a bug keeps while it tells those who watch.
+    kept: Vec<(RequestId, Outcome)>,
     /// When the process last began to read.
     since: u64,
 }
@@ -160,11 +182,13 @@ impl World {
         swarm.config.lists.ahead_size_max = apart.pick(&[1, 400, 5_000, 64 << 20]);
         swarm.defragments = apart.chance(50);
         swarm.choose_leases(&mut Dice::new(seed.wrapping_mul(3)));
+        let mut watch_dice = Dice::new(seed.wrapping_mul(5).wrapping_add(1));
+        swarm.choose_watches(&mut watch_dice);
         let settings = Settings {
             message_size_max: swarm.message_size_max,
             txn_ops_max: 128,
             whole_size_max: swarm.whole_size_max,
-            watch_notify_interval: 5_000,
+            watch_notify_interval: swarm.watches.notify_interval,
             bench: false,
             limits: Limits::default(),
         };
@@ -172,8 +196,19 @@ impl World {
         let shard = node::recover(&swarm.config, &disks, seed, Tick(0)).expect("an empty disk");
         let crash_dice = Dice::new(dice.next());
         let oracle = Oracle::new(swarm.config.request_timeout, swarm.config.lease.ttl_min);
+        let mut watches = Watches::default();
+        for _ in 0..swarm.watches.count {
+            let (wish, start) = swarm.wish(1, &mut watch_dice);
+            watches.follow(wish, start);
+        }
         Self {
             seed,
+            hub: watching::new_hub(&swarm.watches, &mut watch_dice),
+            watches,
+            watch_dice,
+            watch_id: 0,
+            late_batch: None,
+            kept: Vec::new(),
             swarm,
             dice,
             crash_dice,
@@ -213,6 +248,7 @@ impl World {
                 self.counts.answers = self.oracle.answers;
                 self.counts.refusals = self.oracle.refusals;
                 self.counts.timeouts = self.oracle.timeouts;
+                self.counts.watches = self.watches.met;
                 Ok((self.counts.clone(), self.hash))
             }
             Err(why) => Err(self.tell(&why)),
@@ -263,6 +299,7 @@ impl World {
             rare(self.swarm.crashes, 8),
             rare(self.swarm.leases > 0, 80),
             rare(self.swarm.pauses, 3),
+            rare(self.swarm.watches.count > 0, 120),
         ];
         let mut lot = self.dice.below(weights.iter().sum());
         let nth = weights.iter().position(|&weight| {
@@ -293,9 +330,13 @@ impl World {
                 self.renew();
                 Ok(())
             }
-            _ => {
+            13 => {
                 self.now += 100_000 + self.dice.below(300_000);
                 self.tick_now();
+                Ok(())
+            }
+            _ => {
+                self.watch();
                 Ok(())
             }
         }
@@ -361,11 +402,18 @@ impl World {
         self.submit(requests);
     }
 
-    fn submit(&mut self, requests: Vec<(RequestId, Option<Request>)>) {
-        for (from, request) in requests {
-            let Some(request) = request else {
-                self.forget(from);
-                continue;
+    fn submit(&mut self, requests: Vec<(RequestId, Asked)>) {
+        for (from, asked) in requests {
+            let request = match asked {
+                Asked::Request(request) => request,
+                Asked::Watch(request) => {
+                    self.hub.handle(from, request);
+                    continue;
+                }
+                Asked::Forget => {
+                    self.forget(from);
+                    continue;
+                }
             };
             if let Some(&call) = self.asked.get(&from) {
                 self.oracle.submitted(call, self.now);
@@ -380,6 +428,7 @@ impl World {
         self.oracle.check_history(&self.shard)?;
         self.oracle.restarted(&found, self.since, !self.swarm.config.lease.checkpoints);
         self.note(Act::Serve(found.revision));
+        self.watches.check_told(self.oracle.model())?;
         (self.is_known, self.is_serving, self.is_changed) = (true, true, true);
         self.links.clear();
         for at in 0..self.swarm.connections {
@@ -423,6 +472,7 @@ impl World {
     fn lose(&mut self, at: usize) {
         let mut requests = Vec::new();
         let link = &mut self.links[at];
+        self.watches.lose(Some(link.generation));
         let from = request_id(at, link.generation, 0);
         link.session.lost(&mut Requests { from, requests: &mut requests });
         self.submit(requests);
@@ -445,6 +495,7 @@ impl World {
         for answer in &answers {
             self.oracle.answered(answer, self.now)?;
         }
+        self.hear(at)?;
         self.mix(&bytes);
         Ok(())
     }
@@ -459,6 +510,7 @@ impl World {
         self.note(Act::Tick(self.now));
         let now = Tick(self.now);
         self.shard.handle(Input::Tick(now));
+        self.tick_watches();
         let mut requests = Vec::new();
         for (at, link) in self.links.iter_mut().enumerate() {
             let from = request_id(at, link.generation, 0);

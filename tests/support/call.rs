@@ -1,5 +1,6 @@
 //! A gRPC client that hides nothing: status, headers, body, trailers or the reset as they came.
 
+use super::stream::Stream;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{HeaderMap, Method, Request};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// How long any one call may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The flow-control windows that this client grants: larger than any answer in the tests.
 const WINDOW_SIZE: u32 = 64 << 20;
@@ -108,6 +109,29 @@ impl Client {
             Ok(outcome) => outcome.map_err(|error: h2::Error| named(&error)),
             Err(_) => Err(format!("no answer after {PATIENCE:?}")),
         }
+    }
+
+    /// Opens a call of which both sides are streams; only its head is sent.
+    ///
+    /// # Errors
+    ///
+    /// If the connection has ended.
+    pub(crate) async fn open(&self, path: &str) -> Result<Stream, String> {
+        self.open_with(self.head(path)).await
+    }
+
+    /// As [`Self::open`], with another head.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub(crate) async fn open_with(&self, head: Request<()>) -> Result<Stream, String> {
+        let attempt = async {
+            let mut sender = self.sender.clone().ready().await?;
+            sender.send_request(head, false)
+        };
+        let (response, sending) = attempt.await.map_err(|error: h2::Error| named(&error))?;
+        Ok(Stream::new(response, sending))
     }
 
     /// The head of a gRPC request to `path`, as every client sends it.
@@ -335,7 +359,7 @@ pub(crate) fn framed(flag: u8, message: &[u8]) -> Bytes {
     framed.freeze()
 }
 
-fn sorted(headers: &HeaderMap) -> Vec<(String, String)> {
+pub(super) fn sorted(headers: &HeaderMap) -> Vec<(String, String)> {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let mut sorted: Vec<_> =
         headers.iter().map(|(name, value)| (name.to_string(), text(value.as_bytes()))).collect();
@@ -346,7 +370,7 @@ fn sorted(headers: &HeaderMap) -> Vec<(String, String)> {
 }
 
 /// An error in words that do not depend on who happened to notice it.
-fn named(error: &h2::Error) -> String {
+pub(super) fn named(error: &h2::Error) -> String {
     let scope = if error.is_reset() {
         "stream reset"
     } else if error.is_go_away() {

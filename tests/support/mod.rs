@@ -9,14 +9,16 @@ pub(crate) mod http1;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod server;
+pub(crate) mod stream;
 
 use std::fmt::Display;
 use std::io::Write;
 
 /// A knob that whoever runs the tests may set, from the environment.
 ///
-/// `SEED`, `OPS`, `ROUNDS` steer the random tests; `UNDER_TEST` names another server than our own
-/// (an etcd there tests the tests); `RINGD_PEERS` a folder with etcd's binaries.
+/// `SEED`, `OPS`, `ROUNDS` steer the random tests; `UNDER_TEST` names another server than our own,
+/// and `PAIR=etcd-etcd` takes an etcd for it, which tests the tests; `RINGD_PEERS` names a folder
+/// with etcd's binaries.
 #[expect(clippy::disallowed_methods, reason = "tests take their knobs from the environment")]
 pub(crate) fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())

@@ -4,12 +4,19 @@ use super::{say, setting};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 /// The project's own script that puts them into [`folder`].
 const INSTALL: &str = "tests/tools/install-etcd";
 
-/// The server under test: ours, or what `UNDER_TEST` names.
+/// The server under test: ours, or what `UNDER_TEST` names, or another etcd if `PAIR` is
+/// `etcd-etcd`.
 pub(crate) fn under_test() -> PathBuf {
+    match setting("PAIR").as_deref() {
+        Some("etcd-etcd") => return etcd(),
+        Some(other) => panic!("PAIR={other} is no pair: etcd-etcd, or nothing"),
+        None => {}
+    }
     setting("UNDER_TEST").map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ringd")), PathBuf::from)
 }
 
@@ -37,6 +44,51 @@ pub(crate) fn find(name: &str) -> Result<PathBuf, String> {
 /// `etcd`, or a panic that says how to get it.
 pub(crate) fn etcd() -> PathBuf {
     find("etcd").unwrap_or_else(|missing| panic!("{missing}"))
+}
+
+/// A program by its name if it is there, without fetching it.
+pub(crate) fn installed(name: &str) -> Option<PathBuf> {
+    present(name)
+}
+
+/// `ringctl`, of the same build as the server; built now if it is older than its sources, as cargo
+/// builds programs of other packages only when it is asked to.
+pub(crate) fn ringctl() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build_ringctl).clone()
+}
+
+fn build_ringctl() -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_ringd")).with_file_name("ringctl");
+    let sources = ["src", "proto", "ctl", "Cargo.toml"].map(|name| newest(&root().join(name)));
+    let changed = sources.into_iter().flatten().max();
+    if changed_at(&program) > changed {
+        return program;
+    }
+    say("building ringctl");
+    let folder = program.parent().expect("a program is in a folder");
+    let profile = folder.file_name().and_then(|name| name.to_str());
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--quiet", "--package", "ringctl", "--manifest-path"]);
+    cargo.arg(root().join("Cargo.toml"));
+    cargo.arg("--target-dir").arg(folder.parent().expect("a build is in a folder"));
+    if let Some(profile) = profile.filter(|&profile| profile != "debug") {
+        cargo.args(["--profile", profile]);
+    }
+    let status = cargo.status().expect("the cargo that runs the tests runs");
+    assert!(status.success(), "{cargo:?}: {status}");
+    program
+}
+
+/// When a file was changed last, if it is there.
+fn changed_at(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|about| about.modified()).ok()
+}
+
+/// When a file, or the newest in a folder, was changed last.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let Ok(entries) = path.read_dir() else { return changed_at(path) };
+    entries.filter_map(|entry| newest(&entry.ok()?.path())).max()
 }
 
 fn folder() -> PathBuf {

@@ -45,7 +45,7 @@ impl Lock {
         if goal == Goal::Unlock {
             let unlock: v3lockpb::UnlockRequest = read(message)?;
             let lock = Self { prefix: Bytes::new(), key: Bytes::new(), state: State::Unlocking };
-            let first = ask::delete(unlock.key).map_err(super::without_code)?;
+            let first = ask::delete(unlock.key)?;
             return Ok((lock, vec![first]));
         }
         let lock: v3lockpb::LockRequest = read(message)?;

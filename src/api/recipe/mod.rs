@@ -61,16 +61,16 @@ impl Recipe {
     /// # Errors
     /// How it ends at once.
     pub(crate) fn begin(goal: Goal, message: &[u8]) -> Result<(Self, Vec<Do>), Status> {
-        match goal {
+        let begun = match goal {
             Goal::Lock | Goal::Unlock => {
-                let (lock, first) = lock::Lock::begin(goal, message)?;
-                Ok((Self::Lock(lock), first))
+                lock::Lock::begin(goal, message).map(|(lock, first)| (Self::Lock(lock), first))
             }
             Goal::Campaign | Goal::Proclaim | Goal::Leader | Goal::Observe | Goal::Resign => {
-                let (election, first) = election::Election::begin(goal, message)?;
-                Ok((Self::Election(election), first))
+                election::Election::begin(goal, message)
+                    .map(|(election, first)| (Self::Election(election), first))
             }
-        }
+        };
+        begun.map_err(without_code)
     }
 
     /// The shard has answered: a message, or a failure. What to do next.

@@ -1,7 +1,6 @@
 //! From changes to the streams that see them.
 
 use crate::api::answer;
-use crate::api::watch::BACKLOG_MAX;
 use crate::api::watch::Hub;
 use crate::api::watch::State;
 use crate::api::watch::Streams;
@@ -96,7 +95,7 @@ impl Hub {
                 self.hand_over(slot, making, streams);
             }
             let first = events[index(own[0].2)].change.location.main;
-            if self.streams[slot].backlog > BACKLOG_MAX {
+            if self.is_full(slot, streams) {
                 self.fall_behind(own[0].1, first);
             } else if let Err(TooLarge(size)) = self.give_one(own, events, making) {
                 return self.end(slot, size, streams);
@@ -153,6 +152,8 @@ impl Hub {
         let watcher = &mut self.slots[index(slot)];
         watcher.state = State::Behind;
         watcher.next = from;
+        // What it asked for has come.
+        watcher.is_early = false;
         self.streams[index(watcher.stream)].behind.push_back(slot);
     }
 

@@ -20,7 +20,7 @@ pub(super) const ALL: i64 = -1;
 /// Why a watcher is refused, as etcd says it.
 pub(super) const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
-const COMPACTED: &str = "mvcc: required revision has been compacted";
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +110,8 @@ impl Create {
     /// What its client is told.
     pub(super) fn check(&self) -> Result<(), &'static str> {
         match self.range() {
-            KeyRange::Span { start, end } if start >= end => Err(EMPTY_RANGE),
             _ if self.start < 0 => Err(COMPACTED),
+            KeyRange::Span { start, end } if start >= end => Err(EMPTY_RANGE),
             KeyRange::One(_) | KeyRange::Span { .. } | KeyRange::From(_) => Ok(()),
         }
     }

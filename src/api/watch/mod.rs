@@ -49,9 +49,9 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::VecDeque;
 
-/// Bytes that may wait on a stream for its window, beyond which its watchers fall behind. 64 KiB:
-/// a window's worth of a client that reads; a slow stream costs so much and a batch.
-const BACKLOG_MAX: usize = 64 << 10;
+/// [`Manner::backlog_max`] of a server. 64 KiB: a window's worth of a client that reads; a slow
+/// stream costs so much and a batch.
+pub const BACKLOG_MAX: usize = 64 << 10;
 /// Slices of the past asked for at a time for one stream: many small ones take one turn.
 const READS_MAX: usize = 16;
 /// Bytes of the smallest slice asked for.
@@ -66,6 +66,9 @@ const INBOX_SIZE_MAX: usize = 64 << 20;
 pub trait Streams {
     /// Sends whole messages on a stream: how many bytes wait there afterwards; none if it is gone.
     fn push(&mut self, to: RequestId, messages: &[u8]) -> Option<usize>;
+
+    /// How many bytes wait on a stream now; none if it is gone.
+    fn queued(&mut self, to: RequestId) -> Option<usize>;
 
     /// Whether the hub wants to be told, by [`Hub::pulled`], when nothing waits on a stream and its
     /// client takes more.
@@ -85,6 +88,9 @@ pub struct Manner {
     /// Bytes of a message from which it is cut, for whoever asked for that: `--max-request-bytes`
     /// and half a MiB.
     pub fragment_size: usize,
+    /// Bytes that may wait on a stream for its window, beyond which its watchers fall behind:
+    /// [`BACKLOG_MAX`].
+    pub backlog_max: usize,
     /// Milliseconds of silence after which a watcher that asked for it is told how far all is
     /// (`--watch-progress-notify-interval`).
     pub notify_interval: u64,
@@ -119,7 +125,7 @@ struct Watcher {
     deletes: bool,
     fragment: bool,
     notify: bool,
-    /// It asked for a revision that was to come.
+    /// It asked for a revision that is still to come, for all it has met.
     is_early: bool,
     /// It got nothing since its stream was last looked at for progress.
     is_quiet: bool,
@@ -132,7 +138,7 @@ struct Stream {
     /// Its watchers' slots by their ids.
     ids: BTreeMap<i64, u32>,
     next_id: i64,
-    /// Bytes that waited on it when it was last sent to.
+    /// Bytes that waited on it when it was last sent to, or looked at.
     backlog: usize,
     /// Its watchers that are behind, in turn.
     behind: VecDeque<u32>,
@@ -314,6 +320,16 @@ impl Hub {
         });
     }
 
+    /// Whether so much waits on a stream that it takes no more. What has left since it was last
+    /// sent to is looked for only then.
+    fn is_full(&mut self, slot: usize, streams: &mut impl Streams) -> bool {
+        let stream = &mut self.streams[slot];
+        if stream.backlog > self.manner.backlog_max {
+            stream.backlog = streams.queued(stream.at).unwrap_or(usize::MAX);
+        }
+        stream.backlog > self.manner.backlog_max
+    }
+
     fn forget_lost(&mut self) {
         while let Some(at) = self.lost.pop() {
             self.forget(at);
@@ -358,7 +374,7 @@ impl Hub {
                 Control::progress(self.seen, watcher.id).put(&mut out);
             }
         }
-        if !out.is_empty() && stream.backlog <= BACKLOG_MAX {
+        if !out.is_empty() && !self.is_full(index(slot), streams) {
             self.push(index(slot), &out, streams);
         }
     }
@@ -515,7 +531,7 @@ impl Hub {
         let seen = self.seen.revision;
         let mut watchers = stream.ids.values().map(|watcher| &self.slots[index(*watcher)]);
         let are_there = !stream.ids.is_empty() && watchers.all(|watcher| watcher.is_at(seen));
-        if are_there && stream.backlog <= BACKLOG_MAX {
+        if are_there && !self.is_full(index(slot), streams) {
             self.send(slot, &Control::progress(self.seen, message::ALL), streams);
         }
     }

@@ -24,7 +24,7 @@ fn header(revision: i64) -> Header {
 }
 
 fn manner() -> Manner {
-    Manner { core: 3, seed: 5, fragment_size: 120, notify_interval: 1000 }
+    Manner { core: 3, seed: 5, fragment_size: 120, backlog_max: BACKLOG_MAX, notify_interval: 1000 }
 }
 
 /// A client's end of every stream.
@@ -56,6 +56,11 @@ impl Streams for Clients {
         }
         assert!(messages.is_empty(), "messages are whole");
         Some(self.queued.get(&to).copied().unwrap_or(0))
+    }
+
+    fn queued(&mut self, to: RequestId) -> Option<usize> {
+        let waiting = self.queued.get(&to).copied().unwrap_or(0);
+        (!self.ended.contains(&to)).then_some(waiting)
     }
 
     fn want_room(&mut self, to: RequestId, wanted: bool) {
@@ -549,4 +554,58 @@ fn a_stream_that_is_not_read_holds_a_bounded_number_of_bytes() {
     assert!(of(&world, 0) < 100);
     world.come_to_rest();
     assert_eq!(of(&world, 0), 1000);
+}
+
+/// What waited on a stream when it was last sent to was taken for what waits there: a client that
+/// had read all was told of no progress until the next change.
+#[test]
+fn whoever_has_read_all_is_told_of_progress_without_a_further_change() {
+    let mut world = World::new();
+    let at = stream(0);
+    world.create(at, b"a", 0, 0, 1);
+    ask_and_tell(&mut world);
+    world.clients.stalled.insert(at);
+    world.history.write(&[(0, true)], BACKLOG_MAX + 1, false);
+    ask_and_tell(&mut world);
+    let progress = |world: &mut World| {
+        world.clients.messages.clear();
+        ask_for_progress(world, at);
+        world.now += 2_000;
+        world.hub.tick(Tick(world.now), &mut world.clients);
+        world.now += 2_000;
+        world.hub.tick(Tick(world.now), &mut world.clients);
+        world.clients.messages.get(&at).map_or(0, Vec::len)
+    };
+    assert_eq!(progress(&mut world), 0, "it takes no more");
+    world.read(at);
+    assert_eq!(progress(&mut world), 3, "when it asks, and twice after silence");
+}
+
+/// A client asks how far all is; what it is told is left to be looked at.
+fn ask_for_progress(world: &mut World, at: RequestId) {
+    world.hub.handle(at, WatchRequest::Progress);
+    world.ask(1);
+    let told = world.history.told.pop_front().expect("the subscription");
+    world.hub.told(told, &mut world.clients);
+}
+
+/// A watcher from a revision to come that fell behind was taken, once it had caught up, for one
+/// whose revision was still to come.
+#[test]
+fn a_watcher_from_the_future_that_has_caught_up_is_told_of_progress() {
+    let mut world = World::new();
+    let at = stream(0);
+    world.create(at, b"a", 0, -2, 0);
+    ask_and_tell(&mut world);
+    world.hub.handle(at, WatchRequest::Progress);
+    ask_and_tell(&mut world);
+    world.clients.stalled.insert(at);
+    for _ in 0..2 {
+        world.history.write(&[(0, true)], BACKLOG_MAX + 1, false);
+        ask_and_tell(&mut world);
+    }
+    world.come_to_rest();
+    ask_for_progress(&mut world, at);
+    assert_eq!(world.clients.messages.get(&at).map_or(0, Vec::len), 1, "all has been told");
+    world.check();
 }

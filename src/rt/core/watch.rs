@@ -2,6 +2,7 @@
 //! shards tell on the way to them.
 
 use crate::api::status::Status;
+use crate::api::watch::BACKLOG_MAX;
 use crate::api::watch::Hub;
 use crate::api::watch::Manner;
 use crate::api::watch::Streams;
@@ -29,6 +30,13 @@ impl Streams for Out<'_> {
         let left = connection.session.push(to.stream, messages);
         self.0.mark_dirty(to.connection, connection);
         left
+    }
+
+    fn queued(&mut self, to: RequestId) -> Option<usize> {
+        let mut connections = self.0.connections.borrow_mut();
+        let connection = find(&mut connections, to.connection)?;
+        let is_same = connection.generation == to.generation;
+        is_same.then(|| connection.session.queued(to.stream))?
     }
 
     fn want_room(&mut self, to: RequestId, wanted: bool) {
@@ -59,6 +67,7 @@ impl Core {
                 core: self.index,
                 seed: random(),
                 fragment_size: self.settings.message_size_max,
+                backlog_max: BACKLOG_MAX,
                 notify_interval: self.settings.watch_notify_interval,
             })
         });

@@ -1,4 +1,6 @@
-// Put, get, delete, transactions, compaction and lists with clientv3: main ADDRESS.
+// Put, get, delete, transactions, compaction and lists with clientv3: main ADDRESS. Leases, locks,
+// elections, software transactions and watches: main ADDRESS sessions. That prints `restart` where
+// the server is to be killed and started again, and reads a line once that is done.
 package main
 
 import (
@@ -17,7 +19,12 @@ import (
 const own = "go/"
 
 func main() {
-	if err := run(os.Args[1]); err != nil {
+	parts := []part{single, many, transactions, history}
+	if len(os.Args) > 2 && os.Args[2] == "sessions" {
+		parts = []part{leases, mutex, contended, expired, elections, stm}
+		parts = append(parts, live, progress, large, compacted, manyWatches, restart)
+	}
+	if err := run(os.Args[1], parts); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -33,7 +40,11 @@ func (c *checks) same(what string, expected, found any) {
 	}
 }
 
-func run(address string) error {
+// Something to be tried.
+type part func(context.Context, *clientv3.Client) error
+
+// Tries parts in turn, until one fails.
+func run(address string, parts []part) error {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints:   []string{address},
 		DialTimeout: 10 * time.Second,
@@ -44,16 +55,12 @@ func run(address string) error {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := single(ctx, client); err != nil {
-		return err
+	for _, part := range parts {
+		if err := part(ctx, client); err != nil {
+			return err
+		}
 	}
-	if err := many(ctx, client); err != nil {
-		return err
-	}
-	if err := transactions(ctx, client); err != nil {
-		return err
-	}
-	return history(ctx, client)
+	return nil
 }
 
 func single(ctx context.Context, client *clientv3.Client) error {

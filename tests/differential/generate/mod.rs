@@ -3,13 +3,16 @@
 use crate::support::dice::Dice;
 use bytes::Bytes;
 use ringd::api::proto::etcdserverpb::{
-    CompactionRequest, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest, TxnRequest,
+    CompactionRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseRevokeRequest,
+    LeaseTimeToLiveRequest, PutRequest, RangeRequest, TxnRequest, WatchRequest,
 };
 use ringd::api::proto::mvccpb::KeyValue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+mod lease;
 mod txn;
+mod watch;
 
 /// Bytes that end up next to each other in order: the lowest, two letters, the highest.
 const ALPHABET: [u8; 4] = [0x00, b'a', b'b', 0xff];
@@ -31,6 +34,22 @@ pub(crate) enum Op {
     HashKv(HashKvRequest),
     /// Hashes of all that there is.
     Hash,
+    Grant(LeaseGrantRequest),
+    Revoke(LeaseRevokeRequest),
+    TimeToLive(LeaseTimeToLiveRequest),
+    Leases,
+    /// A lease that may expire at any time, from its grant to its end.
+    Brief(LeaseGrantRequest),
+    /// Leases are kept alive over one stream.
+    KeepAlive(Vec<i64>),
+    /// A message on the watch stream of a number.
+    Watch(usize, WatchRequest),
+    /// Nothing more will be sent on a watch stream.
+    HalfClose(usize),
+    /// A watch stream is reset.
+    GiveUp(usize),
+    /// What watchers were told is compared.
+    Settle,
     /// The server under test is killed and started again; its hashes must be what they were.
     Restart,
 }
@@ -51,7 +70,17 @@ impl Op {
             Self::Stream(_) => "/etcdserverpb.KV/RangeStream",
             Self::HashKv(_) => "/etcdserverpb.Maintenance/HashKV",
             Self::Hash => "/etcdserverpb.Maintenance/Hash",
-            Self::Restart => panic!("a restart is no method"),
+            Self::Grant(_) => "/etcdserverpb.Lease/LeaseGrant",
+            Self::Revoke(_) => "/etcdserverpb.Lease/LeaseRevoke",
+            Self::TimeToLive(_) => "/etcdserverpb.Lease/LeaseTimeToLive",
+            Self::Leases => "/etcdserverpb.Lease/LeaseLeases",
+            Self::Brief(_)
+            | Self::KeepAlive(_)
+            | Self::Watch(..)
+            | Self::HalfClose(_)
+            | Self::GiveUp(_)
+            | Self::Settle
+            | Self::Restart => panic!("it is no unary method"),
         }
     }
 }
@@ -71,6 +100,19 @@ impl fmt::Debug for Op {
             Self::Stream(range) => write!(f, "Stream of {range:?}"),
             Self::HashKv(hash) => hash.fmt(f),
             Self::Hash => f.write_str("Hash"),
+            Self::Grant(grant) => grant.fmt(f),
+            Self::Revoke(revoke) => revoke.fmt(f),
+            Self::TimeToLive(request) => request.fmt(f),
+            Self::Leases => f.write_str("Leases"),
+            Self::Brief(grant) => write!(f, "Brief {grant:?}"),
+            Self::KeepAlive(ids) => write!(f, "KeepAlive {ids:?}"),
+            Self::Watch(number, request) => {
+                write!(f, "Watch {number}: ")?;
+                watch::union(request).fmt(f)
+            }
+            Self::HalfClose(number) => write!(f, "HalfClose {number}"),
+            Self::GiveUp(number) => write!(f, "GiveUp {number}"),
+            Self::Settle => f.write_str("Settle"),
             Self::Restart => f.write_str("Restart"),
         }
     }
@@ -83,6 +125,8 @@ pub(crate) struct Seen {
     pub(crate) revision: Option<i64>,
     /// Pairs as they are now.
     pub(crate) kvs: Vec<KeyValue>,
+    /// The id of a watcher that was created.
+    pub(crate) created: Option<i64>,
 }
 
 /// Makes requests from a seed, and from what the answers before showed.
@@ -99,6 +143,10 @@ pub(crate) struct Generator {
     floors: BTreeSet<i64>,
     /// Pairs as last seen, so that some comparisons hold.
     known: BTreeMap<Bytes, KeyValue>,
+    /// Leases that there are.
+    leases: BTreeSet<i64>,
+    /// The watch streams, if there are to be any.
+    streams: Vec<watch::Stream>,
 }
 
 impl Generator {
@@ -142,7 +190,15 @@ impl Generator {
             floor: 0,
             floors: BTreeSet::new(),
             known: BTreeMap::new(),
+            leases: BTreeSet::new(),
+            streams: Vec::new(),
         }
+    }
+
+    /// With watchers besides.
+    pub(crate) fn watching(mut self) -> Self {
+        self.streams = watch::streams();
+        self
     }
 
     /// The next request.
@@ -150,10 +206,14 @@ impl Generator {
         if self.dice.below(RESTARTS) == 0 {
             return Op::Restart;
         }
+        if !self.streams.is_empty() && self.dice.chance(30) {
+            return self.watch();
+        }
         match self.dice.below(1000) {
-            0..300 => Op::Put(self.put()),
-            300..370 => Op::Delete(self.delete()),
-            370..600 => Op::Txn(self.txn()),
+            0..280 => Op::Put(self.put()),
+            280..340 => Op::Delete(self.delete()),
+            340..540 => Op::Txn(self.txn()),
+            540..600 => self.lease(),
             600..660 => Op::Stream(self.stream()),
             660..690 => Op::HashKv(HashKvRequest { revision: self.hash_revision() }),
             690..695 => Op::Hash,
@@ -164,18 +224,23 @@ impl Generator {
 
     /// Takes in what the answer to `op` showed.
     pub(crate) fn learn(&mut self, op: &Op, seen: Seen) {
+        self.learn_watch(op, seen.created);
         let Some(revision) = seen.revision else { return };
         let before = std::mem::replace(&mut self.revision, revision);
         match op {
             Op::Put(put) => {
                 let old = self.known.remove(&put.key);
+                let lease = match &old {
+                    Some(old) if put.ignore_lease => old.lease,
+                    Some(_) | None => put.lease,
+                };
                 let kv = KeyValue {
                     key: put.key.clone(),
                     value: put.value.clone(),
                     create_revision: old.as_ref().map_or(revision, |old| old.create_revision),
                     mod_revision: revision,
                     version: old.map_or(1, |old| old.version + 1),
-                    lease: 0,
+                    lease,
                 };
                 self.known.insert(put.key.clone(), kv);
             }
@@ -190,12 +255,25 @@ impl Generator {
                 self.floor = compact.revision;
                 self.floors.insert(compact.revision);
             }
+            Op::Grant(grant) => drop(self.leases.insert(grant.id)),
+            Op::Revoke(revoke) => {
+                self.leases.remove(&revoke.id);
+                self.known.retain(|_, kv| kv.lease != revoke.id);
+            }
             Op::Delete(_)
             | Op::Range(_)
             | Op::Txn(_)
             | Op::Stream(_)
             | Op::HashKv(_)
             | Op::Hash
+            | Op::TimeToLive(_)
+            | Op::Leases
+            | Op::Brief(_)
+            | Op::KeepAlive(_)
+            | Op::Watch(..)
+            | Op::HalfClose(_)
+            | Op::GiveUp(_)
+            | Op::Settle
             | Op::Restart => {}
         }
         self.known.extend(seen.kvs.into_iter().map(|kv| (kv.key.clone(), kv)));
@@ -250,7 +328,7 @@ impl Generator {
         PutRequest {
             key: self.key(),
             value: if has_value { self.value() } else { Bytes::new() },
-            lease: if self.dice.chance(5) { self.dice.pick(&[1, -1, 77, i64::MAX]) } else { 0 },
+            lease: if self.dice.chance(30) { self.lease_id() } else { 0 },
             prev_kv: self.dice.chance(30),
             ignore_value,
             ignore_lease,

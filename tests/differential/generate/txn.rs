@@ -102,7 +102,8 @@ impl Generator {
         if self.dice.chance(10) {
             return put;
         }
-        PutRequest { lease: 0, ignore_lease: false, ignore_value: false, ..put }
+        let lease = if self.leases.contains(&put.lease) { put.lease } else { 0 };
+        PutRequest { lease, ignore_lease: false, ignore_value: false, ..put }
     }
 
     /// A range whose revision, if any, is mostly there to read.
@@ -145,7 +146,7 @@ impl Generator {
             TargetUnion::CreateRevision(beside(known.create_revision)),
             TargetUnion::ModRevision(beside(known.mod_revision)),
             TargetUnion::Value(known.value),
-            TargetUnion::Lease(beside(0)),
+            TargetUnion::Lease(beside(known.lease)),
         ];
         if self.dice.chance(30) {
             operands[3] = TargetUnion::Value(self.value());

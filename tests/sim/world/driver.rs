@@ -25,6 +25,7 @@ pub(super) enum Work {
 impl World {
     pub(super) fn turn(&mut self) -> Result<(), String> {
         self.note(Act::Turn);
+        self.ask_watched();
         while let Some(output) = self.shard.poll() {
             match output {
                 Output::Wal(command) => self.begin(command),
@@ -32,13 +33,14 @@ impl World {
                 Output::Reply { to, ready } if Renewals::owns(to) => self.renewed(to, ready)?,
                 Output::Reply { to, ready } => self.reply(to, ready),
                 Output::Rows { to } => self.answers.go_on(to),
-                Output::Watch(told) => return Err(format!("{told:?}, and nobody watches")),
+                Output::Watch(told) => self.hand_out(told),
                 Output::Role(_) => {}
                 Output::Halt(why) => return Err(format!("it halted: {why}")),
             }
             self.crash_point()?;
         }
         self.pull_all();
+        self.ask_watched();
         while self.answers.has_pulls() && !(self.swarm.postpones && self.dice.chance(40)) {
             let mut message = Vec::new();
             let served = self.answers.serve(&mut self.shard, &mut message);
@@ -91,11 +93,15 @@ impl World {
             return self.begin_change(command);
         };
         self.counts.segments += u64::from(offset == 4096);
+        if self.bug == Some(Bug::EarlyEvents) {
+            self.land_early();
+        }
         let mut buffer = vec![0xee; size];
         self.shard.fill(id, &mut buffer);
         self.mix(&buffer);
         let write = self.disks.log.begin(&file.to_string(), offset, buffer);
-        let is_told = self.has(Bug::EarlyWritten, 100);
+        let is_early = !self.hub.is_empty() && self.has(Bug::EarlyEvents, 50);
+        let is_told = is_early || self.has(Bug::EarlyWritten, 100);
         self.works.push(Work::Log { id: Some(id).filter(|_| !is_told), write });
         if self.has(Bug::Misdirected, 15) {
             self.disks.log.misdirect(write, 4096);
@@ -103,6 +109,18 @@ impl World {
         if is_told {
             self.shard.handle(Input::Wal(wal::Event::Written { id }));
         }
+    }
+
+    /// What a bug has told to be written is, before the log goes on: no file shows the bug.
+    fn land_early(&mut self) {
+        self.works.retain(|work| match work {
+            Work::Log { id: None, write } => {
+                self.disks.log.complete(*write);
+                false
+            }
+            Work::Log { .. } | Work::Store { .. } | Work::Read { .. } => true,
+        });
+        self.let_go();
     }
 
     fn begin_change(&mut self, command: wal::Command) {
@@ -204,7 +222,17 @@ impl World {
         }
         let nth = if self.swarm.reorder { self.dice.index(count) } else { 0 };
         self.complete_nth(nth)?;
+        self.let_go();
         self.crash_point()
+    }
+
+    /// Answers that a bug has kept leave once all is durable that they rest on.
+    pub(super) fn let_go(&mut self) {
+        if !self.works.iter().any(|work| matches!(work, Work::Log { .. })) {
+            for (to, result) in std::mem::take(&mut self.kept) {
+                self.answer(to, result);
+            }
+        }
     }
 
     /// The nth of what is in flight is done; the changes of files are behind all else.

@@ -1,6 +1,6 @@
 //! Ends: stops, failures, crashes and restarts, and the rest that everything comes to.
 
-use super::{Act, World};
+use super::{Act, World, watching};
 use crate::model::{Op, Question};
 use crate::node::{self, Disks};
 use crate::planted::Bug;
@@ -46,8 +46,9 @@ impl World {
         }
         self.shard.handle(Input::Stop);
         self.turn()?;
+        let ended = self.end(false);
         self.is_stopping = false;
-        self.end(false)
+        ended
     }
 
     /// An operation of the disk fails: the driver lets nothing more leave, and the process ends.
@@ -80,6 +81,10 @@ impl World {
         self.held = None;
         self.answers = Answers::new(&self.settings);
         self.renewals.clear();
+        self.watches.lose(None);
+        self.hub = watching::new_hub(&self.swarm.watches, &mut self.watch_dice);
+        self.late_batch = None;
+        self.kept.clear();
         if self.bug == Some(Bug::LateWrite) {
             self.late = self.disks.log.hold_back();
         }
@@ -146,6 +151,8 @@ impl World {
         for _ in 0..REST_ROUNDS {
             self.quiet_round()?;
         }
+        self.let_watchers_catch_up()?;
+        self.watches.check_told(self.oracle.model())?;
         self.oracle.check_history(&self.shard)?;
         crate::crash::look(self)?;
         crate::crash::damage(self)
@@ -156,6 +163,7 @@ impl World {
     }
 
     pub(super) fn quiet_round(&mut self) -> Result<(), String> {
+        self.watch_quietly();
         self.turn()?;
         for at in 0..self.links.len() {
             let link = &self.links[at];
@@ -170,6 +178,7 @@ impl World {
                 break;
             }
             self.complete_nth(0)?;
+            self.let_go();
             self.turn()?;
         }
         if self.in_flight() > 0 {

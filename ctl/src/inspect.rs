@@ -1,5 +1,17 @@
-//! The command-line client and offline tool.
+//! The files of a ringd data directory, printed for a person.
 
+use crate::failure::Exit;
+use crate::failure::Failure;
+use crate::tell;
+use clap::Arg;
+use clap::ArgMatches;
+use clap::Command;
+use clap::value_parser;
+use ringd::frame::BLOCK_SIZE;
+use ringd::identity::Identity;
+use ringd::inspect::Inspector;
+use ringd::inspect::directory;
+use ringd::inspect::revisions;
 use std::fmt;
 use std::fs;
 use std::fs::File;
@@ -7,58 +19,53 @@ use std::io;
 use std::io::{BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use ringd::frame::BLOCK_SIZE;
-use ringd::identity::Identity;
-use ringd::inspect::Inspector;
-use ringd::inspect::directory;
-use ringd::inspect::revisions;
-
-/// The command-line client and offline tool of ringd.
-#[derive(Debug, Parser)]
-#[command(name = "ringctl", version)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
+/// The command line of the verb.
+pub(crate) fn command() -> Command {
+    Command::new("inspect")
+        .about("Print a file of a ringd data directory, or check a whole directory")
+        .long_about(
+            "Print a file of a ringd data directory for a person: a segment of the log or of the \
+             store, a manifest, the identity, the lock. Or check a whole data directory, or one of \
+             its folders: every checksum, and whether ringd would start from it. Nothing is \
+             written.",
+        )
+        .arg(
+            Arg::new("file")
+                .help("The file or folder")
+                .required(true)
+                .value_parser(value_parser!(PathBuf)),
+        )
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Print a file of a ringd data directory for a person: a segment of the log or of the store,
-    /// a manifest, the identity, the lock. Or check a whole data directory, or one of its folders:
-    /// every checksum, and whether ringd would start from it. Nothing is written.
-    Inspect {
-        /// The file or folder.
-        file: PathBuf,
-    },
-}
-
-fn main() -> ExitCode {
-    let Command::Inspect { file } = Arguments::parse().command;
+/// Prints what was asked for.
+///
+/// # Errors
+///
+/// A file that cannot be read, is damaged, or is nothing of ours.
+pub(crate) fn run(given: &ArgMatches) -> Result<(), Failure> {
+    let file = given.get_one::<PathBuf>("file").expect("it is required");
     let mut lines = Lines { out: io::BufWriter::new(io::stdout().lock()), error: None };
     let found =
-        if file.is_dir() { folder(&file, None, &mut lines) } else { inspect(&file, &mut lines) };
+        if file.is_dir() { folder(file, None, &mut lines) } else { inspect(file, &mut lines) };
     let flushed = lines.out.flush();
     match lines.error.map_or(found, Err).and_then(|found| flushed.map(|()| found)) {
-        Ok(Found::Whole) => ExitCode::SUCCESS,
-        Ok(Found::Damaged) => ExitCode::FAILURE,
+        Ok(Found::Whole) => Ok(()),
+        Ok(Found::Damaged) => Err(Failure::told(Exit::Error)),
         Ok(Found::Foreign) => {
-            let _ = writeln!(
-                io::stderr(),
+            tell(format_args!(
                 "ringctl: {}: nothing of a ringd data directory; what can be printed are that \
                  directory, the files of a log (shard-0/wal/*) and of a store (shard-0/store/*), \
                  the identity and the lock",
                 file.display()
-            );
-            ExitCode::FAILURE
+            ));
+            Err(Failure::told(Exit::Error))
         }
         // Whoever reads our lines has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => {
-            let _ = writeln!(io::stderr(), "ringctl: {}: {error}", file.display());
-            ExitCode::FAILURE
+            tell(format_args!("ringctl: {}: {error}", file.display()));
+            Err(Failure::told(Exit::Error))
         }
     }
 }

@@ -1,6 +1,11 @@
 //! etcd's own command line, from its own release.
 
+mod lease;
+mod sessions;
+mod watch;
+
 use crate::RUN;
+use crate::program::Program;
 use crate::support::peers::{find, under_test};
 use crate::support::process::run_with_input;
 use crate::support::server::Server;
@@ -25,9 +30,21 @@ impl Etcdctl {
     }
 
     fn output_of(&self, arguments: &[&str], input: &str) -> Output {
-        let mut command = Command::new(&self.program);
-        command.args(["--endpoints", &self.address]).args(arguments);
+        let mut command = self.command(arguments);
         run_with_input(&mut command, input, RUN).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// What runs it.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        // Ahead of a command of the user's own, which may follow.
+        command.args(["--endpoints", &self.address]).args(arguments);
+        command
+    }
+
+    /// Starts it, to run beside the test.
+    fn start(&self, arguments: &[&str]) -> Program {
+        Program::start(&mut self.command(arguments))
     }
 
     /// What it prints, both outputs together, as it goes well.
