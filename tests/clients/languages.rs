@@ -89,6 +89,15 @@ pub(crate) const JAVA: Language = Language {
     },
 };
 
+/// The same, with its watches and the server's own locks and elections.
+pub(crate) const JAVA_SESSIONS: Language = Language {
+    client: |folder, address| {
+        let classpath = fs::read_to_string(folder.join("classpath")).expect("maven wrote it");
+        command("java", &["-cp", classpath.trim(), "Sessions.java", address])
+    },
+    ..JAVA
+};
+
 /// Etcd's own client.
 pub(crate) const GO: Language = Language {
     name: "go",

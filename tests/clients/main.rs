@@ -65,6 +65,11 @@ fn gos_clientv3_watches_locks_and_elects() {
 }
 
 #[test]
+fn javas_jetcd_watches_locks_and_elects() {
+    try_language(&languages::JAVA_SESSIONS);
+}
+
+#[test]
 fn rusts_etcd_client_watches_locks_and_elects() {
     try_language(&languages::RUST_ETCD_CLIENT);
 }

@@ -3,6 +3,7 @@
 use crate::RUN;
 use crate::support::process::{Lines, signal, wait};
 use rustix::process::Signal;
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, channel};
@@ -13,6 +14,8 @@ pub(crate) struct Program {
     child: Option<Child>,
     input: Option<ChildStdin>,
     lines: Receiver<String>,
+    /// The last line that was taken.
+    last: RefCell<Option<String>>,
     errors: Lines,
 }
 
@@ -33,7 +36,8 @@ impl Program {
         let lines = follow(BufReader::new(child.stdout.take().expect("piped")));
         let (errors, _) = Lines::follow(child.stderr.take().expect("piped"), "");
         let input = child.stdin.take();
-        Self { name, child: Some(child), input, lines, errors }
+        let last = RefCell::default();
+        Self { name, child: Some(child), input, lines, last, errors }
     }
 
     /// The next line that it writes on its standard output; none at its end.
@@ -43,10 +47,14 @@ impl Program {
     /// If there is none for too long.
     pub(crate) fn next_line(&self) -> Option<String> {
         match self.lines.recv_timeout(RUN) {
-            Ok(line) => Some(line),
+            Ok(line) => {
+                *self.last.borrow_mut() = Some(line.clone());
+                Some(line)
+            }
             Err(RecvTimeoutError::Disconnected) => None,
             Err(RecvTimeoutError::Timeout) => {
-                panic!("{}: silent for {RUN:?}\n{}", self.name, self.errors.text())
+                let last = self.last.borrow();
+                panic!("{}: silent for {RUN:?} after {last:?}\n{}", self.name, self.errors.text())
             }
         }
     }

@@ -55,7 +55,8 @@ func run(address string, parts []part) error {
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	for _, part := range parts {
+	for n, part := range parts {
+		fmt.Println("part", n)
 		if err := part(ctx, client); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 // Watches, leases, locks, elections and software transactions with etcd3: node client.js ADDRESS
 //
-// Prints `restart` where the server is to be killed and started again, and reads a line once that is done.
+// Prints what it is at; `restart` where the server is to be killed and started again, and reads a line
+// once that is done.
 "use strict";
 
 const assert = require("node:assert/strict");
@@ -185,7 +186,7 @@ async function transactions(etcd) {
 }
 
 // A watcher outlives its server: it goes on where it was.
-async function restart(etcd) {
+async function interrupted(etcd) {
   const first = await revision(etcd.put("restart/a").value("1"));
   const watcher = etcd.watch().prefix("restart/").startRevision(String(first)).watcher();
   const three = events(watcher, 3);
@@ -205,12 +206,10 @@ async function restart(etcd) {
 
 async function main(address) {
   const etcd = new Etcd3({ hosts: `http://${address}` });
-  await watches(etcd);
-  await leases(etcd);
-  await locks(etcd);
-  await elections(etcd);
-  await transactions(etcd);
-  await restart(etcd);
+  for (const part of [watches, leases, locks, elections, transactions, interrupted]) {
+    console.log(part.name);
+    await part(etcd);
+  }
   etcd.close();
   console.log("ok");
 }

@@ -1,6 +1,6 @@
 """Watches, leases, locks and an election with etcd3: client.py ADDRESS.
 
-Prints `restart` where the server is to be killed and started again, and reads a line once that is done.
+Prints what it is at; `restart` where the server is to be killed and started again, and reads a line once that is done.
 """
 
 import sys
@@ -13,8 +13,8 @@ from etcd3.exceptions import ConnectionFailedError, RevisionCompactedError
 PATIENCE = 60
 
 
-def connect(address):
-    host, port = address.rsplit(":", 1)
+def connect():
+    host, port = sys.argv[1].rsplit(":", 1)
     return etcd3.client(host=host, port=int(port), timeout=PATIENCE)
 
 
@@ -113,12 +113,12 @@ def leases(etcd):
     assert etcd.get("lease/short") == (None, None)
 
 
-def locks(etcd, address):
+def locks(etcd):
     with etcd.lock("held", ttl=600) as lock:
         assert lock.is_acquired()
         (kept,) = lock.refresh()
         assert kept.TTL == 600
-        other = connect(address).lock("held", ttl=600)
+        other = connect().lock("held", ttl=600)
         assert not other.acquire(timeout=1) and not other.is_acquired()
     assert not lock.is_acquired()
     assert other.acquire(timeout=PATIENCE) and other.release()
@@ -127,7 +127,7 @@ def locks(etcd, address):
     inside, entered, failures = [0], [0], []
 
     def work():
-        own = connect(address)
+        own = connect()
         try:
             for _ in range(5):
                 lock = own.lock("counted", ttl=600)
@@ -153,17 +153,17 @@ def locks(etcd, address):
     # A holder that is silent loses it.
     silent = etcd.lock("silent", ttl=2)
     assert silent.acquire(timeout=PATIENCE)
-    after = connect(address).lock("silent", ttl=600)
+    after = connect().lock("silent", ttl=600)
     assert after.acquire(timeout=PATIENCE) and not silent.is_acquired()
     assert not silent.release() and after.release()
 
 
-def election(etcd, address):
+def election(etcd):
     """Who creates the key leads, for as long as its lease lives; the others watch it."""
     leaders, turns = [], threading.Semaphore(0)
 
     def campaign(name):
-        own = connect(address)
+        own = connect()
         lease = own.lease(600)
         while not own.put_if_not_exists("leader", name, lease=lease):
             _, meta = own.get("leader")
@@ -187,7 +187,7 @@ def election(etcd, address):
     assert etcd.get("leader") == (None, None)
 
 
-def restart(etcd):
+def interrupted(etcd):
     """A watch ends with the server; the next one begins where it was."""
     lease = etcd.lease(600)
     start = put(etcd, "restart/a", "1", lease=lease)
@@ -214,14 +214,12 @@ def restart(etcd):
     cancel()
 
 
-def main(address):
-    etcd = connect(address)
-    watches(etcd)
-    leases(etcd)
-    locks(etcd, address)
-    election(etcd, address)
-    restart(etcd)
+def main():
+    etcd = connect()
+    for part in (watches, leases, locks, election, interrupted):
+        print(part.__name__, flush=True)
+        part(etcd)
     print("ok")
 
 
-main(sys.argv[1])
+main()

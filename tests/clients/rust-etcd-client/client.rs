@@ -1,7 +1,7 @@
 //! Watches, leases, locks and elections with etcd-client: client ADDRESS.
 //!
-//! Prints `restart` where the server is to be killed and started again, and reads a line once that
-//! is done.
+//! Prints what it is at; `restart` where the server is to be killed and started again, and reads a
+//! line once that is done.
 
 use etcd_client::{
     Client, CompactionOptions, DeleteOptions, Error, Event, EventType, LeaseGrantOptions,
@@ -20,18 +20,24 @@ const LIMIT: Duration = Duration::from_secs(100);
 async fn main() -> Outcome {
     let address = std::env::args().nth(1).expect("an address is given");
     let mut client = Client::connect([address], None).await?;
-    tokio::time::timeout(LIMIT, async {
-        watches(&mut client).await?;
-        compacted(&mut client).await?;
-        leases(&mut client).await?;
-        locks(&mut client).await?;
-        elections(&mut client).await?;
-        restart(&mut client).await
-    })
-    .await
-    .expect("it does not take that long")?;
+    tokio::time::timeout(LIMIT, parts(&mut client)).await.expect("it does not take that long")?;
     println!("ok");
     Ok(())
+}
+
+async fn parts(client: &mut Client) -> Outcome {
+    println!("watches");
+    watches(client).await?;
+    println!("compacted");
+    compacted(client).await?;
+    println!("leases");
+    leases(client).await?;
+    println!("locks");
+    locks(client).await?;
+    println!("elections");
+    elections(client).await?;
+    println!("interrupted");
+    interrupted(client).await
 }
 
 async fn put(client: &mut Client, key: &str, value: &str, lease: i64) -> Result<i64, Error> {
@@ -270,7 +276,7 @@ async fn elections(client: &mut Client) -> Outcome {
 }
 
 /// A stream ends with its server; the next one begins where it was.
-async fn restart(client: &mut Client) -> Outcome {
+async fn interrupted(client: &mut Client) -> Outcome {
     let lease = grant(client).await?;
     let first = put(client, "restart/a", "1", lease).await?;
     let prefix = WatchOptions::new().with_prefix().with_start_revision(first);
