@@ -213,7 +213,8 @@ pub enum Command {
         /// All of the manifest; whole blocks.
         bytes: Vec<u8>,
     },
-    /// Remove the file and sync the directory. No read of it is outstanding.
+    /// Remove the file. No read of it is outstanding. A loss of power may bring it back; recovery
+    /// lists it as left over then.
     Remove {
         /// A file that is no longer needed.
         file: FileId,
@@ -240,7 +241,7 @@ pub enum Event {
         id: u64,
     },
     /// The one [`Command`] that was neither a write nor a read and not yet answered is done, and
-    /// is durable.
+    /// is durable unless it was a `Remove`.
     Done,
     /// Bytes were read.
     Read {

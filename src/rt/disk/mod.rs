@@ -270,6 +270,13 @@ impl<F: Copy + Ord + fmt::Display> Dir<F> {
         off_the_core(remove).await.map_err(self.fail("remove", file))
     }
 
+    /// Removes a file; a loss of power may bring it back.
+    async fn unlink(&self, file: F) -> Result<(), DiskError> {
+        self.close(file);
+        let path = self.path(file);
+        off_the_core(move || fs::remove_file(path)).await.map_err(self.fail("remove", file))
+    }
+
     /// Makes the directory's names durable.
     async fn sync(&self) -> Result<(), DiskError> {
         let dir = self.path.clone();

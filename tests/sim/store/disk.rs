@@ -37,7 +37,7 @@ pub(crate) enum Change {
     Finish { from: String, to: String },
     /// Write all of the new manifest beside the old one, sync it, rename it, sync the directory.
     Replace { bytes: Vec<u8> },
-    /// Remove the file, sync the directory.
+    /// Remove the file.
     Remove { name: String },
 }
 
@@ -203,7 +203,7 @@ impl Disk {
                 Step::Rename(MANIFEST_NEW.to_owned(), MANIFEST.to_owned()),
                 Step::SyncNames,
             ],
-            Change::Remove { name } => vec![Step::Unlink(name), Step::SyncNames],
+            Change::Remove { name } => vec![Step::Unlink(name)],
         };
         steps.retain(|step| match step {
             Step::SyncFile(_) => skip != Some(Skip::SyncFile),
