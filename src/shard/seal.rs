@@ -18,8 +18,8 @@ use crate::wal;
 
 /// What the log calls the write of a snapshot's mark; Raft's own tickets count from the beginning.
 pub(super) const MARK_TOKEN: u64 = u64::MAX;
-/// Changes forgotten in one slice: a tenth of a millisecond or so.
-const FORGET_STEP: usize = 256;
+/// Changes forgotten in one slice: less than a tenth of a millisecond.
+const FORGET_STEP: usize = 64;
 /// Changes that may be forgotten per millisecond, so that a large compaction takes a small part of
 /// the core. etcd forgets 100 per millisecond, and stops in between.
 const FORGET_RATE: u64 = 125;
@@ -28,7 +28,7 @@ const TICK_MAX: u64 = 40;
 /// Changes that may be forgotten at once after a rest.
 const FORGET_BURST: u64 = TICK_MAX * FORGET_RATE;
 /// Records that one slice of cleaning looks at.
-const CLEAN_STEP: usize = 256;
+const CLEAN_STEP: usize = 128;
 
 /// How far sealing and forgetting have come.
 #[derive(Debug, Default)]

@@ -61,12 +61,12 @@ const BRISK_FACTOR: u64 = 4;
 const HURRY_PERCENT: u64 = 200;
 /// Most milliseconds that one tick gives allowance for.
 const TICK_MAX: u64 = 200;
-/// Bytes of files a millisecond that may be removed: 16 MB/s. A file system may tell the disk of
-/// all room that it gets back (`discard`), which holds up everybody's writes for 0.3 ms a megabyte,
-/// or for 5 of each 1000 ms at this rate.
-const REMOVE_RATE: u64 = 16 << 10;
-/// Bytes of files that may be removed at once after a rest.
-const REMOVE_BURST: u64 = if cfg!(test) { 16 << 10 } else { 32 << 20 };
+/// Bytes of files a millisecond that may be removed: 4 MB/s. A file system may tell the disk of all
+/// room that it gets back (`discard`), which holds up everybody's writes for 0.3 ms a megabyte, or
+/// for one of each 1000 ms at this rate.
+const REMOVE_RATE: u64 = 4 << 10;
+/// Bytes of files that may be removed at once after a rest, but for the last of them.
+const REMOVE_BURST: u64 = 16 << 10;
 /// Bytes of files that may wait to be removed; more go at once, as room is what they give.
 const REMOVE_WAIT_MAX: u64 = 512 << 20;
 /// How long cleaning keeps to what is all dead while more is being forgotten, in milliseconds.
