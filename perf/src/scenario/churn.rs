@@ -13,6 +13,10 @@ use crate::scenario::{Load, Stage, in_order, level, pause_until};
 use crate::server::Server;
 use crate::workload::{Order, Shape, Workload};
 
+/// What a server that compacts by itself keeps. By count of revisions it would do so every five
+/// minutes, and what is written in that time decides how large it gets.
+const AUTO_RETENTION: &str = "--auto-compaction-retention=20s";
+
 /// How long a compaction's answer may take; these do not wait for the physical part.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -52,12 +56,8 @@ pub(super) fn play(stage: &mut Stage<'_>) -> Result<(), Failure> {
 /// Makes the server compact by itself, if this run asks for that.
 pub(super) fn compact_by_itself(stage: &mut Stage<'_>) {
     if stage.args.auto_compaction {
-        let retention = stage.args.retention;
-        let flags = [
-            "--auto-compaction-mode=revision".to_owned(),
-            format!("--auto-compaction-retention={retention}"),
-        ];
-        stage.recipe.flags.extend(flags);
+        let flags = ["--auto-compaction-mode=periodic", AUTO_RETENTION];
+        stage.recipe.flags.extend(flags.map(str::to_owned));
     }
 }
 
