@@ -1,5 +1,6 @@
 //! The shell: executors, sockets, files, the one clock. It awaits and decides nothing.
 
+mod ask;
 mod clock;
 mod core;
 mod disk;

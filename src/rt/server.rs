@@ -11,6 +11,8 @@ use crate::config::InitialMember;
 use crate::config::LogOutput;
 use crate::config::Url;
 use crate::identity::Identity;
+use crate::identity::Known;
+use crate::rt::ask;
 use crate::rt::clock::Clock;
 use crate::rt::core::Core;
 use crate::rt::identity::DataDir;
@@ -113,8 +115,9 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let kept = dir.identity()?;
     let bootstrap = match &kept {
         Some(identity) => founded(&config, identity),
-        None => config.bootstrap()?,
+        None => config.bootstrap_among(ask::roll(&config.peers()?).as_ref())?,
     };
+    not_yet(&config, &bootstrap)?;
     let shards = u32::try_from(config.shards.len()).expect("shards are few");
     let identity = match &kept {
         Some(identity) if identity.shards != shards => {
@@ -131,6 +134,8 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
             member: bootstrap.node,
             shards,
             log_id: dir.intention().map_or_else(random, |intended| intended.log_id),
+            joined: bootstrap.joins,
+            known: known(&bootstrap),
         },
     };
     let signals = crate::rt::signals::Signals::new()
@@ -156,12 +161,47 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     Ok(signal)
 }
 
+/// Refuses what the flags may say and no shard can do yet.
+fn not_yet(config: &Config, bootstrap: &Bootstrap) -> Result<(), ServerError> {
+    let what = match bootstrap.members.len() {
+        1 if bootstrap.joins => "--initial-cluster-state=existing".to_owned(),
+        1 if config.cluster.force_new => "--force-new-cluster".to_owned(),
+        1 => return Ok(()),
+        count => format!("--initial-cluster with {count} members"),
+    };
+    Err(ServerError::Start(format!("{what} is not implemented yet in ringd")))
+}
+
 /// The cluster that this member belongs to since its first start, whatever the flags that found one
 /// say now; etcd reads them only on an empty directory, too.
 fn founded(config: &Config, identity: &Identity) -> Bootstrap {
-    let (id, name) = (identity.member, config.name.clone());
-    let own = InitialMember { id, name, peer_urls: config.advertise_peer_urls.clone() };
-    Bootstrap { cluster: identity.cluster, node: id, members: vec![own] }
+    let is_url = |text: &String| Url::parse(text).ok();
+    let member = |known: &Known| InitialMember {
+        id: known.id,
+        name: known.name.clone(),
+        peer_urls: known.peer_urls.iter().filter_map(is_url).collect(),
+        client_urls: Vec::new(),
+        learner: known.learner,
+    };
+    let mut members: Vec<_> = identity.known.iter().map(member).collect();
+    if members.is_empty() {
+        let (id, name) = (identity.member, config.name.clone());
+        let (peer_urls, client_urls) = (config.advertise_peer_urls.clone(), Vec::new());
+        members.push(InitialMember { id, name, peer_urls, client_urls, learner: false });
+    }
+    let (cluster, node, joins) = (identity.cluster, identity.member, identity.joined);
+    Bootstrap { cluster, node, members, joins }
+}
+
+/// What a member that begins keeps of the others.
+fn known(bootstrap: &Bootstrap) -> Vec<Known> {
+    let known = |member: &InitialMember| Known {
+        id: member.id,
+        learner: member.learner,
+        peer_urls: member.peer_urls.iter().map(Url::to_string).collect(),
+        name: member.name.clone(),
+    };
+    bootstrap.members.iter().map(known).collect()
 }
 
 /// The running cores.
