@@ -61,6 +61,7 @@ fn settle(writer: &mut Writer, file: &mut [u8]) {
                 file[..header.len()].copy_from_slice(&header);
                 writer.handle(Event::Done);
             }
+            Command::Read { .. } => unreachable!("nobody lags"),
             Command::Write { .. }
             | Command::Create { .. }
             | Command::Activate { .. }

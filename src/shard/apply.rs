@@ -38,6 +38,7 @@ impl Shard {
     pub(super) fn apply_committed(&mut self) {
         while !self.halted
             && self.needs.are_met()
+            && self.committed.front().is_some_and(|next| !self.waits_to_seal(next.index))
             && let Some(entry) = self.committed.pop_front()
         {
             if self.apply(&entry) {

@@ -51,6 +51,9 @@ pub struct Config {
     /// Default 262,144: what leaves nothing in the store, a lease or a transaction that only reads,
     /// would hold the log forever. A gigabyte of it at most, if each came alone in its block.
     pub seal_entries_max: u64,
+    /// Entries that stay in the log when they are sealed, so that a peer which was away finds them
+    /// (`--snapshot-catchup-entries`, etcd's default of 5,000).
+    pub catchup_entries: u64,
     /// Leases.
     pub lease: lease::Config,
 }
@@ -121,6 +124,7 @@ impl Config {
                 .quota_bytes
                 .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
             seal_entries_max: 1 << 18,
+            catchup_entries: CATCHUP_ENTRIES,
             lease: lease::Config {
                 ttl_min: lease_ttl_min(&node.raft),
                 checkpoints: node.features.lease_checkpoint,
@@ -129,6 +133,9 @@ impl Config {
         })
     }
 }
+
+/// Entries that stay in the log when they are sealed.
+const CATCHUP_ENTRIES: u64 = 5_000;
 
 /// Seconds of the shortest lease: one and a half election timeouts, rounded as etcd rounds.
 fn lease_ttl_min(raft: &config::Raft) -> i64 {

@@ -147,7 +147,7 @@ impl Shard {
 
     /// Leadership may have come or gone, or what was to be known before leading is applied.
     pub(super) fn lead_leases(&mut self) {
-        let led = self.is_ready().then(|| self.raft.term());
+        let led = self.leads().then(|| self.raft.term());
         if led == self.leases.led {
             return;
         }

@@ -30,10 +30,12 @@ pub mod command;
 mod config;
 mod defragment;
 mod feed;
+mod group;
 mod hash;
 mod leases;
 pub mod list;
 mod park;
+pub mod peer;
 mod records;
 pub mod recover;
 mod replay;
@@ -51,18 +53,19 @@ use crate::lease::Lessor;
 use crate::mvcc::Keyspace;
 use crate::raft;
 use crate::raft::Rejected;
-use crate::shard::asks::Asks;
 use crate::shard::asks::What;
 use crate::shard::autocompact::AutoCompact;
 use crate::shard::command::Command;
 use crate::shard::defragment::Defragments;
 use crate::shard::feed::Feed;
+use crate::shard::group::Group;
 use crate::shard::hash::Hashes;
 use crate::shard::leases::Leases;
 use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
 use crate::shard::list::RowShape;
 use crate::shard::park::Parked;
+use crate::shard::peer::Packet;
 use crate::shard::records::Needs;
 use crate::shard::replay::Replays;
 use crate::shard::request::Body;
@@ -125,6 +128,18 @@ pub enum Input {
     },
     /// A core asks for its watchers.
     Watch(Ask),
+    /// Another shard of the group has said something.
+    Packet {
+        /// Who.
+        from: NodeId,
+        /// What.
+        packet: Packet,
+    },
+    /// The connection to a peer broke: what was sent to it may not have arrived.
+    PeerLost {
+        /// The peer.
+        peer: NodeId,
+    },
     /// It is now this late; every [`Config::raft`] heartbeat at least.
     Tick(Tick),
     /// Nothing more is taken in: requests that wait for a place in the log are refused.
@@ -152,7 +167,18 @@ pub enum Output {
     },
     /// Cores are told something for their watchers.
     Watch(Told),
-    /// A line for the log: what this replica is in which term.
+    /// Another shard of the group is to be told something; it may be lost, late, doubled, out of
+    /// order.
+    Send {
+        /// Who.
+        to: NodeId,
+        /// What.
+        packet: Packet,
+    },
+    /// Who the others of the group are, and the URLs where they are reached: at the start, and
+    /// whenever that changes.
+    Peers(Vec<(NodeId, Vec<String>)>),
+    /// A line for the log: what this replica is in which term, or what somebody should know.
     Role(String),
     /// Go on no further: what must not be guessed at was found.
     Halt(String),
@@ -202,6 +228,7 @@ pub struct Shard {
     feed: Feed,
     replays: Replays,
     leases: Leases,
+    group: Group,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -225,7 +252,7 @@ impl Shard {
     ) -> Self {
         let auto = AutoCompact::new(config.auto_compaction, now, keyspace.revision());
         let applied = sealed.as_ref().map_or_else(raft::Position::default, |it| it.applied);
-        Self {
+        let mut shard = Self {
             config,
             raft,
             wal,
@@ -246,6 +273,7 @@ impl Shard {
             feed: Feed::default(),
             replays: Replays::default(),
             leases: Leases::new(lessor, seed),
+            group: Group::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -254,7 +282,9 @@ impl Shard {
             unmarked: None,
             stopping: false,
             halted: false,
-        }
+        };
+        shard.tell_peers();
+        shard
     }
 
     /// Takes in one thing that happened. Total: no valid input fails, none blocks.
@@ -272,6 +302,8 @@ impl Shard {
                 self.leases.asks.forget(to);
             }
             Input::Watch(ask) => self.on_watch(ask),
+            Input::Packet { from, packet } => self.on_packet(from, packet),
+            Input::PeerLost { peer } => self.on_peer_lost(peer),
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stopping = true,
         }
@@ -293,7 +325,9 @@ impl Shard {
                 self.on_raft(output);
                 continue;
             }
-            self.seal_if_due();
+            if self.seal_if_due() {
+                continue;
+            }
             if let Some(command) = self.wal.poll() {
                 return Some(Output::Wal(command));
             }
@@ -380,19 +414,30 @@ impl Shard {
         self.applied
     }
 
-    /// Whether this replica leads, and so serves.
+    /// Whether this replica leads.
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.raft.leader() == Some(self.config.raft.id)
     }
 
-    /// Whether it serves: it leads, and what its log held is applied.
+    /// Who leads, if known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.leader()
+    }
+
+    /// Whether it serves: there is a leader, and what the log held before it is applied here.
     ///
-    /// A leader knows what its log's last stretch is worth only once an entry of its own term is
+    /// What a log's last stretch is worth is known only once an entry of the leader's own term is
     /// committed: until then entries that were acknowledged may yet have to be applied.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_leader() && self.applied_term == self.raft.term()
+        self.raft.leader().is_some() && self.applied_term == self.raft.term()
+    }
+
+    /// Whether it leads, and has applied all that was committed before.
+    fn leads(&self) -> bool {
+        self.is_leader() && self.is_ready()
     }
 
     /// Whether nobody waits for an answer; watchers wait for none.
@@ -564,71 +609,6 @@ impl Shard {
         }
     }
 
-    fn on_raft(&mut self, output: raft::Output) {
-        match output {
-            raft::Output::Store { ticket, entries, hard_state } => {
-                self.store(ticket, &entries, hard_state);
-            }
-            raft::Output::Commit { entries } => {
-                self.committed.extend(entries);
-                self.apply_committed();
-            }
-            raft::Output::Read { context, index } if Asks::owns(context) => {
-                self.leases.asks.point(context, index);
-                self.serve_asks();
-            }
-            raft::Output::Read { context, index } => {
-                self.reads.point(context, index);
-                self.serve_reads();
-            }
-            raft::Output::ReadLost { context } if Asks::owns(context) => {
-                self.leases.asks.lost(context);
-            }
-            raft::Output::ReadLost { context } => self.reads.lost(context),
-            raft::Output::Role { term, role, leader } => {
-                let leader = leader.map_or_else(|| "none".to_owned(), |id| format!("{:x}", id.0));
-                let text = format!("raft role: {role:?} at term {term}, leader {leader}");
-                self.outputs.push_back(Output::Role(text));
-                self.on_role();
-            }
-            raft::Output::Membership { .. } => {}
-            raft::Output::Send { to, .. }
-            | raft::Output::Fetch { peer: to, .. }
-            | raft::Output::SendSnapshot { to, .. } => {
-                self.halt(format!("peer {to:x?} of a group of one was addressed"));
-            }
-            raft::Output::InstallSnapshot { .. } => {
-                self.halt("a group of one was sent a snapshot".into());
-            }
-        }
-    }
-
-    /// What Raft wants kept goes into the log's next frame.
-    fn store(
-        &mut self,
-        ticket: raft::Ticket,
-        entries: &[raft::Entry],
-        hard_state: Option<raft::HardState>,
-    ) {
-        for entry in entries {
-            self.wal.append(&wal::Record::Entry {
-                term: entry.term,
-                index: entry.index,
-                kind: entry.kind.code(),
-                data: &entry.data,
-            });
-        }
-        if let Some(state) = hard_state {
-            self.wal.append(&wal::Record::HardState(wal::HardState {
-                term: state.term,
-                vote: state.vote,
-                committed: state.committed,
-            }));
-        }
-        self.wal.submit(ticket.0);
-        self.unmarked = Some(self.now);
-    }
-
     fn on_wal(&mut self, event: wal::Event) {
         self.wal.handle(event);
         while let Some(token) = self.wal.durable() {
@@ -638,6 +618,7 @@ impl Shard {
                 self.raft.handle(raft::Input::Stored { ticket: raft::Ticket(token) });
             }
         }
+        self.on_fetched();
     }
 
     fn on_store(&mut self, event: store::Event) {
@@ -665,6 +646,7 @@ impl Shard {
         self.raft.handle(raft::Input::Tick(self.now));
         self.store.tick(self.now);
         self.expire_lists();
+        self.look_at_peers();
         self.leases.tick(self.now);
         self.compact_by_itself();
         let late = self.proposals.expired(self.now).into_iter();
@@ -688,7 +670,7 @@ impl Shard {
     /// case.
     fn on_role(&mut self) {
         self.lead_leases();
-        if self.is_leader() {
+        if self.raft.leader().is_some() {
             self.reads.retry();
         }
     }

@@ -78,6 +78,7 @@ impl Host {
 /// What a shard's files need, its bytes already made.
 enum Work {
     Log { id: u64, file: wal::FileId, offset: u64, buffer: DmaBuffer },
+    LogRead { id: u64, file: wal::FileId, offset: u64, size: usize },
     LogOther(wal::Command),
     Store { id: u64, file: store::FileId, offset: u64, buffer: DmaBuffer },
     StoreRead { id: u64, file: store::FileId, offset: u64, size: usize },
@@ -86,12 +87,21 @@ enum Work {
 
 impl Work {
     fn of_log(shard: &mut Shard, command: wal::Command) -> Self {
-        let wal::Command::Write { id, file, offset, size } = command else {
-            return Self::LogOther(command);
-        };
-        let mut buffer = glommio::allocate_dma_buffer(size);
-        shard.fill(id, buffer.as_bytes_mut());
-        Self::Log { id, file, offset, buffer }
+        match command {
+            wal::Command::Write { id, file, offset, size } => {
+                let mut buffer = glommio::allocate_dma_buffer(size);
+                shard.fill(id, buffer.as_bytes_mut());
+                Self::Log { id, file, offset, buffer }
+            }
+            wal::Command::Read { id, file, offset, size } => {
+                Self::LogRead { id, file, offset, size }
+            }
+            wal::Command::Create { .. }
+            | wal::Command::Activate { .. }
+            | wal::Command::Recycle { .. }
+            | wal::Command::Remove { .. }
+            | wal::Command::Sync { .. } => Self::LogOther(command),
+        }
     }
 
     fn of_store(shard: &mut Shard, command: store::Command) -> Self {
@@ -118,6 +128,10 @@ impl Work {
             Self::Log { id, file, offset, buffer } => {
                 log.write(file, offset, buffer).await?;
                 Input::Wal(wal::Event::Written { id })
+            }
+            Self::LogRead { id, file, offset, size } => {
+                let bytes = log.read(file, offset, size).await?.into();
+                Input::Wal(wal::Event::Read { id, bytes })
             }
             Self::LogOther(command) => {
                 log.perform(command).await?;
@@ -451,6 +465,7 @@ impl Core {
                 Output::Rows { to } => host.answers.go_on(to),
                 Output::Watch(told) => self.hand_out(id, told),
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
+                Output::Send { .. } | Output::Peers(_) => unreachable!("a group of one"),
                 Output::Halt(why) => return self.fail(format!("shard {id}: {why}")),
             }
         }

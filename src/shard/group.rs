@@ -1,0 +1,186 @@
+//! What Raft asks for, and what the other shards of the group say.
+//!
+//! A follower that lags gets old entries from this replica's log, read back a stretch at a time.
+//! One that lags further than the log reaches is told of, and waits.
+
+use crate::raft;
+use crate::raft::PeerState;
+use crate::shard::Output;
+use crate::shard::Shard;
+use crate::shard::asks::Asks;
+use crate::shard::peer::Packet;
+use crate::types::LogIndex;
+use crate::types::NodeId;
+use crate::wal;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+
+/// Stretches of the log that may be read at a time; those who ask beyond that ask again.
+const FETCH_COUNT_MAX: usize = 8;
+
+/// What this replica does for the others.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    /// Stretches of the log on their way: for whom, and from which entry on.
+    fetches: BTreeMap<u64, (NodeId, LogIndex)>,
+    /// Followers that were told of: they lag further than the log reaches.
+    behind: BTreeSet<NodeId>,
+    /// The others and their URLs, as last told.
+    told: Vec<(NodeId, Vec<String>)>,
+}
+
+impl Shard {
+    pub(super) fn on_raft(&mut self, output: raft::Output) {
+        match output {
+            raft::Output::Store { ticket, entries, hard_state } => {
+                self.store(ticket, &entries, hard_state);
+            }
+            raft::Output::Commit { entries } => {
+                self.committed.extend(entries);
+                self.apply_committed();
+            }
+            raft::Output::Read { context, index } if Asks::owns(context) => {
+                self.leases.asks.point(context, index);
+                self.serve_asks();
+            }
+            raft::Output::Read { context, index } => {
+                self.reads.point(context, index);
+                self.serve_reads();
+            }
+            raft::Output::ReadLost { context } if Asks::owns(context) => {
+                self.leases.asks.lost(context);
+            }
+            raft::Output::ReadLost { context } => self.reads.lost(context),
+            raft::Output::Role { term, role, leader } => {
+                let leader = leader.map_or_else(|| "none".to_owned(), |id| format!("{:x}", id.0));
+                let text = format!("raft role: {role:?} at term {term}, leader {leader}");
+                self.outputs.push_back(Output::Role(text));
+                self.on_role();
+            }
+            raft::Output::Membership { .. } => self.tell_peers(),
+            raft::Output::Send { to, message } => self.send(to, Packet::Raft(message)),
+            raft::Output::Fetch { peer, first, last, size_max } => {
+                self.fetch(peer, first, last, size_max);
+            }
+            raft::Output::SendSnapshot { to, index_min, .. } => self.on_behind(to, index_min),
+            raft::Output::InstallSnapshot { .. } => {
+                self.halt("a snapshot has come, which this build does not take".into());
+            }
+        }
+    }
+
+    /// What Raft wants kept goes into the log's next frame.
+    fn store(
+        &mut self,
+        ticket: raft::Ticket,
+        entries: &[raft::Entry],
+        hard_state: Option<raft::HardState>,
+    ) {
+        for entry in entries {
+            self.wal.append(&wal::Record::Entry {
+                term: entry.term,
+                index: entry.index,
+                kind: entry.kind.code(),
+                data: &entry.data,
+            });
+        }
+        if let Some(state) = hard_state {
+            self.wal.append(&wal::Record::HardState(wal::HardState {
+                term: state.term,
+                vote: state.vote,
+                committed: state.committed,
+            }));
+        }
+        self.wal.submit(ticket.0);
+        self.unmarked = Some(self.now);
+    }
+
+    pub(super) fn send(&mut self, to: NodeId, packet: Packet) {
+        self.outputs.push_back(Output::Send { to, packet });
+    }
+
+    /// A peer has said something.
+    pub(super) fn on_packet(&mut self, from: NodeId, packet: Packet) {
+        match packet {
+            // What a snapshot holds has not come: there is nothing to put in place.
+            Packet::Raft(raft::Message { body: raft::Body::Snapshot { .. }, .. }) => {}
+            Packet::Raft(message) => self.raft.handle(raft::Input::Message { from, message }),
+        }
+    }
+
+    /// The connection to a peer broke: what was on its way there may not have arrived.
+    pub(super) fn on_peer_lost(&mut self, peer: NodeId) {
+        self.raft.handle(raft::Input::Unreachable { peer });
+    }
+
+    /// Reads a stretch of the log for a follower.
+    fn fetch(&mut self, peer: NodeId, first: LogIndex, last: LogIndex, size_max: usize) {
+        let is_free = self.group.fetches.len() < FETCH_COUNT_MAX;
+        let id = is_free.then(|| self.wal.fetch(first, last, size_max)).flatten();
+        match id {
+            Some(id) => {
+                self.group.fetches.insert(id, (peer, first));
+            }
+            // Not durable yet, or too many at once: it is asked for again, but not in this turn.
+            None => self.raft.handle(raft::Input::Fetched { peer, first, entries: Vec::new() }),
+        }
+    }
+
+    /// Stretches of the log that have come go to those who asked.
+    pub(super) fn on_fetched(&mut self) {
+        while let Some((id, result)) = self.wal.fetched() {
+            let (peer, first) = self.group.fetches.remove(&id).expect("it was asked for");
+            match result {
+                Ok(entries) if follow(first, &entries) => {
+                    self.raft.handle(raft::Input::Fetched { peer, first, entries });
+                }
+                Ok(_) => {
+                    let why = format!("the log does not hold entry {first} where it should");
+                    return self.halt(why);
+                }
+                Err(damage) => return self.halt(damage.to_string()),
+            }
+        }
+    }
+
+    /// A follower needs entries that the log no longer has.
+    fn on_behind(&mut self, peer: NodeId, index_min: LogIndex) {
+        if self.group.behind.insert(peer) {
+            let text = format!(
+                "member {:x} lacks entries up to {index_min}, which are no longer in the log: it \
+                 can not follow; remove it and add it anew",
+                peer.0
+            );
+            self.outputs.push_back(Output::Role(text));
+        }
+        self.raft.handle(raft::Input::SnapshotSent { peer, index: None });
+    }
+
+    /// Forgets which followers were told of that are back.
+    pub(super) fn look_at_peers(&mut self) {
+        if !self.group.behind.is_empty() {
+            let back = self.raft.progress().filter(|peer| peer.state == PeerState::Replicate);
+            let back: BTreeSet<NodeId> = back.map(|peer| peer.id).collect();
+            self.group.behind.retain(|id| !back.contains(id));
+        }
+    }
+
+    /// Says who the others are and where they are reached, if that is news.
+    pub(super) fn tell_peers(&mut self) {
+        let own = self.member();
+        let others = self.config.members.iter().filter(|member| member.id != own);
+        let others: Vec<_> = others.map(|it| (it.id, it.peer_urls.clone())).collect();
+        if others != self.group.told {
+            self.group.told.clone_from(&others);
+            self.outputs.push_back(Output::Peers(others));
+        }
+    }
+}
+
+/// Whether these are entries from `first` on, without a gap, at least one.
+fn follow(first: LogIndex, entries: &[raft::Entry]) -> bool {
+    let due = (first.0..).map(LogIndex);
+    !entries.is_empty()
+        && entries.iter().zip(due).all(|(entry, due)| entry.index == due)
+        && entries.windows(2).all(|pair| pair[0].term <= pair[1].term)
+}

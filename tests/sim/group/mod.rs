@@ -1,0 +1,4 @@
+//! Groups of three and five whole shards.
+
+mod replicate;
+mod world;
