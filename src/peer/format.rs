@@ -15,7 +15,7 @@
 //! | offset | size | field | value |
 //! |-------:|-----:|----------------|---------------------------------------------------------|
 //! | 0 | 8 | magic | byte f2, then `ringdpr` |
-//! | 8 | 2 | format_version | 1; these two fields stay where they are in every version |
+//! | 8 | 2 | format_version | 1 |
 //! | 10 | 1 | kind | 1 raft, 2 bulk |
 //! | 11 | 1 | verdict | 0; in the answer, what becomes of the connection (below) |
 //! | 12 | 4 | shard | whose connection it is |
@@ -30,6 +30,8 @@
 //! | 64 | 2 | patch | of the sender's version |
 //! | 66 | 2 | reserved | zero |
 //! | 68 | 4 | crc | CRC-32 (IEEE) of bytes 0..68 |
+//!
+//! Magic, format_version and shard stay where they are in every version.
 //!
 //! # Verdicts
 //!
@@ -312,6 +314,12 @@ impl Hello {
         };
         Ok(Self { card, to: NodeId(u64_at(bytes, 32)), kind, verdict: *verdict })
     }
+}
+
+/// The shard that a greeting is for, once enough of its bytes have come.
+#[must_use]
+pub fn shard(bytes: &[u8]) -> Option<ShardId> {
+    (bytes.len() >= 16).then(|| ShardId(u32_at(bytes, 12)))
 }
 
 /// What a frame holds.

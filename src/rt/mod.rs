@@ -14,6 +14,7 @@ mod memory;
 mod mesh;
 mod placement;
 mod recover;
+mod resolve;
 mod server;
 mod signals;
 

@@ -77,8 +77,12 @@ impl Config {
             id: peer.id,
             name: peer.name.clone(),
             peer_urls: text(&peer.peer_urls),
-            client_urls: text(&own.advertise_client_urls),
-            learner: false,
+            // Others say theirs in the log, when they serve.
+            client_urls: match bootstrap.members.len() {
+                1 => text(&own.advertise_client_urls),
+                _ => peer.client_urls.clone(),
+            },
+            learner: peer.learner,
         });
         let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
         let mut raft = raft::Config::new(member);

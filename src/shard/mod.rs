@@ -71,6 +71,7 @@ use crate::shard::replay::Replays;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
+use crate::shard::request::Member;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
@@ -449,6 +450,18 @@ impl Shard {
             && self.parked.is_empty()
             && self.leases.asks.is_empty()
             && self.outputs.is_empty()
+    }
+
+    /// Whether there is a log on the disk that a restart would find.
+    #[must_use]
+    pub fn has_log(&self) -> bool {
+        self.wal.is_open()
+    }
+
+    /// The members as clients see them, by id.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.config.members
     }
 
     /// This member.

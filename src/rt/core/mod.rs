@@ -8,10 +8,14 @@
 //! Nothing here decides anything: no output is held back, reordered or looked into.
 
 mod connection;
+mod peers;
 mod watch;
+
+pub(crate) use self::peers::PeerSettings;
 
 use self::connection::Connection;
 use self::connection::RECEIVE_SIZE;
+use self::peers::Peers;
 use crate::api::Answers;
 use crate::api::Piece;
 use crate::api::Settings;
@@ -62,6 +66,7 @@ struct Host {
     id: ShardId,
     shard: Shard,
     disks: Rc<Disks>,
+    opened: bool,
     ready: bool,
     /// Answers that are not made at once.
     answers: Answers,
@@ -172,6 +177,7 @@ pub(crate) struct Core {
     generation: Cell<u32>,
     /// The watchers of connections here, by the shard that they watch.
     hubs: RefCell<BTreeMap<ShardId, Hub>>,
+    peers: RefCell<Peers>,
     /// Connections that have something to send.
     dirty: RefCell<Vec<u32>>,
     /// Connections with calls that ask for others.
@@ -206,7 +212,11 @@ impl Sink for Later {
 }
 
 impl Core {
-    pub(crate) fn new(index: u32, clock: Clock, settings: Settings, mesh: Mesh) -> Self {
+    pub(crate) fn new(
+        (index, clock): (u32, Clock),
+        (settings, peers): (Settings, PeerSettings),
+        mesh: Mesh,
+    ) -> Self {
         Self {
             index,
             clock,
@@ -214,6 +224,7 @@ impl Core {
             mesh,
             hosts: RefCell::default(),
             hubs: RefCell::default(),
+            peers: RefCell::new(Peers::new(peers)),
             connections: RefCell::default(),
             vacant: RefCell::default(),
             generation: Cell::new(0),
@@ -234,7 +245,7 @@ impl Core {
     /// A recovered shard lives here from now on.
     pub(crate) fn host(&self, id: ShardId, shard: Shard, disks: Rc<Disks>) {
         let answers = Answers::new(&self.settings);
-        let host = Host { id, shard, disks, ready: false, answers };
+        let host = Host { id, shard, disks, opened: false, ready: false, answers };
         self.hosts.borrow_mut().insert(id, host);
         self.turn.set();
     }
@@ -282,6 +293,7 @@ impl Core {
                 host.shard.handle(Input::Tick(now));
             }
             self.tick_watches(now);
+            self.tick_peers(now);
             let count = self.connections.borrow().len();
             for at in 0..count {
                 self.tick_connection(u32::try_from(at).expect("connections are few"));
@@ -307,6 +319,8 @@ impl Core {
     fn on_message(self: &Rc<Self>, message: Message) {
         match message {
             Message::Connection(socket, shard) => self.accept(socket, shard),
+            Message::Peer(socket, said) => self.accept_peer(socket, said),
+            Message::Meet => self.meet(),
             Message::Post(post) => {
                 for (shard, from, request) in post.requests {
                     self.submit(shard, from, request);
@@ -423,6 +437,7 @@ impl Core {
         for at in dirty {
             self.send(at);
         }
+        self.send_to_peers();
         for id in &shards {
             is_more |= self.work(*id);
         }
@@ -465,9 +480,14 @@ impl Core {
                 Output::Rows { to } => host.answers.go_on(to),
                 Output::Watch(told) => self.hand_out(id, told),
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
-                Output::Send { .. } | Output::Peers(_) => unreachable!("a group of one"),
+                Output::Send { to, packet } => self.say(id, to, &packet),
+                Output::Peers(others) => self.set_peers(id, others),
                 Output::Halt(why) => return self.fail(format!("shard {id}: {why}")),
             }
+        }
+        if !host.opened && host.shard.has_log() {
+            host.opened = true;
+            let _ = self.mesh.reports.send(Report::Opened);
         }
         if !host.ready && host.shard.is_ready() {
             host.ready = true;
