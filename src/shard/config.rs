@@ -4,6 +4,7 @@ use crate::config;
 use crate::lease;
 use crate::raft;
 use crate::shard::list;
+use crate::shard::origin::ORIGIN_SIZE;
 use crate::shard::request::Member;
 use crate::store;
 use crate::types::ClusterId;
@@ -92,7 +93,7 @@ impl Config {
             writes_in_flight_max: node.raft.wal_writes_in_flight_max,
             ..wal::Config::default()
         };
-        if !wal.fit(request_size_max) {
+        if !wal.fit(request_size_max + ORIGIN_SIZE) {
             return Err(format!(
                 "--max-request-bytes {request_size_max} does not fit a log segment of \
                  --wal-segment-bytes {}; lower the one or raise the other",
