@@ -134,9 +134,13 @@ impl From<&Unavailable> for Status {
             // etcd's server gives this error no code of its own (spec §1.10, wire quirks).
             Unavailable::TooManyRequests => Code::Unknown,
             Unavailable::TooLarge => Code::InvalidArgument,
-            Unavailable::Timeout | Unavailable::LeaderChanged | Unavailable::Stopped => {
-                Code::Unavailable
-            }
+            Unavailable::Timeout
+            | Unavailable::TimeoutLeaderFailed
+            | Unavailable::TimeoutConnectionLost
+            | Unavailable::NoLeader
+            | Unavailable::LeaderChanged
+            | Unavailable::Stopped => Code::Unavailable,
+            Unavailable::Learner => Code::FailedPrecondition,
             Unavailable::SortTooLarge => Code::ResourceExhausted,
         };
         Self::made(code, unavailable.to_string())

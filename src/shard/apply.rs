@@ -16,6 +16,7 @@ use crate::raft::ConfigData;
 use crate::raft::Entry;
 use crate::raft::EntryKind;
 use crate::shard::Shard;
+use crate::shard::command;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::command::CommandError;
 use crate::shard::leases;
@@ -63,14 +64,14 @@ impl Shard {
             EntryKind::Empty => None,
             EntryKind::Config => {
                 match ConfigData::decode(&entry.data) {
-                    Some(data) => self.membership = data.membership,
+                    Some(data) => self.take_membership(data.membership),
                     None => self.halt(format!("entry {} holds no membership", entry.index)),
                 }
                 None
             }
-            EntryKind::Normal => match self.apply_command(&entry.data) {
+            EntryKind::Normal => match self.apply_new(&entry.data) {
                 Ok(None) => return false,
-                Ok(outcome) => outcome,
+                Ok(Some(outcome)) => outcome,
                 Err(error) => {
                     self.halt(format!(
                         "entry {} of term {} can not be applied: {error}; start the version of \
@@ -87,7 +88,13 @@ impl Shard {
         for to in lost {
             self.reply(to, Err(Unavailable::LeaderChanged.into()));
         }
-        let (Some(to), Some(result)) = (to, outcome) else { return true };
+        let origin = command::origin(&entry.data).filter(|_| entry.kind == EntryKind::Normal);
+        let waits = origin.and_then(|origin| self.forward_applied(origin));
+        if let (Some(to), None) = (waits, &outcome) {
+            // It was not answered when it was applied, if it was: nobody knows here.
+            self.reply(to, Err(Unavailable::Timeout.into()));
+        }
+        let (Some(to), Some(result)) = (to.or(waits), outcome) else { return true };
         match result {
             Err(refused) => self.reply(to, Err(refused.into())),
             Ok((body, until)) => {
@@ -99,6 +106,22 @@ impl Shard {
             }
         }
         true
+    }
+
+    /// Applies a command, unless it needs a value that is not in memory; nothing comes of one that
+    /// a member has handed over twice.
+    fn apply_new(&mut self, data: &Bytes) -> Result<Option<Option<Applied>>, CommandError> {
+        let Some(origin) = command::origin(data) else {
+            return Ok(self.apply_command(data)?.map(Some));
+        };
+        if !self.origins.is_new(origin) || !self.membership.contains(origin.node) {
+            return Ok(Some(None));
+        }
+        let applied = self.apply_command(data)?;
+        if applied.is_some() {
+            self.origins.note(origin);
+        }
+        Ok(applied.map(Some))
     }
 
     /// Applies a command, unless it needs a value that is not in memory; none if it does.

@@ -4,6 +4,7 @@ use crate::config;
 use crate::lease;
 use crate::raft;
 use crate::shard::list;
+use crate::shard::origin::ORIGIN_SIZE;
 use crate::shard::request::Member;
 use crate::store;
 use crate::types::ClusterId;
@@ -20,6 +21,8 @@ pub struct Config {
     pub cluster: ClusterId,
     /// The members, this one included, as clients see them; by id.
     pub members: Vec<Member>,
+    /// It was added to a group that ran: who votes is said by the log, not by `members`.
+    pub joins: bool,
     /// Consensus; names this member.
     pub raft: raft::Config,
     /// The log.
@@ -70,20 +73,6 @@ impl Config {
         member: NodeId,
         bootstrap: &config::Bootstrap,
     ) -> Result<Self, String> {
-        let text = |urls: &[config::Url]| urls.iter().map(|url| url.text().to_owned()).collect();
-        let own = node.shards().find(|(shard, _)| *shard == id).map(|(_, shard)| shard);
-        let own = own.expect("a shard of this node");
-        let members = bootstrap.members.iter().map(|peer| Member {
-            id: peer.id,
-            name: peer.name.clone(),
-            peer_urls: text(&peer.peer_urls),
-            // Others say theirs in the log, when they serve.
-            client_urls: match bootstrap.members.len() {
-                1 => text(&own.advertise_client_urls),
-                _ => peer.client_urls.clone(),
-            },
-            learner: peer.learner,
-        });
         let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
         let mut raft = raft::Config::new(member);
         raft.election_ticks = node.raft.election_timeout_ms;
@@ -96,7 +85,7 @@ impl Config {
             writes_in_flight_max: node.raft.wal_writes_in_flight_max,
             ..wal::Config::default()
         };
-        if !wal.fit(request_size_max) {
+        if !wal.fit(request_size_max + ORIGIN_SIZE) {
             return Err(format!(
                 "--max-request-bytes {request_size_max} does not fit a log segment of \
                  --wal-segment-bytes {}; lower the one or raise the other",
@@ -112,7 +101,8 @@ impl Config {
         Ok(Self {
             id,
             cluster,
-            members: members.collect(),
+            members: members(node, id, bootstrap),
+            joins: bootstrap.joins,
             raft,
             wal,
             store,
@@ -136,6 +126,25 @@ impl Config {
             },
         })
     }
+}
+
+/// The members that a shard begins with.
+fn members(node: &config::Config, id: ShardId, bootstrap: &config::Bootstrap) -> Vec<Member> {
+    let text = |urls: &[config::Url]| urls.iter().map(|url| url.text().to_owned()).collect();
+    let own = node.shards().find(|(shard, _)| *shard == id).map(|(_, shard)| shard);
+    let own = own.expect("a shard of this node");
+    let members = bootstrap.members.iter().map(|peer| Member {
+        id: peer.id,
+        name: peer.name.clone(),
+        peer_urls: text(&peer.peer_urls),
+        // Where there are others each says its own in the log, when it serves.
+        client_urls: match bootstrap.members.len() {
+            1 => text(&own.advertise_client_urls),
+            _ => peer.client_urls.clone(),
+        },
+        learner: peer.learner,
+    });
+    members.collect()
 }
 
 /// Entries that stay in the log when they are sealed.

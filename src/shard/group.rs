@@ -9,8 +9,10 @@ use crate::shard::Output;
 use crate::shard::Shard;
 use crate::shard::asks::Asks;
 use crate::shard::peer::Packet;
+use crate::shard::request::Unavailable;
 use crate::types::LogIndex;
 use crate::types::NodeId;
+use crate::types::Tick;
 use crate::wal;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -27,6 +29,19 @@ pub(super) struct Group {
     behind: BTreeSet<NodeId>,
     /// The others and their URLs, as last told.
     told: Vec<(NodeId, Vec<String>)>,
+    /// Who leads, as last seen.
+    leader: Option<NodeId>,
+    /// When the last leader became known.
+    elected: Option<Tick>,
+    /// Since when each peer is heard without a break.
+    heard: BTreeMap<NodeId, Heard>,
+}
+
+/// How a peer is heard.
+#[derive(Clone, Copy, Debug)]
+struct Heard {
+    since: Tick,
+    last: Tick,
 }
 
 impl Shard {
@@ -77,6 +92,15 @@ impl Shard {
         hard_state: Option<raft::HardState>,
     ) {
         for entry in entries {
+            if entry.data.len() > self.wal.entry_size_max() {
+                return self.halt(format!(
+                    "entry {} has {} bytes, and this member's log holds entries of up to {}: start \
+                     all members with the same --max-request-bytes and --wal-segment-bytes",
+                    entry.index,
+                    entry.data.len(),
+                    self.wal.entry_size_max()
+                ));
+            }
             self.wal.append(&wal::Record::Entry {
                 term: entry.term,
                 index: entry.index,
@@ -101,16 +125,95 @@ impl Shard {
 
     /// A peer has said something.
     pub(super) fn on_packet(&mut self, from: NodeId, packet: Packet) {
+        self.hear(from);
         match packet {
             // What a snapshot holds has not come: there is nothing to put in place.
             Packet::Raft(raft::Message { body: raft::Body::Snapshot { .. }, .. }) => {}
             Packet::Raft(message) => self.raft.handle(raft::Input::Message { from, message }),
+            Packet::Forward { attempt, data } => self.on_forward(from, attempt, data),
+            Packet::Refused { origin, attempt, why } => self.on_refused(origin, attempt, why),
+            Packet::Ask { life, number, what } => self.on_lease_ask(from, life, number, what),
+            Packet::Answer { life, number, told } => self.on_lease_answer(from, life, number, told),
+        }
+    }
+
+    fn hear(&mut self, from: NodeId) {
+        let silence_max = 2 * self.config.raft.election_ticks;
+        if !self.raft.membership().contains(from) {
+            return;
+        }
+        let now = self.now;
+        let heard = self.group.heard.entry(from).or_insert(Heard { since: now, last: now });
+        if now.since(heard.last) > silence_max {
+            heard.since = now;
+        }
+        heard.last = now;
+        self.forward_to(from);
+    }
+
+    /// Whether a peer has been heard since then, without a break.
+    pub(super) fn is_heard_since(&self, peer: NodeId, since: Tick) -> bool {
+        let silence_max = 2 * self.config.raft.election_ticks;
+        let heard = self.group.heard.get(&peer);
+        heard.is_some_and(|it| it.since <= since && self.now.since(it.last) <= silence_max)
+    }
+
+    /// How many of those that vote are heard since then, this one among them.
+    pub(super) fn voters_heard_since(&self, since: Tick) -> usize {
+        let own = self.member();
+        let voters = self.raft.membership().voters().iter();
+        voters.filter(|id| **id == own || self.is_heard_since(**id, since)).count()
+    }
+
+    /// Leadership may have changed.
+    pub(super) fn on_leader(&mut self) {
+        let leader = self.raft.leader();
+        if leader.is_some() {
+            if leader != self.group.leader {
+                self.group.elected = Some(self.now);
+            }
+            self.group.leader = leader;
+        }
+        self.forward_anew();
+    }
+
+    /// What to say of a change whose time was over at `deadline`, and whose fate is not known.
+    ///
+    /// # Source
+    /// etcd: `server/etcdserver/server.go`, `parseProposeCtxErr`.
+    pub(super) fn late(&self, deadline: Tick) -> Unavailable {
+        let began = Tick(deadline.0.saturating_sub(self.config.request_timeout));
+        if let Some(elected) = self.group.elected {
+            let lost = Tick(elected.0.saturating_sub(2 * self.config.raft.election_ticks));
+            if lost < began && began < elected {
+                return Unavailable::TimeoutLeaderFailed;
+            }
+        }
+        let is_connected = match self.raft.leader() {
+            None => true,
+            Some(leader) if leader == self.member() => {
+                let majority = self.raft.membership().voters().len() / 2 + 1;
+                self.voters_heard_since(began) >= majority
+            }
+            Some(leader) => self.is_heard_since(leader, began),
+        };
+        if is_connected { Unavailable::Timeout } else { Unavailable::TimeoutConnectionLost }
+    }
+
+    /// What to say of a change whose time is over and that will never take place.
+    pub(super) fn never(&self) -> Unavailable {
+        // If there is a leader, it was too busy all that time.
+        match self.raft.leader() {
+            Some(_) => Unavailable::TooManyRequests,
+            None => Unavailable::NoLeader,
         }
     }
 
     /// The connection to a peer broke: what was on its way there may not have arrived.
     pub(super) fn on_peer_lost(&mut self, peer: NodeId) {
         self.raft.handle(raft::Input::Unreachable { peer });
+        self.group.heard.remove(&peer);
+        self.forwards.lose(peer);
     }
 
     /// Reads a stretch of the log for a follower.
@@ -168,7 +271,7 @@ impl Shard {
     /// Says who the others are and where they are reached, if that is news.
     pub(super) fn tell_peers(&mut self) {
         let own = self.member();
-        let others = self.config.members.iter().filter(|member| member.id != own);
+        let others = self.members.rows().iter().filter(|member| member.id != own);
         let others: Vec<_> = others.map(|it| (it.id, it.peer_urls.clone())).collect();
         if others != self.group.told {
             self.group.told.clone_from(&others);

@@ -65,7 +65,7 @@ impl Leases {
     pub(super) fn new(lessor: Lessor, seed: u64) -> Self {
         Self {
             lessor,
-            asks: Asks::default(),
+            asks: Asks::remote(),
             led: None,
             look_next: Tick(0),
             is_looking: false,
@@ -137,7 +137,7 @@ impl Shard {
     /// Asks for one read point for all questions that came since the last one was asked for.
     pub(super) fn ask_lease_point(&mut self) {
         if !self.leases.lessor.is_leading() {
-            return;
+            return self.send_asks();
         }
         let Some(context) = self.leases.asks.next_context() else { return };
         if self.raft.read(context).is_err() {
@@ -157,9 +157,11 @@ impl Shard {
             let (slack, extension) = (raft.heartbeat_ticks, raft.election_ticks);
             let checkpoints = self.config.lease.checkpoints;
             self.leases.lessor.promote(self.now, extension, slack, checkpoints);
-            self.leases.asks.restart();
+            self.leases.asks.restart(false);
         } else {
             self.leases.lessor.demote();
+            self.drop_errands();
+            self.leases.asks.restart(true);
         }
     }
 

@@ -29,11 +29,15 @@ pub mod autocompact;
 pub mod command;
 mod config;
 mod defragment;
+mod errands;
 mod feed;
+mod forward;
 mod group;
 mod hash;
 mod leases;
 pub mod list;
+mod members;
+pub mod origin;
 mod park;
 pub mod peer;
 mod records;
@@ -57,13 +61,17 @@ use crate::shard::asks::What;
 use crate::shard::autocompact::AutoCompact;
 use crate::shard::command::Command;
 use crate::shard::defragment::Defragments;
+use crate::shard::errands::Errands;
 use crate::shard::feed::Feed;
+use crate::shard::forward::Forwards;
 use crate::shard::group::Group;
 use crate::shard::hash::Hashes;
 use crate::shard::leases::Leases;
 use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
 use crate::shard::list::RowShape;
+use crate::shard::members::Members;
+use crate::shard::origin::Origins;
 use crate::shard::park::Parked;
 use crate::shard::peer::Packet;
 use crate::shard::records::Needs;
@@ -214,6 +222,10 @@ pub struct Shard {
     applied_term: Term,
     /// Who belongs to the group, by the entries applied.
     membership: raft::Membership,
+    /// The same as clients see them.
+    members: Members,
+    /// What is applied of what members handed over.
+    origins: Origins,
     /// Committed entries that are not applied: the first waits for an old value.
     committed: VecDeque<raft::Entry>,
     /// Old values that the first of them needs.
@@ -221,6 +233,7 @@ pub struct Shard {
     /// Keeps those readable that are on their way.
     needs_pin: Option<store::Pin>,
     proposals: Proposals,
+    forwards: Forwards,
     reads: Reads,
     lists: Lists,
     parked: Parked,
@@ -230,6 +243,7 @@ pub struct Shard {
     replays: Replays,
     leases: Leases,
     group: Group,
+    errands: Errands,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -252,6 +266,9 @@ impl Shard {
         (seed, now): (u64, Tick),
     ) -> Self {
         let auto = AutoCompact::new(config.auto_compaction, now, keyspace.revision());
+        let members = sealed.as_ref().and_then(|state| state.members.clone());
+        let members = members.unwrap_or_else(|| Members::new(&config.members));
+        let origins = sealed.as_ref().map_or_else(Origins::default, |it| it.origins.clone());
         let applied = sealed.as_ref().map_or_else(raft::Position::default, |it| it.applied);
         let mut shard = Self {
             config,
@@ -262,10 +279,13 @@ impl Shard {
             applied: applied.index,
             applied_term: applied.term,
             membership,
+            members,
+            origins,
             committed: VecDeque::new(),
             needs: Needs::default(),
             needs_pin: None,
             proposals: Proposals::default(),
+            forwards: Forwards::default(),
             reads: Reads::default(),
             lists: Lists::default(),
             parked: Parked::default(),
@@ -275,6 +295,7 @@ impl Shard {
             replays: Replays::default(),
             leases: Leases::new(lessor, seed),
             group: Group::default(),
+            errands: Errands::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -321,6 +342,7 @@ impl Shard {
             }
             self.ask_read_point();
             self.place_held();
+            self.send_forwards();
             self.ask_lease_point();
             if let Some(output) = self.raft.poll() {
                 self.on_raft(output);
@@ -445,6 +467,7 @@ impl Shard {
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.proposals.is_empty()
+            && self.forwards.is_empty()
             && self.reads.is_empty()
             && self.lists.is_empty()
             && self.parked.is_empty()
@@ -461,7 +484,11 @@ impl Shard {
     /// The members as clients see them, by id.
     #[must_use]
     pub fn members(&self) -> &[Member] {
-        &self.config.members
+        self.members.rows()
+    }
+
+    fn is_learner(&self) -> bool {
+        self.raft.membership().is_learner(self.member())
     }
 
     /// This member.
@@ -484,6 +511,7 @@ impl Shard {
     fn on_request(&mut self, from: RequestId, request: Request) {
         let refusal = match request {
             _ if self.stopping => Some(Unavailable::Stopped),
+            _ if self.is_learner() && !request.is_for_learners() => Some(Unavailable::Learner),
             Request::Write(command) => self.on_write(from, command),
             Request::Range(range) if range.serializable => {
                 self.outputs.push_back(Output::Reply { to: from, ready: Ready::Range(range) });
@@ -541,8 +569,7 @@ impl Shard {
         if command.len() > self.config.request_size_max {
             return Some(Unavailable::TooLarge);
         }
-        let waiting = self.proposals.len() + self.committed.len() + self.answers_waiting();
-        if waiting >= self.config.waiting_max {
+        if self.writes_waiting() >= self.config.waiting_max {
             return Some(Unavailable::TooManyRequests);
         }
         let deadline = Tick(self.now.0 + self.config.request_timeout);
@@ -554,6 +581,12 @@ impl Shard {
         }
         self.proposals.hold(command, from, deadline);
         None
+    }
+
+    /// Writes that are not answered yet.
+    fn writes_waiting(&self) -> usize {
+        let placed = self.proposals.len() + self.committed.len();
+        placed + self.forwards.len() + self.answers_waiting()
     }
 
     /// Answers that are made but for something: values, or what a compaction leaves to do.
@@ -583,6 +616,7 @@ impl Shard {
                 self.proposals.push(index, self.raft.term(), from, deadline);
                 true
             }
+            Err(Rejected::NotLeader { leader: Some(_) }) => self.hand_over(command, from, deadline),
             Err(Rejected::Overloaded | Rejected::NotLeader { .. } | Rejected::Transferring) => {
                 false
             }
@@ -660,29 +694,42 @@ impl Shard {
         self.store.tick(self.now);
         self.expire_lists();
         self.look_at_peers();
+        self.repeat_asks();
         self.leases.tick(self.now);
         self.compact_by_itself();
-        let late = self.proposals.expired(self.now).into_iter();
-        let late = late.chain(self.reads.expired(self.now));
-        for to in late.chain(self.leases.asks.expired(self.now)) {
-            self.reply(to, Err(Unavailable::Timeout.into()));
-        }
-        for to in self.proposals.expired_held(self.now) {
-            // A leader's disk was too slow all that time. Nothing was done, and that can be said.
-            let leads = self.is_leader();
-            let why = if leads { Unavailable::TooManyRequests } else { Unavailable::Timeout };
-            self.reply(to, Err(why.into()));
-        }
+        self.expire();
         if self.unmarked.is_some_and(|since| self.now.since(since) >= self.config.mark_after) {
             self.unmarked = None;
             self.wal.mark();
         }
     }
 
+    /// Whose time is over is told so.
+    fn expire(&mut self) {
+        for (to, deadline) in self.proposals.expired(self.now) {
+            let why = self.late(deadline);
+            self.reply(to, Err(why.into()));
+        }
+        for to in self.reads.expired(self.now) {
+            self.reply(to, Err(Unavailable::Timeout.into()));
+        }
+        let why =
+            if self.leader().is_some() { Unavailable::Timeout } else { Unavailable::NoLeader };
+        for to in self.leases.asks.expired(self.now) {
+            self.reply(to, Err(why.into()));
+        }
+        for to in self.proposals.expired_held(self.now) {
+            let why = self.never();
+            self.reply(to, Err(why.into()));
+        }
+        self.expire_forwards();
+    }
+
     /// Leadership may have come: reads ask anew. Writes that were held for it are looked at in any
     /// case.
     fn on_role(&mut self) {
         self.lead_leases();
+        self.on_leader();
         if self.raft.leader().is_some() {
             self.reads.retry();
         }
@@ -716,10 +763,6 @@ impl Shard {
         }
     }
 
-    fn reply(&mut self, to: RequestId, result: Result<Response, Failure>) {
-        self.outputs.push_back(Output::Reply { to, ready: Ready::Result(result) });
-    }
-
     fn halt(&mut self, why: String) {
         self.halted = true;
         self.outputs.push_back(Output::Halt(why));
@@ -734,7 +777,7 @@ impl Shard {
             applied: self.applied,
             size_allocated,
             size_in_use: size_in_use.min(size_allocated),
-            learner: self.raft.membership().is_learner(self.member()),
+            learner: self.is_learner(),
         };
         Response { header: self.header(), body: Body::Status(status) }
     }
@@ -742,6 +785,6 @@ impl Shard {
     fn member_list(&self) -> Response {
         // The spec, §2.1: answers of Cluster carry no revision.
         let header = Header { revision: Revision(0), ..self.header() };
-        Response { header, body: Body::MemberList(self.config.members.clone()) }
+        Response { header, body: Body::MemberList(self.members.rows().to_vec()) }
     }
 }

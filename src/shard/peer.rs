@@ -1,15 +1,25 @@
 //! What the shards of one group say to each other, and its bytes.
 //!
 //! A transport carries packets as it gets them; it may lose, double, delay and reorder them.
-//! Framing and checksums are its own. Little-endian. Every packet: format version (u8, 1), what it is (u8),
-//! then, by what it is:
+//! Framing and checksums are its own. Little-endian. Every packet: format version (u8, 1), what it
+//! is (u8), then, by what it is:
 //!
 //! | code | packet | fields |
-//! |-----:|--------|-----------------------------------------|
+//! |-----:|---------|-----------------------------------------------------------------------|
 //! | 1 | Raft | the message, as Raft encodes it, to the end |
+//! | 2 | Forward | attempt (u64), an entry's data, which names its origin, to the end |
+//! | 3 | Refused | origin (20 bytes), attempt (u64), why (u8: 1 no leader, 2 busy, 3 never) |
+//! | 4 | Ask | life (u32), number (u64), lease (i64), what (u8: 0 renew, 1 time, 2 and keys) |
+//! | 5 | Answer | life (u32), number (u64), lease (i64), left, granted (i64), keys to the end |
+//!
+//! A key is its size (u32) and its bytes.
 
 use crate::raft;
 use crate::raft::Message;
+use crate::shard::origin::ORIGIN_SIZE;
+use crate::shard::origin::Origin;
+use crate::types::LeaseId;
+use bytes::Buf;
 use bytes::Bytes;
 
 /// The version of the bytes that [`Packet::encode`] makes, and the only one that is read.
@@ -25,6 +35,73 @@ pub const PACKET_SIZE_MAX: usize = raft::MESSAGE_SIZE_MAX + HEAD_SIZE;
 pub enum Packet {
     /// Consensus.
     Raft(Message),
+    /// A client's change, for the leader to give it its place in the log.
+    Forward {
+        /// Rises with each that a member hands over.
+        attempt: u64,
+        /// The entry's data; it names the member, and the request.
+        data: Bytes,
+    },
+    /// A change was not taken; of what is taken the entry tells.
+    Refused {
+        /// Which.
+        origin: Origin,
+        /// At which attempt.
+        attempt: u64,
+        /// Why.
+        why: Why,
+    },
+    /// A question about a lease, for the leader.
+    Ask {
+        /// The asking process.
+        life: u32,
+        /// Its name for the question.
+        number: u64,
+        /// What it asks.
+        what: Question,
+    },
+    /// The answer to [`Packet::Ask`].
+    Answer {
+        /// The process that asked.
+        life: u32,
+        /// Its name for the question.
+        number: u64,
+        /// What the leader says.
+        told: LeaseTold,
+    },
+}
+
+/// Why a change was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The member does not lead.
+    NotLeader,
+    /// It has too much to do.
+    Busy,
+    /// It is no change that any leader would take.
+    Never,
+}
+
+/// A question about a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// That it may live on.
+    KeepAlive(LeaseId),
+    /// How long it lives, and which its keys are if they are wanted.
+    TimeToLive(LeaseId, bool),
+}
+
+/// What a leader says of a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseTold {
+    /// Which.
+    pub id: LeaseId,
+    /// Seconds that it lives from now on, or that are left.
+    pub ttl: i64,
+    /// Seconds that it was granted.
+    pub granted: i64,
+    /// Its keys, if they were asked for.
+    pub keys: Vec<Bytes>,
 }
 
 /// Why bytes are not a packet.
@@ -55,6 +132,41 @@ impl Packet {
                 out.push(1);
                 message.encode(&mut out);
             }
+            Self::Forward { attempt, data } => {
+                out.push(2);
+                out.extend_from_slice(&attempt.to_le_bytes());
+                out.extend_from_slice(data);
+            }
+            Self::Refused { origin, attempt, why } => {
+                out.push(3);
+                out.extend_from_slice(&origin.encode());
+                out.extend_from_slice(&attempt.to_le_bytes());
+                out.push(match why {
+                    Why::NotLeader => 1,
+                    Why::Busy => 2,
+                    Why::Never => 3,
+                });
+            }
+            Self::Ask { life, number, what } => {
+                let (lease, what) = match what {
+                    Question::KeepAlive(lease) => (lease, 0),
+                    Question::TimeToLive(lease, keys) => (lease, 1 + u8::from(*keys)),
+                };
+                out.push(4);
+                put_name(&mut out, *life, *number, *lease);
+                out.push(what);
+            }
+            Self::Answer { life, number, told } => {
+                out.push(5);
+                put_name(&mut out, *life, *number, told.id);
+                out.extend_from_slice(&told.ttl.to_le_bytes());
+                out.extend_from_slice(&told.granted.to_le_bytes());
+                for key in &told.keys {
+                    let size = u32::try_from(key.len()).expect("a key is smaller than a request");
+                    out.extend_from_slice(&size.to_le_bytes());
+                    out.extend_from_slice(key);
+                }
+            }
         }
         Bytes::from(out)
     }
@@ -74,7 +186,7 @@ impl Packet {
         match code {
             _ if bytes.len() > PACKET_SIZE_MAX => Err(DecodeError::Malformed),
             1 => Ok(Self::Raft(Message::decode(&rest)?)),
-            0 | 2.. => Err(DecodeError::Malformed),
+            code => read(code, rest).ok_or(DecodeError::Malformed),
         }
     }
 
@@ -100,6 +212,10 @@ impl Packet {
                 | raft::Body::ReadIndex { .. }
                 | raft::Body::ReadIndexResponse { .. } => false,
             },
+            Self::Forward { .. }
+            | Self::Refused { .. }
+            | Self::Ask { .. }
+            | Self::Answer { .. } => false,
         }
     }
 
@@ -123,8 +239,73 @@ impl Packet {
                 | raft::Body::ReadIndex { .. }
                 | raft::Body::ReadIndexResponse { .. } => 64,
             },
+            Self::Forward { data, .. } => data.len() + 8,
+            Self::Refused { .. } | Self::Ask { .. } => 32,
+            Self::Answer { told, .. } => {
+                told.keys.iter().map(|key| key.len() + 4).sum::<usize>() + 40
+            }
         }
     }
+}
+
+fn put_name(out: &mut Vec<u8>, life: u32, number: u64, lease: LeaseId) {
+    out.extend_from_slice(&life.to_le_bytes());
+    out.extend_from_slice(&number.to_le_bytes());
+    out.extend_from_slice(&lease.0.to_le_bytes());
+}
+
+/// What follows the head of a packet that is not Raft's.
+fn read(code: u8, mut rest: Bytes) -> Option<Packet> {
+    let packet = match code {
+        2 => {
+            let attempt = rest.try_get_u64_le().ok()?;
+            let data = rest.split_off(0);
+            crate::shard::command::origin(&data)?;
+            Packet::Forward { attempt, data }
+        }
+        3 => {
+            let origin = Origin::decode(rest.first_chunk::<ORIGIN_SIZE>()?);
+            rest.advance(ORIGIN_SIZE);
+            let attempt = rest.try_get_u64_le().ok()?;
+            let why = match rest.try_get_u8().ok()? {
+                1 => Why::NotLeader,
+                2 => Why::Busy,
+                3 => Why::Never,
+                0 | 4.. => return None,
+            };
+            Packet::Refused { origin, attempt, why }
+        }
+        4 => {
+            let (life, number, lease) = name(&mut rest)?;
+            let what = match rest.try_get_u8().ok()? {
+                0 => Question::KeepAlive(lease),
+                1 => Question::TimeToLive(lease, false),
+                2 => Question::TimeToLive(lease, true),
+                3.. => return None,
+            };
+            Packet::Ask { life, number, what }
+        }
+        5 => {
+            let (life, number, id) = name(&mut rest)?;
+            let (ttl, granted) = (rest.try_get_i64_le().ok()?, rest.try_get_i64_le().ok()?);
+            let mut keys = Vec::new();
+            while !rest.is_empty() {
+                let size = usize::try_from(rest.try_get_u32_le().ok()?).ok()?;
+                if size > rest.len() {
+                    return None;
+                }
+                keys.push(rest.split_to(size));
+            }
+            Packet::Answer { life, number, told: LeaseTold { id, ttl, granted, keys } }
+        }
+        0 | 1 | 6.. => return None,
+    };
+    rest.is_empty().then_some(packet)
+}
+
+fn name(rest: &mut Bytes) -> Option<(u32, u64, LeaseId)> {
+    let (life, number) = (rest.try_get_u32_le().ok()?, rest.try_get_u64_le().ok()?);
+    Some((life, number, LeaseId(rest.try_get_i64_le().ok()?)))
 }
 
 #[cfg(test)]
@@ -134,7 +315,10 @@ mod tests {
     use crate::raft::Entry;
     use crate::raft::EntryKind;
     use crate::raft::Position;
+    use crate::shard::command::Command;
+    use crate::shard::command::with_origin;
     use crate::types::LogIndex;
+    use crate::types::NodeId;
     use crate::types::Term;
     use proptest::prelude::*;
 
@@ -153,19 +337,35 @@ mod tests {
 
     pub(super) fn samples() -> Vec<Packet> {
         let message = |body| Packet::Raft(Message { term: Term(2), body });
-        vec![append(6), message(Body::TimeoutNow), message(Body::ReadIndex { id: 9 })]
+        let origin = Origin { node: NodeId(7), life: 3, number: 9 };
+        let data = with_origin(&Command::LeaseRevoke { id: 7 }.encode(), origin);
+        let told = LeaseTold { id: LeaseId(-7), ttl: 5, granted: 60, keys: Vec::new() };
+        let keys = vec![Bytes::from_static(b"a"), Bytes::new()];
+        vec![
+            append(6),
+            message(Body::TimeoutNow),
+            message(Body::ReadIndex { id: 9 }),
+            Packet::Forward { attempt: 5, data },
+            Packet::Refused { origin, attempt: 5, why: Why::Busy },
+            Packet::Ask { life: 3, number: 8, what: Question::KeepAlive(LeaseId(7)) },
+            Packet::Ask { life: 3, number: 8, what: Question::TimeToLive(LeaseId(7), true) },
+            Packet::Answer { life: 3, number: 8, told: told.clone() },
+            Packet::Answer { life: 3, number: 8, told: LeaseTold { keys, ..told } },
+        ]
     }
 
     #[test]
     fn a_packet_comes_back_as_it_was_and_its_parts_do_not_read() {
         for packet in samples() {
             let bytes = packet.encode();
-            assert_eq!(Packet::decode(bytes.clone()), Ok(packet));
+            let is_open = matches!(packet, Packet::Forward { .. } | Packet::Answer { .. });
+            assert_eq!(Packet::decode(bytes.clone()), Ok(packet.clone()));
             for size in 0..bytes.len() {
-                assert!(Packet::decode(bytes.slice(..size)).is_err(), "{size} of {bytes:?}");
+                let part = Packet::decode(bytes.slice(..size));
+                assert!(part.is_err() || (is_open && part != Ok(packet.clone())), "{size}");
             }
             let longer = [&bytes[..], &[0]].concat();
-            assert!(Packet::decode(longer.into()).is_err());
+            assert!(Packet::decode(longer.into()).is_err() || is_open);
         }
     }
 

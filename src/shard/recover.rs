@@ -204,7 +204,10 @@ impl Recovery {
             None => {
                 let of = |learner| {
                     let members = self.config.members.iter();
-                    members.filter(|it| it.learner == learner).map(|it| it.id).collect::<Vec<_>>()
+                    members
+                        .filter(|it| !self.config.joins && it.learner == learner)
+                        .map(|it| it.id)
+                        .collect::<Vec<_>>()
                 };
                 (Position::default(), Membership::new(&of(false), &of(true)))
             }

@@ -171,6 +171,27 @@ pub enum Request {
 }
 
 impl Request {
+    /// Whether a member without a vote answers it.
+    pub(super) fn is_for_learners(&self) -> bool {
+        match self {
+            Self::Status => true,
+            Self::Range(range) => range.serializable,
+            Self::Write(_)
+            | Self::RangeStream(_)
+            | Self::ReadTxn { .. }
+            | Self::HashKv { .. }
+            | Self::Hash
+            | Self::Defragment
+            | Self::Alarms
+            | Self::MemberList { .. }
+            | Self::LeaseGrant { .. }
+            | Self::LeaseRevoke { .. }
+            | Self::LeaseKeepAlive { .. }
+            | Self::LeaseTimeToLive { .. }
+            | Self::LeaseLeases => false,
+        }
+    }
+
     /// Bytes it holds while it waits.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -355,6 +376,18 @@ pub enum Unavailable {
     /// No answer within the request timeout; the change may or may not take place.
     #[error("etcdserver: request timed out")]
     Timeout,
+    /// The same, and the leader of the time was lost.
+    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailed,
+    /// The same, and the connection to the leader, or the leader's to a majority, was lost.
+    #[error("etcdserver: request timed out, possibly due to connection lost")]
+    TimeoutConnectionLost,
+    /// There is no leader; nothing was done.
+    #[error("etcdserver: no leader")]
+    NoLeader,
+    /// This member has no vote, and serves only what needs no leader.
+    #[error("etcdserver: rpc not supported for learner")]
+    Learner,
     /// Leadership moved while a read waited for its read point.
     #[error("etcdserver: leader changed")]
     LeaderChanged,

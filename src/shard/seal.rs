@@ -85,6 +85,8 @@ impl Shard {
             revision: self.keyspace.revision(),
             floor: self.keyspace.compacted(),
             membership: self.membership.clone(),
+            members: Some(self.members.clone()),
+            origins: self.origins.clone(),
         };
         self.store.seal(self.applied.0, state.encode(&self.leases.lessor));
         self.seals.sealing = Some(state);

@@ -14,10 +14,10 @@ pub(super) type Held = (Bytes, RequestId, Tick);
 /// Writes on their way into the log and through it.
 ///
 /// # Shape
-/// `placed` is of one term, and ascends in index and, the timeout being one for all, in deadline; so
-/// does `held`, and what is in it came after what is in `placed`. Whoever leads, loses that and leads
-/// again may have less in its log than before: what it had placed in earlier terms is in `older`,
-/// and an entry that is committed in such a place says what became of it.
+/// `placed` is of one term, and ascends in index and, the timeout being one for all, in deadline;
+/// so does `held`, and what is in it came after what is in `placed`. Whoever leads, loses that and
+/// leads again may have less in its log than before: what it had placed in earlier terms is in
+/// `older`, and an entry that is committed in such a place says what became of it.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
     placed: VecDeque<Placed>,
@@ -110,12 +110,13 @@ impl Proposals {
         (reached, lost)
     }
 
-    /// Those whose time is over: what has its place in the log may still take place.
-    pub(super) fn expired(&mut self, now: Tick) -> Vec<RequestId> {
+    /// Those whose time is over, and when it was: what has its place in the log may still take
+    /// place.
+    pub(super) fn expired(&mut self, now: Tick) -> Vec<(RequestId, Tick)> {
         let older = self.older.iter_mut().filter(|placed| placed.deadline <= now);
         let late = self.placed.iter_mut().take_while(|placed| placed.deadline <= now);
         let late = older.chain(late);
-        late.filter_map(|placed| placed.to.take()).collect()
+        late.filter_map(|placed| Some((placed.to.take()?, placed.deadline))).collect()
     }
 
     /// Those whose time is over while they were held: they will never take place.
@@ -279,7 +280,7 @@ mod tests {
         proposals.push(LogIndex(4), Term(3), id(14), Tick(19));
         assert_eq!(proposals.reached(LogIndex(3), Term(1)), (Some(id(3)), vec![]));
         assert_eq!(proposals.reached(LogIndex(4), Term(3)), (Some(id(14)), vec![id(4)]));
-        assert_eq!(proposals.expired(Tick(9)), vec![id(5)]);
+        assert_eq!(proposals.expired(Tick(9)), vec![(id(5), Tick(9))]);
         assert_eq!(proposals.reached(LogIndex(5), Term(3)), (None, vec![]));
         assert!(proposals.is_empty());
     }
@@ -288,7 +289,7 @@ mod tests {
     fn an_expired_proposal_keeps_its_place_and_loses_its_answer() {
         let mut proposals = Proposals::default();
         proposals.push(LogIndex(3), Term(1), id(1), Tick(9));
-        assert_eq!(proposals.expired(Tick(9)), vec![id(1)]);
+        assert_eq!(proposals.expired(Tick(9)), vec![(id(1), Tick(9))]);
         assert_eq!(proposals.reached(LogIndex(3), Term(1)), (None, vec![]));
     }
 

@@ -418,6 +418,7 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
     raft.append_size_max = dice.pick(&[3_000, 1 << 20]);
     let whole = wal.record_size_max() - RECORD_HEADER;
     shard::Config {
+        joins: false,
         id: ShardId(u32::try_from(dice.index(3)).expect("small")),
         cluster: ClusterId(0xc1),
         members: vec![Member {

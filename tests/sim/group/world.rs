@@ -416,7 +416,10 @@ pub(crate) fn is_done(answer: &Answer) -> Option<bool> {
         Ok(Response { body: Body::Put { .. }, .. }) => Some(true),
         Ok(_) => panic!("{answer:?} for a put"),
         Err(Failure::Unavailable(
-            Unavailable::TooManyRequests | Unavailable::TooLarge | Unavailable::Stopped,
+            Unavailable::TooManyRequests
+            | Unavailable::TooLarge
+            | Unavailable::NoLeader
+            | Unavailable::Stopped,
         )) => Some(false),
         Err(_) => None,
     }
