@@ -11,6 +11,7 @@ use crate::config::Listed;
 use crate::config::RINGD_VERSION;
 use crate::config::Roll;
 use crate::types::ClusterId;
+use crate::types::NodeId;
 
 /// What the pages tell.
 #[derive(Clone, Debug)]
@@ -21,6 +22,8 @@ pub struct About {
     pub shards: u32,
     /// The members of the first one, by id; none while that is not there yet.
     pub members: Option<Vec<Listed>>,
+    /// Those that this node has heard.
+    pub heard: Vec<NodeId>,
 }
 
 /// One HTTP/1.1 connection to the peer port.
@@ -80,6 +83,8 @@ fn page(method: &[u8], target: &[u8], about: &About) -> Page {
             page.fields.push((Roll::CLUSTER, cluster.into()));
             page.fields.push((Roll::VERSION, RINGD_VERSION.into()));
             page.fields.push((Roll::SHARDS, about.shards.to_string().into()));
+            let heard = about.heard.iter().map(|id| format!("{:x}", id.0)).collect::<Vec<_>>();
+            page.fields.push((Roll::HEARD, heard.join(",").into()));
             page
         }
         _ => Page::text(404, "404 page not found"),
@@ -89,7 +94,6 @@ fn page(method: &[u8], target: &[u8], about: &About) -> Page {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::NodeId;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -101,7 +105,12 @@ mod tests {
             client_urls: vec!["http://a:2".to_owned()],
             learner: false,
         };
-        About { cluster: ClusterId(0xc1), shards: 2, members: Some(vec![listed]) }
+        About {
+            cluster: ClusterId(0xc1),
+            shards: 2,
+            members: Some(vec![listed]),
+            heard: vec![NodeId(7)],
+        }
     }
 
     fn ask(pages: &mut PeerPages, line: &str, about: &About) -> String {
@@ -129,6 +138,7 @@ mod tests {
         let roll = Roll::parse(field, body.as_bytes()).expect("it is whole");
         assert_eq!(Some(roll.members), about.members);
         assert_eq!((roll.cluster, roll.shards), (about.cluster, Some(2)));
+        assert_eq!(roll.heard, about.heard);
         assert!(!pages.is_closed());
     }
 

@@ -256,7 +256,7 @@ const MEMBER: &[Flag] = &[
     early("snapshot-count", Unsigned, "10000", "Applied entries between two snapshots.", |d, v| {
         put(&mut d.config.raft.snapshot_count, unsigned(v))
     }),
-    early(
+    set(
         "snapshot-catchup-entries",
         Unsigned,
         "5000",

@@ -1,7 +1,7 @@
 //! What a running peer says of its cluster: the answer to `GET /members` on its peer port.
 //!
-//! The body is etcd's, and so is the field that names the cluster. Two fields of ours beside it say
-//! of what version the peer is and how many shards it hosts.
+//! The body is etcd's, and so is the field that names the cluster. Fields of ours beside it say of
+//! what version the peer is, how many shards it hosts, and whom it has heard.
 
 use crate::config::bootstrap::difference;
 use crate::config::error::ConfigError;
@@ -20,6 +20,8 @@ pub struct Roll {
     pub shards: Option<u32>,
     /// The members, in order of their ids.
     pub members: Vec<Listed>,
+    /// Those of them that the one who answers has heard since it began: each has a log, then.
+    pub heard: Vec<NodeId>,
 }
 
 /// One member as a peer lists it.
@@ -61,6 +63,8 @@ impl Roll {
     pub const CLUSTER: &str = "X-Etcd-Cluster-Id";
     /// The field that names the version.
     pub const VERSION: &str = "X-Ringd-Version";
+    /// The field that lists the members that were heard, as hexadecimal ids with commas between.
+    pub const HEARD: &str = "X-Ringd-Heard";
     /// The field that counts the shards.
     pub const SHARDS: &str = "X-Ringd-Shards";
 
@@ -83,7 +87,11 @@ impl Roll {
             .collect();
         members.sort_by_key(|member| member.id);
         let shards = field(Self::SHARDS).and_then(|text| text.parse().ok());
-        Ok(Self { cluster: ClusterId(cluster), version: field(Self::VERSION), shards, members })
+        let (cluster, version) = (ClusterId(cluster), field(Self::VERSION));
+        let heard = field(Self::HEARD).unwrap_or_default();
+        let heard = heard.split(',').filter_map(|id| u64::from_str_radix(id, 16).ok());
+        let heard = heard.map(NodeId).collect();
+        Ok(Self { cluster, version, shards, members, heard })
     }
 
     /// The body that says so.
@@ -105,9 +113,10 @@ impl Roll {
         body
     }
 
-    /// Whether a member has once served, and so may have voted.
+    /// Whether a member has once been up, and so may have voted.
     pub(super) fn has_been_up(&self, id: NodeId) -> bool {
-        self.members.iter().any(|member| member.id == id && !member.client_urls.is_empty())
+        let serves = |member: &Listed| member.id == id && !member.client_urls.is_empty();
+        self.heard.contains(&id) || self.members.iter().any(serves)
     }
 
     /// Refuses a peer that no node like this one can be a member with.

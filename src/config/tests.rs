@@ -533,7 +533,8 @@ fn told(config: &Config, up: usize) -> (Url, Roll) {
     let members = found.members.iter().enumerate().map(listed).collect();
     let (version, shards) = (Some(RINGD_VERSION.to_owned()), Some(1));
     let peer = Url::parse("http://127.0.0.1:2480").expect("whole");
-    (peer, Roll { cluster: found.cluster, version, shards, members })
+    let heard = Vec::new();
+    (peer, Roll { cluster: found.cluster, version, shards, members, heard })
 }
 
 #[test]
@@ -567,6 +568,12 @@ fn a_member_that_has_been_up_does_not_begin_anew() {
     let refused = joins.bootstrap_among(Some(&told)).expect_err("it has been up").to_string();
     assert!(refused.starts_with(&due), "{refused}");
     let (peer, mut roll) = told;
+    roll.members.iter_mut().for_each(|member| member.client_urls.clear());
+    assert!(config.bootstrap_among(Some(&(peer.clone(), roll.clone()))).is_ok());
+    roll.heard.push(found.node);
+    let heard = (peer.clone(), roll.clone());
+    let refused = config.bootstrap_among(Some(&heard)).expect_err("it was heard").to_string();
+    assert!(refused.starts_with(&due), "{refused}");
     roll.members.retain(|member| member.id != found.node);
     let refused = config.bootstrap_among(Some(&(peer, roll))).expect_err("it is gone").to_string();
     assert!(refused.contains("has been removed from cluster"), "{refused}");

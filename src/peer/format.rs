@@ -48,7 +48,6 @@
 //! | `6` | log | this member was here with another log: it has lost its memory |
 //! | `7` | twice | two processes are this member |
 //! | `8` | unknown | the answerer knows no such member, or not yet, or not any more |
-//! | `9` | busy | the answerer has as many connections as it takes |
 //!
 //! # Frame
 //!
@@ -151,12 +150,10 @@ pub enum Verdict {
     Twice,
     /// It is no member that is known here.
     Unknown,
-    /// There is no room for its connection.
-    Busy,
 }
 
 /// Every verdict, by its code.
-pub const VERDICTS: [Verdict; 10] = [
+pub const VERDICTS: [Verdict; 9] = [
     Verdict::Welcome,
     Verdict::Format,
     Verdict::Cluster,
@@ -166,7 +163,6 @@ pub const VERDICTS: [Verdict; 10] = [
     Verdict::Log,
     Verdict::Twice,
     Verdict::Unknown,
-    Verdict::Busy,
 ];
 
 /// A version of ringd.

@@ -31,6 +31,11 @@ impl Roster {
         self.members = members.into_iter().map(row).collect();
     }
 
+    /// The members that were heard.
+    pub fn heard(&self) -> impl Iterator<Item = NodeId> {
+        self.members.iter().filter(|(_, seen)| seen.is_some()).map(|(id, _)| *id)
+    }
+
     /// What becomes of a greeting that came to the member with this card.
     ///
     /// A member that was heard keeps its log's id, or it has lost what it promised. Its process may
@@ -112,6 +117,5 @@ pub fn explain(verdict: Verdict, caller: &Card, answerer: &Card) -> Option<Strin
              (member add)",
             answerer.node.0
         ),
-        Verdict::Busy => format!("member {:x} takes no more connections", answerer.node.0),
     })
 }

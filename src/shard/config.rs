@@ -118,7 +118,7 @@ impl Config {
                 .quota_bytes
                 .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
             seal_entries_max: 1 << 18,
-            catchup_entries: CATCHUP_ENTRIES,
+            catchup_entries: node.raft.snapshot_catchup_entries,
             lease: lease::Config {
                 ttl_min: lease_ttl_min(&node.raft),
                 checkpoints: node.features.lease_checkpoint,
@@ -146,9 +146,6 @@ fn members(node: &config::Config, id: ShardId, bootstrap: &config::Bootstrap) ->
     });
     members.collect()
 }
-
-/// Entries that stay in the log when they are sealed.
-const CATCHUP_ENTRIES: u64 = 5_000;
 
 /// Seconds of the shortest lease: one and a half election timeouts, rounded as etcd rounds.
 fn lease_ttl_min(raft: &config::Raft) -> i64 {

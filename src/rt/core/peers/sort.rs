@@ -19,6 +19,7 @@ use crate::rt::core::peers::Peers;
 use crate::rt::core::peers::REFUSAL_LINE_AFTER;
 use crate::rt::mesh::Message;
 use crate::shard::request::Member;
+use crate::types::NodeId;
 use crate::types::ShardId;
 use crate::types::Tick;
 use glommio::net::TcpStream;
@@ -57,6 +58,8 @@ impl Core {
     /// Takes in what a connection has said; false if it has moved or is over.
     pub(super) fn take_from_peer(&self, peers: &mut Peers, at: u32, bytes: &[u8]) -> bool {
         let (now, card) = (self.clock.now(), peers.settings.card);
+        let group = peers.groups.get(&ShardId(0));
+        let heard = group.map_or_else(Vec::new, |group| group.roster.heard().collect());
         let Some(slot) = peers.slot_at(at) else {
             return false;
         };
@@ -68,7 +71,7 @@ impl Core {
             }
             End::Inlet(_) => peers.hear(at, bytes, now),
             End::Pages(pages) => {
-                pages.receive(bytes, &self.about(card));
+                pages.receive(bytes, &self.about(card, heard));
                 slot.closing |= pages.is_closed();
                 true
             }
@@ -119,7 +122,7 @@ impl Core {
     }
 
     /// What the pages on the peer port tell.
-    fn about(&self, card: Card) -> About {
+    fn about(&self, card: Card, heard: Vec<NodeId>) -> About {
         let listed = |member: &Member| Listed {
             id: member.id,
             name: member.name.clone(),
@@ -130,7 +133,7 @@ impl Core {
         let hosts = self.hosts.borrow();
         let members = hosts.get(&ShardId(0)).map(|host| host.shard.members());
         let members = members.map(|members| members.iter().map(listed).collect());
-        About { cluster: card.cluster, shards: card.shards, members }
+        About { cluster: card.cluster, shards: card.shards, members, heard }
     }
 }
 
