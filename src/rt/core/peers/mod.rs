@@ -230,11 +230,32 @@ impl Peers {
         for at in gone {
             self.remove(at);
         }
+        self.hear_only_members(shard);
         for (to, kind) in wanted {
             let link = Link::new(card, to, kind, self.limits, random(), now);
             let (at, _) = self.put(shard, None, End::Link(Box::new(link)), now);
             let group = self.groups.get_mut(&shard).expect("it was just set");
             group.links.insert((to, kind), at);
+        }
+    }
+
+    /// Closes the connections of those who belong to the group no more.
+    fn hear_only_members(&mut self, shard: ShardId) {
+        let Some(group) = self.groups.get(&shard) else {
+            return;
+        };
+        let is_stranger = |slot: &Slot| match &slot.end {
+            End::Inlet(inlet) => {
+                let is_member = |(id, _)| group.urls.contains_key(&id);
+                slot.shard == shard && !inlet.peer().is_none_or(is_member)
+            }
+            End::Link(_) | End::Pages(_) | End::Door(..) => false,
+        };
+        let slots =
+            (0..).zip(&self.slots).filter(|(_, slot)| slot.as_ref().is_some_and(is_stranger));
+        let strangers: Vec<u32> = slots.map(|(at, _)| at).collect();
+        for at in strangers {
+            self.remove(at);
         }
     }
 
@@ -292,8 +313,8 @@ impl Peers {
             return;
         };
         let ((to, kind), shard) = (link.peer(), slot.shard);
-        let id = format!("{:x}", to.0);
         while let Some(output) = link.poll() {
+            let id = format!("{:x}", to.0);
             match output {
                 LinkOutput::Connect { .. } => self.after.dial.push((at, slot.generation)),
                 LinkOutput::Close { .. } => {
