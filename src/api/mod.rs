@@ -7,6 +7,7 @@
 mod answer;
 mod answers;
 mod call;
+mod cluster;
 mod http1;
 mod kv;
 mod lease;

@@ -263,7 +263,7 @@ const MEMBER: &[Flag] = &[
         "Entries kept for followers behind a snapshot.",
         |d, v| put(&mut d.config.raft.snapshot_catchup_entries, unsigned(v)),
     ),
-    early("max-learners", Integer, "1", "Learners that a cluster may have.", |d, v| {
+    set("max-learners", Integer, "1", "Learners that a cluster may have.", |d, v| {
         put(&mut d.learners_max, integer(v))
     }),
     set("socket-reuse-port", Boolean, "false", "Listen with SO_REUSEPORT.", |d, v| {
@@ -334,7 +334,7 @@ const CLUSTERING: &[Flag] = &[
         "Drop all other members and go on alone with the data that is here.",
         |d, v| put(&mut d.config.cluster.force_new, boolean(v)),
     ),
-    early(
+    set(
         "strict-reconfig-check",
         Boolean,
         "true",

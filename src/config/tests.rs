@@ -199,9 +199,9 @@ fn what_cannot_have_an_effect_is_accepted_and_said() {
 
 #[test]
 fn what_has_no_effect_yet_is_taken_in_and_said() {
-    let start = start(&["--strict-reconfig-check=false", "--snapshot-count=10000"], &[]);
-    assert!(!start.config.raft.strict_reconfig_check);
-    let expected = Notice::NotHeeded { flag: "strict-reconfig-check", value: "false".to_owned() };
+    let start = start(&["--snapshot-count=7", "--warning-apply-duration=100ms"], &[]);
+    assert_eq!(start.config.raft.snapshot_count, 7);
+    let expected = Notice::NotHeeded { flag: "snapshot-count", value: "7".to_owned() };
     assert_eq!(start.notices, [expected], "a default is not worth a line");
 }
 

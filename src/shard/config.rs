@@ -21,8 +21,16 @@ pub struct Config {
     pub cluster: ClusterId,
     /// The members, this one included, as clients see them; by id.
     pub members: Vec<Member>,
-    /// It was added to a group that ran: who votes is said by the log, not by `members`.
+    /// This member's name, which it tells the others.
+    pub name: String,
+    /// Where clients reach this shard of this member, which it tells the others.
+    pub client_urls: Vec<String>,
+    /// It joins a group that is there: `members` are whom to ask, and who votes the log will say.
     pub joins: bool,
+    /// Refuse a change of members that would cost the majority (`--strict-reconfig-check`).
+    pub strict_reconfig_check: bool,
+    /// Members without a vote that there may be (`--max-learners`, etcd's default of 1).
+    pub learners_max: usize,
     /// Consensus; names this member.
     pub raft: raft::Config,
     /// The log.
@@ -73,6 +81,8 @@ impl Config {
         member: NodeId,
         bootstrap: &config::Bootstrap,
     ) -> Result<Self, String> {
+        let own = node.shards().find(|(shard, _)| *shard == id).map(|(_, shard)| shard);
+        let own = own.expect("a shard of this node");
         let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
         let mut raft = raft::Config::new(member);
         raft.election_ticks = node.raft.election_timeout_ms;
@@ -101,8 +111,12 @@ impl Config {
         Ok(Self {
             id,
             cluster,
-            members: members(node, id, bootstrap),
+            members: members(bootstrap, &own.advertise_client_urls),
+            name: node.name.clone(),
+            client_urls: texts(&own.advertise_client_urls),
             joins: bootstrap.joins,
+            strict_reconfig_check: node.raft.strict_reconfig_check,
+            learners_max: to_usize(node.raft.learners_max.into()),
             raft,
             wal,
             store,
@@ -128,23 +142,22 @@ impl Config {
     }
 }
 
-/// The members that a shard begins with.
-fn members(node: &config::Config, id: ShardId, bootstrap: &config::Bootstrap) -> Vec<Member> {
-    let text = |urls: &[config::Url]| urls.iter().map(|url| url.text().to_owned()).collect();
-    let own = node.shards().find(|(shard, _)| *shard == id).map(|(_, shard)| shard);
-    let own = own.expect("a shard of this node");
+/// The first members. The clients' URLs of one that is alone are `client_urls`; others say theirs in
+/// the log, when they serve.
+fn members(bootstrap: &config::Bootstrap, client_urls: &[config::Url]) -> Vec<Member> {
+    let is_alone = bootstrap.members.len() == 1;
     let members = bootstrap.members.iter().map(|peer| Member {
         id: peer.id,
         name: peer.name.clone(),
-        peer_urls: text(&peer.peer_urls),
-        // Where there are others each says its own in the log, when it serves.
-        client_urls: match bootstrap.members.len() {
-            1 => text(&own.advertise_client_urls),
-            _ => peer.client_urls.clone(),
-        },
+        peer_urls: texts(&peer.peer_urls),
+        client_urls: if is_alone { texts(client_urls) } else { peer.client_urls.clone() },
         learner: peer.learner,
     });
     members.collect()
+}
+
+fn texts(urls: &[config::Url]) -> Vec<String> {
+    urls.iter().map(|url| url.text().to_owned()).collect()
 }
 
 /// Seconds of the shortest lease: one and a half election timeouts, rounded as etcd rounds.

@@ -39,7 +39,7 @@ pub(super) struct Errands {
 
 impl Errands {
     /// The stream of one more.
-    fn next_stream(&mut self) -> RequestId {
+    pub(super) fn next_stream(&mut self) -> RequestId {
         self.last += 1;
         let part = |shift: u32| {
             u32::try_from((self.last >> shift) & u64::from(u32::MAX)).expect("32 bits")

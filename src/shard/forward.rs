@@ -14,6 +14,7 @@
 
 use crate::raft::Rejected;
 use crate::shard::Shard;
+use crate::shard::change::Change;
 use crate::shard::command;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::origin::ORIGIN_SIZE;
@@ -178,9 +179,15 @@ impl Shard {
         }
         if data.len() > self.config.request_size_max.saturating_add(ORIGIN_SIZE)
             || data.len() > self.wal.entry_size_max()
-            || ArchivedCommand::open(&data).is_err()
         {
             return Err(Why::Never);
+        }
+        let Ok(command) = ArchivedCommand::open(&data) else { return Err(Why::Never) };
+        if let ArchivedCommand::Member { change } = command {
+            let change = Change::decode(change).ok_or(Why::Never)?;
+            self.take_change(origin, change, data)?;
+            self.forwards.taken.insert(origin);
+            return Ok(());
         }
         match self.raft.propose(data) {
             Ok(_) => {
@@ -209,7 +216,12 @@ impl Shard {
                 self.forwards.remove(origin.number);
                 self.reply(to, Err(Unavailable::TooLarge.into()));
             }
-            Why::NotLeader | Why::Busy | Why::Never => {
+            Why::Member(refusal) if forward.attempts.is_empty() => {
+                let to = forward.to;
+                self.forwards.remove(origin.number);
+                self.reply(to, Err(refusal.into()));
+            }
+            Why::NotLeader | Why::Busy | Why::Never | Why::Member(_) => {
                 if !self.forwards.unsent.contains(&origin.number) {
                     self.forwards.refused.insert(origin.number);
                 }

@@ -8,6 +8,7 @@ use crate::raft::PeerState;
 use crate::shard::Output;
 use crate::shard::Shard;
 use crate::shard::asks::Asks;
+use crate::shard::membership::majority;
 use crate::shard::peer::Packet;
 use crate::shard::request::Unavailable;
 use crate::types::LogIndex;
@@ -27,12 +28,14 @@ pub(super) struct Group {
     fetches: BTreeMap<u64, (NodeId, LogIndex)>,
     /// Followers that were told of: they lag further than the log reaches.
     behind: BTreeSet<NodeId>,
+    /// The last entry of this leader's that changes what is known of members.
+    pub(super) edited: LogIndex,
     /// The others and their URLs, as last told.
-    told: Vec<(NodeId, Vec<String>)>,
+    pub(super) told: Vec<(NodeId, Vec<String>)>,
     /// Who leads, as last seen.
     leader: Option<NodeId>,
     /// When the last leader became known.
-    elected: Option<Tick>,
+    pub(super) elected: Option<Tick>,
     /// Since when each peer is heard without a break.
     heard: BTreeMap<NodeId, Heard>,
 }
@@ -72,7 +75,7 @@ impl Shard {
                 self.outputs.push_back(Output::Role(text));
                 self.on_role();
             }
-            raft::Output::Membership { .. } => self.tell_peers(),
+            raft::Output::Membership { index, .. } => self.on_membership(index),
             raft::Output::Send { to, message } => self.send(to, Packet::Raft(message)),
             raft::Output::Fetch { peer, first, last, size_max } => {
                 self.fetch(peer, first, last, size_max);
@@ -101,6 +104,7 @@ impl Shard {
                     self.wal.entry_size_max()
                 ));
             }
+            self.note_change(entry);
             self.wal.append(&wal::Record::Entry {
                 term: entry.term,
                 index: entry.index,
@@ -126,6 +130,9 @@ impl Shard {
     /// A peer has said something.
     pub(super) fn on_packet(&mut self, from: NodeId, packet: Packet) {
         self.hear(from);
+        if self.is_of_removed(from) {
+            return;
+        }
         match packet {
             // What a snapshot holds has not come: there is nothing to put in place.
             Packet::Raft(raft::Message { body: raft::Body::Snapshot { .. }, .. }) => {}
@@ -134,6 +141,7 @@ impl Shard {
             Packet::Refused { origin, attempt, why } => self.on_refused(origin, attempt, why),
             Packet::Ask { life, number, what } => self.on_lease_ask(from, life, number, what),
             Packet::Answer { life, number, told } => self.on_lease_answer(from, life, number, told),
+            Packet::Removed => self.on_removed(from),
         }
     }
 
@@ -174,7 +182,11 @@ impl Shard {
             }
             self.group.leader = leader;
         }
+        if !self.is_leader() {
+            self.group.edited = LogIndex(0);
+        }
         self.forward_anew();
+        self.serve_transfers();
     }
 
     /// What to say of a change whose time was over at `deadline`, and whose fate is not known.
@@ -192,7 +204,7 @@ impl Shard {
         let is_connected = match self.raft.leader() {
             None => true,
             Some(leader) if leader == self.member() => {
-                let majority = self.raft.membership().voters().len() / 2 + 1;
+                let majority = majority(self.raft.membership().voters().len());
                 self.voters_heard_since(began) >= majority
             }
             Some(leader) => self.is_heard_since(leader, began),
@@ -265,17 +277,6 @@ impl Shard {
             let back = self.raft.progress().filter(|peer| peer.state == PeerState::Replicate);
             let back: BTreeSet<NodeId> = back.map(|peer| peer.id).collect();
             self.group.behind.retain(|id| !back.contains(id));
-        }
-    }
-
-    /// Says who the others are and where they are reached, if that is news.
-    pub(super) fn tell_peers(&mut self) {
-        let own = self.member();
-        let others = self.members.rows().iter().filter(|member| member.id != own);
-        let others: Vec<_> = others.map(|it| (it.id, it.peer_urls.clone())).collect();
-        if others != self.group.told {
-            self.group.told.clone_from(&others);
-            self.outputs.push_back(Output::Peers(others));
         }
     }
 }

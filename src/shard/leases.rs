@@ -85,7 +85,7 @@ impl Leases {
     ///
     /// # Source
     /// splitmix64.
-    fn pick_id(&mut self) -> LeaseId {
+    pub(super) fn pick_id(&mut self) -> LeaseId {
         loop {
             self.luck = self.luck.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mixed = (self.luck ^ (self.luck >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -270,6 +270,7 @@ impl Shard {
             | ArchivedCommand::DeleteRange { .. }
             | ArchivedCommand::Txn(_)
             | ArchivedCommand::Compact { .. }
+            | ArchivedCommand::Member { .. }
             | ArchivedCommand::LeaseGrant { .. } => {}
         }
     }
@@ -313,7 +314,8 @@ pub(super) fn apply(
         ArchivedCommand::Put { .. }
         | ArchivedCommand::DeleteRange { .. }
         | ArchivedCommand::Txn(_)
-        | ArchivedCommand::Compact { .. } => unreachable!("a command about leases"),
+        | ArchivedCommand::Compact { .. }
+        | ArchivedCommand::Member { .. } => unreachable!("a command about leases"),
     }
 }
 

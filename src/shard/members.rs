@@ -2,7 +2,6 @@
 
 use crate::raft::MEMBER_COUNT_MAX;
 use crate::raft::Membership;
-use crate::shard::Shard;
 use crate::shard::request::Member;
 use crate::types::NodeId;
 
@@ -16,7 +15,8 @@ pub(super) const URLS_MAX: usize = 64;
 /// Who belongs to the group, and who did.
 ///
 /// # Shape
-/// `rows` ascend by id.
+/// `rows` ascend by id. Who is added with a vote gets it once it has caught up; until then Raft has
+/// it for a learner, and clients do not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Members {
     rows: Vec<Member>,
@@ -38,7 +38,36 @@ impl Members {
         &self.rows
     }
 
-    /// Keeps those that are of this membership, and notes who votes.
+    pub(super) fn get(&self, id: NodeId) -> Option<&Member> {
+        let at = self.rows.binary_search_by_key(&id, |member| member.id).ok()?;
+        Some(&self.rows[at])
+    }
+
+    pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Member> {
+        let at = self.rows.binary_search_by_key(&id, |member| member.id).ok()?;
+        Some(&mut self.rows[at])
+    }
+
+    /// Whether the member was there and left.
+    pub(super) fn is_removed(&self, id: NodeId) -> bool {
+        self.removed.contains(&id)
+    }
+
+    /// Takes in one more, or another in its place.
+    pub(super) fn put(&mut self, member: Member) {
+        match self.rows.binary_search_by_key(&member.id, |it| it.id) {
+            Ok(at) => self.rows[at] = member,
+            Err(at) => self.rows.insert(at, member),
+        }
+    }
+
+    /// Whether another member than `except` has one of these URLs for its peers.
+    pub(super) fn has_url(&self, urls: &[String], except: NodeId) -> bool {
+        let others = self.rows.iter().filter(|member| member.id != except);
+        others.flat_map(|member| &member.peer_urls).any(|url| urls.contains(url))
+    }
+
+    /// Keeps those that are of this membership.
     pub(super) fn follow(&mut self, membership: &Membership) {
         for id in self.rows.iter().map(|member| member.id) {
             if !membership.contains(id) {
@@ -48,9 +77,6 @@ impl Members {
         let over = self.removed.len().saturating_sub(REMOVED_MAX);
         self.removed.drain(..over);
         self.rows.retain(|member| membership.contains(member.id));
-        for member in &mut self.rows {
-            member.learner = membership.is_learner(member.id);
-        }
     }
 
     /// Appends it to `out`: how many members (u16); of each, by id, the id (u64), whether it has no
@@ -81,16 +107,6 @@ impl Members {
     }
 }
 
-impl Shard {
-    /// Another membership is applied.
-    pub(super) fn take_membership(&mut self, membership: Membership) {
-        self.members.follow(&membership);
-        self.origins.retain(|id| membership.contains(id));
-        self.membership = membership;
-        self.tell_peers();
-    }
-}
-
 fn put_count(out: &mut Vec<u8>, count: usize) {
     let count = u16::try_from(count).expect("there are few");
     out.extend_from_slice(&count.to_le_bytes());
@@ -114,6 +130,13 @@ pub(super) fn put_member(out: &mut Vec<u8>, member: &Member) {
     put_text(out, &member.name);
     put_texts(out, &member.peer_urls);
     put_texts(out, &member.client_urls);
+}
+
+/// Whether these can be a member's, and so be read when they were written.
+pub(super) fn are_readable(name: &str, urls: &[String]) -> bool {
+    name.len() <= TEXT_SIZE_MAX
+        && urls.len() <= URLS_MAX
+        && urls.iter().all(|url| url.len() <= TEXT_SIZE_MAX)
 }
 
 /// The bytes not yet read.
@@ -177,7 +200,6 @@ mod tests {
         let mut members = Members::new(&[member(9), member(3), member(5)]);
         members.follow(&Membership::new(&[NodeId(3)], &[NodeId(9)]));
         assert_eq!(members.removed, [NodeId(5)]);
-        assert!(members.rows()[1].learner);
         let mut bytes = Vec::new();
         members.encode(&mut bytes);
         for size in 0..bytes.len() {

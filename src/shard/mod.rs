@@ -26,6 +26,7 @@
 mod apply;
 mod asks;
 pub mod autocompact;
+mod change;
 pub mod command;
 mod config;
 mod defragment;
@@ -37,15 +38,18 @@ mod hash;
 mod leases;
 pub mod list;
 mod members;
+mod membership;
 pub mod origin;
 mod park;
 pub mod peer;
+mod reads;
 mod records;
 pub mod recover;
 mod replay;
 pub mod request;
 mod seal;
 mod state;
+mod transfer;
 mod wait;
 mod wants;
 pub mod watch;
@@ -59,6 +63,7 @@ use crate::raft;
 use crate::raft::Rejected;
 use crate::shard::asks::What;
 use crate::shard::autocompact::AutoCompact;
+use crate::shard::change::Change;
 use crate::shard::command::Command;
 use crate::shard::defragment::Defragments;
 use crate::shard::errands::Errands;
@@ -71,6 +76,7 @@ use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
 use crate::shard::list::RowShape;
 use crate::shard::members::Members;
+use crate::shard::membership::Moves;
 use crate::shard::origin::Origins;
 use crate::shard::park::Parked;
 use crate::shard::peer::Packet;
@@ -89,6 +95,7 @@ use crate::shard::request::Unavailable;
 use crate::shard::seal::MARK_TOKEN;
 use crate::shard::seal::Seals;
 use crate::shard::state::State;
+use crate::shard::transfer::Transfers;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
 use crate::shard::wants::Waiter;
@@ -244,6 +251,8 @@ pub struct Shard {
     leases: Leases,
     group: Group,
     errands: Errands,
+    moves: Moves,
+    transfers: Transfers,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -296,6 +305,8 @@ impl Shard {
             leases: Leases::new(lessor, seed),
             group: Group::default(),
             errands: Errands::default(),
+            moves: Moves::default(),
+            transfers: Transfers::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -322,12 +333,13 @@ impl Shard {
                 self.forget_defragment(to);
                 self.seals.forget(to);
                 self.leases.asks.forget(to);
+                self.transfers.forget(to);
             }
             Input::Watch(ask) => self.on_watch(ask),
             Input::Packet { from, packet } => self.on_packet(from, packet),
             Input::PeerLost { peer } => self.on_peer_lost(peer),
             Input::Tick(now) => self.on_tick(now),
-            Input::Stop => self.stopping = true,
+            Input::Stop => self.stop(),
         }
     }
 
@@ -396,6 +408,12 @@ impl Shard {
     #[must_use]
     pub fn header(&self) -> Header {
         self.header_at(self.keyspace.revision())
+    }
+
+    /// The header of an answer. The spec, §2.1: answers of Cluster carry no revision.
+    fn header_of(&self, body: &Body) -> Header {
+        let is_of_members = matches!(body, Body::MemberList(_) | Body::MemberAdd { .. });
+        self.header_at(if is_of_members { Revision(0) } else { self.keyspace.revision() })
     }
 
     fn header_at(&self, revision: Revision) -> Header {
@@ -472,7 +490,9 @@ impl Shard {
             && self.lists.is_empty()
             && self.parked.is_empty()
             && self.leases.asks.is_empty()
+            && self.transfers.is_empty()
             && self.outputs.is_empty()
+            && !self.is_handing_over()
     }
 
     /// Whether there is a log on the disk that a restart would find.
@@ -487,8 +507,15 @@ impl Shard {
         self.members.rows()
     }
 
+    /// Who votes, by the entries applied.
+    #[must_use]
+    pub fn membership(&self) -> &raft::Membership {
+        &self.membership
+    }
+
+    /// Whether it is for clients a member without a vote.
     fn is_learner(&self) -> bool {
-        self.raft.membership().is_learner(self.member())
+        self.members.get(self.member()).is_some_and(|member| member.learner)
     }
 
     /// This member.
@@ -559,6 +586,11 @@ impl Shard {
                 self.reply(from, Ok(self.lease_list()));
                 None
             }
+            Request::MemberAdd { peer_urls, learner } => self.add_member(from, peer_urls, learner),
+            Request::MemberRemove { id } => self.change_members(from, Change::Remove(id)),
+            Request::MemberUpdate { id, peer_urls } => self.update_member(from, id, peer_urls),
+            Request::MemberPromote { id } => self.change_members(from, Change::Promote(id)),
+            Request::MoveLeader { target } => self.move_leader(from, target),
         };
         if let Some(refusal) = refusal {
             self.reply(from, Err(refusal.into()));
@@ -635,27 +667,6 @@ impl Shard {
         }
     }
 
-    fn wait_for_read_point(&mut self, from: RequestId, request: Request) -> Option<Unavailable> {
-        let size = self.reads.size() + request.size();
-        let waiting = self.reads.len() + self.answers_waiting();
-        if waiting >= self.config.waiting_max || size > self.config.waiting_size_max {
-            return Some(Unavailable::TooManyRequests);
-        }
-        let deadline = Tick(self.now.0 + self.config.request_timeout);
-        self.reads.push(from, request, deadline);
-        None
-    }
-
-    /// Asks for one read point for all reads that came since the last one was asked for.
-    fn ask_read_point(&mut self) {
-        let Some(context) = self.reads.next_batch() else {
-            return;
-        };
-        if self.raft.read(context).is_err() {
-            self.reads.lost(context);
-        }
-    }
-
     fn on_wal(&mut self, event: wal::Event) {
         self.wal.handle(event);
         while let Some(token) = self.wal.durable() {
@@ -695,6 +706,7 @@ impl Shard {
         self.expire_lists();
         self.look_at_peers();
         self.repeat_asks();
+        self.tick_members();
         self.leases.tick(self.now);
         self.compact_by_itself();
         self.expire();
@@ -723,6 +735,7 @@ impl Shard {
             self.reply(to, Err(why.into()));
         }
         self.expire_forwards();
+        self.expire_transfers();
     }
 
     /// Leadership may have come: reads ask anew. Writes that were held for it are looked at in any
@@ -732,34 +745,6 @@ impl Shard {
         self.on_leader();
         if self.raft.leader().is_some() {
             self.reads.retry();
-        }
-    }
-
-    fn serve_reads(&mut self) {
-        while let Some((to, request)) = self.reads.ready(self.applied) {
-            match request {
-                Request::Range(range) => {
-                    self.outputs.push_back(Output::Reply { to, ready: Ready::Range(range) });
-                }
-                Request::RangeStream(range) => self.open_list(to, range, None),
-                Request::MemberList { .. } => self.reply(to, Ok(self.member_list())),
-                Request::Alarms => {
-                    self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
-                }
-                Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Needs::default()),
-                Request::Write(_)
-                | Request::Status
-                | Request::HashKv { .. }
-                | Request::Hash
-                | Request::LeaseGrant { .. }
-                | Request::LeaseRevoke { .. }
-                | Request::LeaseKeepAlive { .. }
-                | Request::LeaseTimeToLive { .. }
-                | Request::LeaseLeases
-                | Request::Defragment => {
-                    unreachable!("only reads wait here for a read point")
-                }
-            }
         }
     }
 
@@ -783,8 +768,7 @@ impl Shard {
     }
 
     fn member_list(&self) -> Response {
-        // The spec, §2.1: answers of Cluster carry no revision.
-        let header = Header { revision: Revision(0), ..self.header() };
-        Response { header, body: Body::MemberList(self.members.rows().to_vec()) }
+        let body = Body::MemberList(self.members.rows().to_vec());
+        Response { header: self.header_of(&body), body }
     }
 }

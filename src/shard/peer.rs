@@ -8,16 +8,19 @@
 //! |-----:|---------|-----------------------------------------------------------------------|
 //! | 1 | Raft | the message, as Raft encodes it, to the end |
 //! | 2 | Forward | attempt (u64), an entry's data, which names its origin, to the end |
-//! | 3 | Refused | origin (20 bytes), attempt (u64), why (u8: 1 no leader, 2 busy, 3 never) |
+//! | 3 | Refused | origin (20 bytes), attempt (u64), why (u8) |
 //! | 4 | Ask | life (u32), number (u64), lease (i64), what (u8: 0 renew, 1 time, 2 and keys) |
 //! | 5 | Answer | life (u32), number (u64), lease (i64), left, granted (i64), keys to the end |
+//! | 6 | Removed | |
 //!
-//! A key is its size (u32) and its bytes.
+//! Why is 1 for no leader, 2 for busy, 3 for never, and 16 and more for what the members do not
+//! allow. A key is its size (u32) and its bytes.
 
 use crate::raft;
 use crate::raft::Message;
 use crate::shard::origin::ORIGIN_SIZE;
 use crate::shard::origin::Origin;
+use crate::shard::request::MemberRefusal;
 use crate::types::LeaseId;
 use bytes::Buf;
 use bytes::Bytes;
@@ -26,6 +29,8 @@ use bytes::Bytes;
 const FORMAT_VERSION: u8 = 1;
 /// Bytes before what a packet says.
 const HEAD_SIZE: usize = 2;
+/// Where the reasons begin that members have.
+const WHY_MEMBER: u8 = 16;
 /// Largest packet that is read, in bytes. A receiver may refuse a frame by its length before it has
 /// the bytes.
 pub const PACKET_SIZE_MAX: usize = raft::MESSAGE_SIZE_MAX + HEAD_SIZE;
@@ -69,6 +74,8 @@ pub enum Packet {
         /// What the leader says.
         told: LeaseTold,
     },
+    /// Whoever gets this is no member any more.
+    Removed,
 }
 
 /// Why a change was not taken.
@@ -80,6 +87,8 @@ pub enum Why {
     Busy,
     /// It is no change that any leader would take.
     Never,
+    /// It is one of members, and they do not allow it.
+    Member(MemberRefusal),
 }
 
 /// A question about a lease.
@@ -145,6 +154,7 @@ impl Packet {
                     Why::NotLeader => 1,
                     Why::Busy => 2,
                     Why::Never => 3,
+                    Why::Member(refusal) => WHY_MEMBER + refusal.code(),
                 });
             }
             Self::Ask { life, number, what } => {
@@ -167,6 +177,7 @@ impl Packet {
                     out.extend_from_slice(key);
                 }
             }
+            Self::Removed => out.push(6),
         }
         Bytes::from(out)
     }
@@ -215,7 +226,8 @@ impl Packet {
             Self::Forward { .. }
             | Self::Refused { .. }
             | Self::Ask { .. }
-            | Self::Answer { .. } => false,
+            | Self::Answer { .. }
+            | Self::Removed => false,
         }
     }
 
@@ -240,7 +252,7 @@ impl Packet {
                 | raft::Body::ReadIndexResponse { .. } => 64,
             },
             Self::Forward { data, .. } => data.len() + 8,
-            Self::Refused { .. } | Self::Ask { .. } => 32,
+            Self::Refused { .. } | Self::Ask { .. } | Self::Removed => 32,
             Self::Answer { told, .. } => {
                 told.keys.iter().map(|key| key.len() + 4).sum::<usize>() + 40
             }
@@ -271,7 +283,7 @@ fn read(code: u8, mut rest: Bytes) -> Option<Packet> {
                 1 => Why::NotLeader,
                 2 => Why::Busy,
                 3 => Why::Never,
-                0 | 4.. => return None,
+                code => Why::Member(MemberRefusal::from_code(code.checked_sub(WHY_MEMBER)?)?),
             };
             Packet::Refused { origin, attempt, why }
         }
@@ -298,7 +310,8 @@ fn read(code: u8, mut rest: Bytes) -> Option<Packet> {
             }
             Packet::Answer { life, number, told: LeaseTold { id, ttl, granted, keys } }
         }
-        0 | 1 | 6.. => return None,
+        6 => Packet::Removed,
+        0 | 1 | 7.. => return None,
     };
     rest.is_empty().then_some(packet)
 }
@@ -347,6 +360,8 @@ mod tests {
             message(Body::ReadIndex { id: 9 }),
             Packet::Forward { attempt: 5, data },
             Packet::Refused { origin, attempt: 5, why: Why::Busy },
+            Packet::Refused { origin, attempt: 5, why: Why::Member(MemberRefusal::Unhealthy) },
+            Packet::Removed,
             Packet::Ask { life: 3, number: 8, what: Question::KeepAlive(LeaseId(7)) },
             Packet::Ask { life: 3, number: 8, what: Question::TimeToLive(LeaseId(7), true) },
             Packet::Answer { life: 3, number: 8, told: told.clone() },

@@ -201,13 +201,11 @@ impl Recovery {
         attach_all(&keyspace, &store, &mut lessor).map_err(|misfit| refused(&misfit))?;
         let (applied, membership) = match &sealed {
             Some(state) => (state.applied, state.membership.clone()),
+            None if self.config.joins => (Position::default(), Membership::default()),
             None => {
                 let of = |learner| {
                     let members = self.config.members.iter();
-                    members
-                        .filter(|it| !self.config.joins && it.learner == learner)
-                        .map(|it| it.id)
-                        .collect::<Vec<_>>()
+                    members.filter(|it| it.learner == learner).map(|it| it.id).collect::<Vec<_>>()
                 };
                 (Position::default(), Membership::new(&of(false), &of(true)))
             }
@@ -272,6 +270,8 @@ impl Recovery {
         }
         opening.check_known()?;
         let last = opening.rest.back().map_or(applied.index, |entry| entry.index);
+        let changes = opening.rest.iter().filter(|entry| entry.kind == EntryKind::Config);
+        let changes: Vec<Entry> = changes.cloned().collect();
         let restored = raft::Restored {
             hard_state: raft::HardState {
                 term: recovered.hard_state.term.max(applied.term),
@@ -293,13 +293,15 @@ impl Recovery {
         }
         let mut raft = raft::Node::new(self.config.raft.clone(), restored, self.seed);
         raft.handle(raft::Input::Tick(self.now));
-        Ok(Shard::new(
+        let mut shard = Shard::new(
             self.config.clone(),
             (opening.keyspace, opening.lessor, opening.store),
             (recovered.writer, raft),
             (opening.sealed, opening.membership),
             (self.seed, self.now),
-        ))
+        );
+        changes.iter().for_each(|entry| shard.note_change(entry));
+        Ok(shard)
     }
 }
 

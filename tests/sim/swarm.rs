@@ -418,7 +418,6 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
     raft.append_size_max = dice.pick(&[3_000, 1 << 20]);
     let whole = wal.record_size_max() - RECORD_HEADER;
     shard::Config {
-        joins: false,
         id: ShardId(u32::try_from(dice.index(3)).expect("small")),
         cluster: ClusterId(0xc1),
         members: vec![Member {
@@ -428,6 +427,11 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
             client_urls: Vec::new(),
             learner: false,
         }],
+        name: "sim".to_owned(),
+        client_urls: Vec::new(),
+        joins: false,
+        strict_reconfig_check: true,
+        learners_max: 1,
         raft,
         wal,
         store: store_limits(dice),

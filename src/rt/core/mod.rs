@@ -614,6 +614,10 @@ impl Core {
     /// Reports once the last connection is gone and the shards rest.
     fn try_stop(&self) {
         let open = self.connections.borrow().iter().flatten().count();
+        if open == 0 {
+            let mut hosts = self.hosts.borrow_mut();
+            hosts.values_mut().for_each(|host| host.shard.handle(Input::Stop));
+        }
         let is_idle = || self.hosts.borrow().values().all(|host| host.shard.is_idle());
         if open == 0 && is_idle() && !self.stopped.replace(true) {
             let _ = self.mesh.reports.send(Report::Stopped);

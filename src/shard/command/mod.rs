@@ -93,6 +93,12 @@ pub enum Command<'a> {
         #[rkyv(with = InlineAsBox)]
         leases: &'a [Left],
     },
+    /// Changes what is known of a member, or who belongs to the group; `change` encodes it.
+    Member {
+        /// The change.
+        #[rkyv(with = InlineAsBox)]
+        change: &'a [u8],
+    },
 }
 
 /// An entry's data that is not a command of ours.
@@ -136,6 +142,7 @@ impl Command<'_> {
             Self::Txn(txn) => txn.archived_size(),
             Self::LeaseExpire { leases } => size_of_val(*leases),
             Self::LeaseCheckpoint { leases } => size_of_val(*leases),
+            Self::Member { change } => change.len(),
             Self::Compact { .. } | Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } => 0,
         };
         Vec::with_capacity(1 + payload + size_of::<ArchivedCommand<'_>>())
@@ -210,7 +217,8 @@ impl ArchivedCommand<'_> {
             | Self::LeaseGrant { .. }
             | Self::LeaseRevoke { .. }
             | Self::LeaseExpire { .. }
-            | Self::LeaseCheckpoint { .. } => Ok(()),
+            | Self::LeaseCheckpoint { .. }
+            | Self::Member { .. } => Ok(()),
         }
     }
 }
@@ -251,7 +259,8 @@ mod tests {
             | ArchivedCommand::LeaseGrant { .. }
             | ArchivedCommand::LeaseRevoke { .. }
             | ArchivedCommand::LeaseExpire { .. }
-            | ArchivedCommand::LeaseCheckpoint { .. } => {
+            | ArchivedCommand::LeaseCheckpoint { .. }
+            | ArchivedCommand::Member { .. } => {
                 panic!("a put came back as something else")
             }
         }
@@ -270,6 +279,7 @@ mod tests {
                 Command::LeaseRevoke { id: -1 },
                 Command::LeaseExpire { leases: &[Ended { id: 1, born: 2 }; 3] },
                 Command::LeaseCheckpoint { leases: &[Left { id: 1, born: 2, remaining: 3 }; 3] },
+                Command::Member { change: &key },
             ];
             for command in commands {
                 let buffer = command.encode_into(command.buffer());

@@ -54,7 +54,7 @@ fn whoever_was_away_catches_up_from_the_log_on_disk() {
     world.bulk = 0;
     world.start(away);
     assert_eq!(world.settle().len(), 400);
-    assert!(world.bulk >= 2, "entries came from the log: {}", world.bulk);
+    assert!(world.bulk >= 1, "entries came from the log: {}", world.bulk);
 }
 
 #[test]

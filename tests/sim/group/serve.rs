@@ -60,7 +60,7 @@ fn what_is_lost_on_the_way_is_handed_over_again_and_counts_once() {
         world.pass(8_000);
         let answers: Vec<_> = asked.iter().map(|of| world.answer(*of).expect("in time")).collect();
         let done = answers.iter().filter(|answer| is_done(answer) == Some(true)).count();
-        assert!(done >= 40, "{done}");
+        assert!(done >= 30, "{done}");
         let rows = world.settle();
         assert!(rows.len() >= done && rows.iter().all(|row| row.2 == 1));
     }

@@ -81,7 +81,7 @@ pub(crate) fn id(nth: usize) -> NodeId {
     NodeId(0x51 + u64::try_from(nth).expect("small"))
 }
 
-fn member(nth: usize) -> Member {
+pub(crate) fn member(nth: usize) -> Member {
     Member {
         id: id(nth),
         name: format!("n{nth}"),
@@ -144,6 +144,8 @@ impl World {
         config.catchup_entries = 5_000;
         config.raft = ringd::raft::Config::new(id(nth));
         config.members = members;
+        (config.name, config.client_urls) =
+            (format!("n{nth}"), vec![format!("http://n{nth}:2379")]);
         change(&mut config);
         self.nodes.push(Node {
             config,
@@ -184,8 +186,9 @@ impl World {
 
     /// What `nth` said to `peer` may not have arrived, and it hears of that.
     fn lose_connection(&mut self, nth: usize, peer: usize) {
+        let peer = self.nodes[peer].config.raft.id;
         if let Some(shard) = &mut self.nodes[nth].shard {
-            shard.handle(Input::PeerLost { peer: id(peer) });
+            shard.handle(Input::PeerLost { peer });
         }
     }
 
@@ -262,13 +265,14 @@ impl World {
         self.now += 1 + self.dice.below(3);
         let due: Vec<Flying> = self.flying.extract_if(.., |it| it.due <= self.now).collect();
         for packet in due {
-            let to = usize::try_from(packet.to.0 - id(0).0).expect("small");
-            if self.cut.contains(&(packet.from, to)) || to >= self.nodes.len() {
+            let Some(to) = self.nth(packet.to) else { continue };
+            if self.cut.contains(&(packet.from, to)) {
                 continue;
             }
-            if let Some(shard) = &mut self.nodes[to].shard {
-                let from = id(packet.from);
+            if self.nodes[to].shard.is_some() {
+                let from = self.nodes[packet.from].config.raft.id;
                 let packet = Packet::decode(packet.bytes).expect("its own bytes");
+                let shard = self.nodes[to].shard.as_mut().expect("it was just there");
                 shard.handle(Input::Packet { from, packet });
             }
         }
@@ -312,13 +316,43 @@ impl World {
     /// Who leads and is known to by a majority.
     pub(crate) fn leader(&self) -> Option<usize> {
         let running = self.nodes.iter().filter_map(|node| node.shard.as_ref());
-        let majority = self.nodes.len() / 2 + 1;
+        let here = self.nodes.iter().filter(|node| node.halted.is_none()).count();
+        let majority = here / 2 + 1;
         let leads = |nth: &usize| {
-            let ready = running.clone().filter(|it| it.is_ready() && it.leader() == Some(id(*nth)));
+            let id = self.nodes[*nth].config.raft.id;
+            let ready = running.clone().filter(|it| it.is_ready() && it.leader() == Some(id));
             let own = self.nodes[*nth].shard.as_ref();
             own.is_some_and(|shard| shard.is_leader()) && ready.count() >= majority
         };
         (0..self.nodes.len()).find(leads)
+    }
+
+    /// A node that is to join, as one of these says that it may.
+    pub(crate) fn join(&mut self, told: &Member, all: &[Member]) -> usize {
+        let nth = self.nodes.len();
+        self.add(all.to_vec(), nth, |config| {
+            config.raft = ringd::raft::Config::new(told.id);
+            config.joins = true;
+        });
+        self.start(nth);
+        nth
+    }
+
+    /// The node that has this id.
+    pub(crate) fn nth(&self, id: NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.config.raft.id == id)
+    }
+
+    /// What a node knows of a member.
+    pub(crate) fn row(&self, nth: usize, id: NodeId) -> Option<Member> {
+        let shard = self.nodes[nth].shard.as_ref()?;
+        shard.members().iter().find(|member| member.id == id).cloned()
+    }
+
+    /// How many vote, as a node knows.
+    pub(crate) fn voters(&self, nth: usize) -> usize {
+        let shard = self.nodes[nth].shard.as_ref().expect("it runs");
+        shard.membership().voters().len()
     }
 
     /// Waits for a leader.
