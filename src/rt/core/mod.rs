@@ -452,6 +452,8 @@ impl Core {
         for id in &shards {
             is_patient |= self.work(*id);
         }
+        // That may have come to something for peers, too.
+        self.send_to_peers();
         self.mesh.send(&mut self.posts.borrow_mut());
         let is_left = |list: &RefCell<Vec<u32>>| !list.borrow().is_empty();
         is_more |= is_left(&self.pullers) || is_left(&self.dirty) || is_left(&self.askers);
