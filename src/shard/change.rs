@@ -1,10 +1,10 @@
 //! Changes of who belongs to the group, and of what is known of a member.
 //!
 //! All are proposed by the leader; who was asked hands them over as it does writes, and answers
-//! when the entry is applied. Adding, removing and promoting are Raft's changes, in force as soon as
-//! they are in a log, so the leader judges them before. Each such entry carries all members as they
-//! are then: whoever joins learns them from it. URLs and names are ordinary entries, judged when
-//! they are applied.
+//! when the entry is applied. Adding, removing and promoting are Raft's changes, in force as soon
+//! as they are in a log, so the leader judges them before. Each such entry carries all members as
+//! they are then: whoever joins learns them from it. URLs and names are ordinary entries, judged
+//! when they are applied.
 //!
 //! A new member with a vote would count at once, before it has started: a group of one could not
 //! even commit that it is there. So it comes as Raft's learner, and gets its *seat* when it has
@@ -311,6 +311,7 @@ impl Shard {
             None => self.members.follow(&membership),
         }
         self.origins.retain(|id| membership.contains(id));
+        self.forwards.retain(|id| membership.contains(id));
         self.membership = membership;
         self.forget_members(gone);
         let context = context?;

@@ -142,8 +142,8 @@ impl Config {
     }
 }
 
-/// The first members. The clients' URLs of one that is alone are `client_urls`; others say theirs in
-/// the log, when they serve.
+/// The first members. The clients' URLs of one that is alone are `client_urls`; others say theirs
+/// in the log, when they serve.
 fn members(bootstrap: &config::Bootstrap, client_urls: &[config::Url]) -> Vec<Member> {
     let is_alone = bootstrap.members.len() == 1;
     let members = bootstrap.members.iter().map(|peer| Member {
