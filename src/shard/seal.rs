@@ -26,9 +26,9 @@ use crate::wal;
 pub(super) const MARK_TOKEN: u64 = u64::MAX;
 /// Changes forgotten in one slice: a tenth of a millisecond or so.
 const FORGET_STEP: usize = 256;
-/// Changes that may be forgotten per millisecond, so that a large compaction takes a fraction of
+/// Changes that may be forgotten per millisecond, so that a large compaction takes a small part of
 /// the core. etcd forgets 100 per millisecond, and stops in between.
-const FORGET_RATE: u64 = 250;
+const FORGET_RATE: u64 = 125;
 /// Most milliseconds that one tick gives leave for.
 const TICK_MAX: u64 = 40;
 /// Changes that may be forgotten at once after a rest.
@@ -171,7 +171,9 @@ impl Shard {
             store.forget(location);
         });
         self.seals.allowance = self.seals.allowance.saturating_sub(told.max(1));
-        if !is_more {
+        if is_more {
+            self.store.forgetting();
+        } else {
             self.seals.forgotten = Some(floor);
             self.store.forgotten(floor);
             self.answer_physical(floor);

@@ -21,6 +21,8 @@
 //! is alive. Beyond [`HURRY_PERCENT`] there is no limit but the disk's; nor is there while a
 //! *sweep* is under way, which somebody has asked for: every segment that has garbage now is
 //! written anew, in order, however little it has.
+//!
+//! Files that nobody needs any more are removed at a rate of their own, too.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -29,6 +31,7 @@ use bytes::Bytes;
 
 use super::Command;
 use super::Damage;
+use super::FileId;
 use super::machine::Store;
 use super::output::Context;
 use super::output::Maker;
@@ -58,6 +61,18 @@ const BRISK_FACTOR: u64 = 4;
 const HURRY_PERCENT: u64 = 200;
 /// Most milliseconds that one tick gives allowance for.
 const TICK_MAX: u64 = 200;
+/// Bytes of files a millisecond that may be removed: 16 MB/s. A file system may tell the disk of
+/// all room that it gets back (`discard`), which holds up everybody's writes for 0.3 ms a megabyte,
+/// or for 5 of each 1000 ms at this rate.
+const REMOVE_RATE: u64 = 16 << 10;
+/// Bytes of files that may be removed at once after a rest.
+const REMOVE_BURST: u64 = if cfg!(test) { 16 << 10 } else { 32 << 20 };
+/// Bytes of files that may wait to be removed; more go at once, as room is what they give.
+const REMOVE_WAIT_MAX: u64 = 512 << 20;
+/// How long cleaning keeps to what is all dead while more is being forgotten, in milliseconds.
+/// What is mostly garbage now will soon be so entirely, and cost nothing; but forgetting may go on
+/// and on.
+const PATIENCE: u64 = 30_000;
 /// Records whose bits are looked at for the price of one that is copied.
 const SKIP_SHARE: usize = 16;
 
@@ -84,6 +99,12 @@ pub(super) struct Cleaner {
     /// Something has changed since the segments were last looked at.
     is_stale: bool,
     looked: Option<Tick>,
+    /// Since when more is being forgotten.
+    forgetting: Option<Tick>,
+    /// Bytes of files that were removed lately.
+    removed: u64,
+    /// Files are removed for somebody who waits for it.
+    is_awaited: bool,
 }
 
 /// What a sweep has not come to yet: changes from the one to the other, both included.
@@ -195,8 +216,14 @@ impl Store {
         }
     }
 
+    /// More is to be forgotten.
+    pub fn forgetting(&mut self) {
+        self.cleaner.forgetting.get_or_insert(self.cleaner.now);
+    }
+
     /// Everything that is dead at `floor` has been forgotten.
     pub fn forgotten(&mut self, floor: Revision) {
+        self.cleaner.forgetting = None;
         self.cleaner.floor = self.cleaner.floor.max(floor);
         self.cleaner.is_stale = true;
         let floor = self.cleaner.floor;
@@ -216,12 +243,25 @@ impl Store {
         self.cleaner.sweep =
             self.shelf.last().map(|last| Sweep { next: Location::default(), last });
         self.cleaner.is_stale = true;
+        self.cleaner.is_awaited = true;
     }
 
     /// Nobody waits for the sweep any more.
     pub fn end_sweep(&mut self) {
         self.cleaner.sweep = None;
         self.cleaner.is_stale = true;
+        self.cleaner.is_awaited = false;
+    }
+
+    /// The file to be removed next, if one may be now.
+    pub(super) fn next_removal(&mut self) -> Option<Command> {
+        let is_pressing = self.cleaner.is_awaited || self.shelf.retired_size() > REMOVE_WAIT_MAX;
+        if self.cleaner.removed >= REMOVE_BURST && !is_pressing {
+            return None;
+        }
+        let (number, size) = self.shelf.leave(&mut self.cache)?;
+        self.cleaner.removed = self.cleaner.removed.saturating_add(size);
+        Some(Command::Remove { file: FileId::Segment(number) })
     }
 
     /// No sweep is under way, and files that nobody reads are gone.
@@ -235,6 +275,8 @@ impl Store {
     pub fn tick(&mut self, now: Tick) {
         let past = now.since(self.cleaner.now).min(TICK_MAX);
         self.cleaner.now = self.cleaner.now.max(now);
+        let restored = past.saturating_mul(REMOVE_RATE);
+        self.cleaner.removed = self.cleaner.removed.saturating_sub(restored);
         let factor = match self.cleaner.pace {
             Pace::Easy => 1,
             Pace::Brisk | Pace::Hurry => BRISK_FACTOR,
@@ -295,7 +337,11 @@ impl Store {
         let segment_size = self.config.segment_size as u64;
         let plan = self.plan_sweep(views);
         let cleaner = &mut self.cleaner;
-        let plan = plan.or_else(|| plan::plan(segment_size, views, cleaner.floor));
+        let waits = |since| cleaner.now.since(since) < PATIENCE;
+        let plan = plan.or_else(|| match cleaner.forgetting {
+            Some(since) if waits(since) => plan::dead(segment_size, views, cleaner.floor),
+            Some(_) | None => plan::plan(segment_size, views, cleaner.floor),
+        });
         let Some(Plan { run, bound }) = plan else {
             cleaner.is_stale = false;
             return;

@@ -309,9 +309,9 @@ impl Store {
                 return Some(command);
             }
         }
-        let number = self.shelf.leave(&mut self.cache)?;
+        let removal = self.next_removal()?;
         self.busy = Some(Busy::Remove);
-        Some(Command::Remove { file: FileId::Segment(number) })
+        Some(removal)
     }
 
     /// The next manifest, with what is ready of these.

@@ -57,12 +57,17 @@ const STUCK_SHARE: u64 = 10;
 
 /// What to write anew, if anything is worth it; `floor` is the one that was last told.
 pub(super) fn plan(segment_size: u64, views: &[View], floor: Revision) -> Option<Plan> {
-    let planner = Planner { segment_size, views, floor, bounds: bounds(views, floor) };
+    let planner = Planner::new(segment_size, views, floor);
     planner
         .droppable()
         .or_else(|| planner.garbage())
         .or_else(|| planner.holding_up())
         .or_else(|| planner.small())
+}
+
+/// Only the segments of which nothing is to stay.
+pub(super) fn dead(segment_size: u64, views: &[View], floor: Revision) -> Option<Plan> {
+    Planner::new(segment_size, views, floor).droppable()
 }
 
 /// What to write anew next so that nothing is left of what may go in the segments of `within`: the
@@ -73,7 +78,7 @@ pub(super) fn sweep(
     floor: Revision,
     within: Range<usize>,
 ) -> Option<Plan> {
-    let planner = Planner { segment_size, views, floor, bounds: bounds(views, floor) };
+    let planner = Planner::new(segment_size, views, floor);
     let has_garbage = |index: &usize| planner.garbage_at(*index, planner.bounds[*index]) > 0;
     within.clone().find(has_garbage).map(|index| planner.widen(index))
 }
@@ -96,7 +101,11 @@ struct Planner<'a> {
     bounds: Vec<Revision>,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn new(segment_size: u64, views: &'a [View], floor: Revision) -> Self {
+        Self { segment_size, views, floor, bounds: bounds(views, floor) }
+    }
+
     /// Whether all settled tombstones of a segment may go if those of `bound` may.
     fn is_free(&self, index: usize, bound: Revision) -> bool {
         bound > self.views[index].last || bound == self.floor

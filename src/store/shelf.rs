@@ -66,6 +66,8 @@ pub(super) struct Shelf {
     free: Vec<u32>,
     order: Vec<Span>,
     retired: VecDeque<(u64, u32)>,
+    /// Bytes of their files.
+    retired_size: u64,
     retirements: u64,
     /// For a count of retirements, how many pins were made at it; ascending.
     pins: VecDeque<(u64, u32)>,
@@ -110,6 +112,7 @@ impl Shelf {
             .collect();
         let gone: Vec<_> = self.order.splice(replaced.clone(), spans).collect();
         for span in gone {
+            self.retired_size += self.get(span.place).sealed.summary().file_size();
             self.retired.push_back((self.retirements, span.place));
             self.retirements += 1;
         }
@@ -168,6 +171,11 @@ impl Shelf {
     /// The segments that left it and are not gone.
     pub(super) fn retired(&self) -> impl Iterator<Item = &Shelved> {
         self.retired.iter().map(|&(_, place)| self.get(place))
+    }
+
+    /// Bytes of their files.
+    pub(super) fn retired_size(&self) -> u64 {
+        self.retired_size
     }
 
     /// The place of the `index`th segment.
@@ -318,11 +326,14 @@ impl Shelf {
         self.next_to_leave().is_some()
     }
 
-    /// The number of a retired segment that nobody reads any more, which is gone with this.
-    pub(super) fn leave(&mut self, cache: &mut Cache) -> Option<u64> {
+    /// The number of a retired segment that nobody reads any more, which is gone with this, and the
+    /// bytes of its file.
+    pub(super) fn leave(&mut self, cache: &mut Cache) -> Option<(u64, u64)> {
         let index = self.next_to_leave()?;
         let (_, place) = self.retired.remove(index).expect("it was found");
-        let number = self.get(place).sealed.number();
+        let sealed = &self.get(place).sealed;
+        let (number, size) = (sealed.number(), sealed.summary().file_size());
+        self.retired_size -= size;
         for block in 0..self.get(place).sealed.block_count() {
             if let Some(slot) = self.word(place, block).slot() {
                 cache.remove(slot);
@@ -330,6 +341,6 @@ impl Shelf {
         }
         self.slots[usize_from(place)] = Slot::Free;
         self.free.push(place);
-        Some(number)
+        Some((number, size))
     }
 }

@@ -106,6 +106,11 @@ fn a_lease_is_kept_alive_until_interrupted_or_revoked() {
             let last = format!("lease {lease} expired or revoked.");
             assert_eq!((code, printed.lines().last()), (0, Some(&last[..])));
         }
-        running::same([&pair.theirs, &pair.ours], &["lock", "l", "--", "echo", "held"], "", "held");
+        running::same(
+            [&pair.theirs, &pair.ours],
+            &["lock", "l", "--", "echo", "held"],
+            "",
+            ("held", 0),
+        );
     });
 }

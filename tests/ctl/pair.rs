@@ -95,8 +95,23 @@ impl Side {
         ] {
             text = masked(&text, before, after);
         }
-        without_leases(&text)
+        narrow(without_leases(&text))
     }
+}
+
+/// A table whose columns are as narrow as can be: an id that begins with a zero is shorter than
+/// others, and every line of its table with it.
+fn narrow(mut text: String) -> String {
+    let rule = "─".as_bytes().escape_ascii().to_string();
+    if text.contains(&rule) {
+        for single in [rule.as_str(), " "] {
+            let double = single.repeat(2);
+            while text.contains(&double) {
+                text = text.replace(&double, single);
+            }
+        }
+    }
+    text
 }
 
 /// A message without its header, in which a server names itself; nothing, if it is one itself.

@@ -21,16 +21,28 @@ impl Running {
     /// # Panics
     ///
     /// If it does not print that.
-    pub(crate) fn start(mut command: Command, input: &str, awaited: &'static str) -> Self {
+    pub(crate) fn start(command: Command, input: &str, awaited: &'static str) -> Self {
+        Self::start_until(command, input, (awaited, 0))
+    }
+
+    /// As [`Self::start`], and until it has printed so many lines more.
+    pub(crate) fn start_until(
+        mut command: Command,
+        input: &str,
+        (awaited, more): (&'static str, usize),
+    ) -> Self {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
         let mut child = piped.spawn().expect("it starts");
-        let (lines, found) = Lines::follow(child.stdout.take().expect("piped"), awaited);
+        let (lines, _) = Lines::follow(child.stdout.take().expect("piped"), awaited);
         let mut stdin = child.stdin.take().expect("piped");
         stdin.write_all(input.as_bytes()).expect("it reads");
         child.stdin = Some(stdin);
-        let told = found.recv_timeout(RUN);
+        let is_told = lines.wait_until(RUN, |lines| {
+            let at = lines.iter().position(|line| line.contains(awaited));
+            at.is_some_and(|at| lines.len() > at + more)
+        });
         let running = Self { child: Some(child), lines };
-        assert!(told.is_ok(), "{command:?} has not printed {awaited}, but:\n{}", running.printed());
+        assert!(is_told, "{command:?} has not printed {awaited}, but:\n{}", running.printed());
         running
     }
 
@@ -69,10 +81,16 @@ impl Drop for Running {
     }
 }
 
-/// Runs a command on each side until it has printed `awaited`, interrupts it, and compares.
-pub(crate) fn same(sides: [&Side; 2], arguments: &[&str], input: &str, awaited: &'static str) {
+/// Runs a command on each side until it has printed a line with what is awaited and so many more,
+/// its last, interrupts it, and compares.
+pub(crate) fn same(
+    sides: [&Side; 2],
+    arguments: &[&str],
+    input: &str,
+    awaited: (&'static str, usize),
+) {
     let [theirs, ours] = sides.map(|side| {
-        let running = Running::start(side.command(arguments), input, awaited);
+        let running = Running::start_until(side.command(arguments), input, awaited);
         let (code, printed) = running.interrupt();
         (code, side.plain(&printed))
     });

@@ -9,8 +9,13 @@ use crate::{Area, with_both};
 fn a_lock_is_held_and_given_back_alike() {
     with_both(Area::Turns, |pair| {
         let sides = [&pair.theirs, &pair.ours];
-        running::same(sides, &["lock", "l"], "", "l/");
-        running::same(sides, &["lock", "l", "--ttl", "30", "-w", "fields"], "", "\"Count\" : 1");
+        running::same(sides, &["lock", "l"], "", ("l/", 0));
+        running::same(
+            sides,
+            &["lock", "l", "--ttl", "30", "-w", "fields"],
+            "",
+            ("\"Count\" : 1", 0),
+        );
         pair.same(&["get", "l/", "--prefix", "--keys-only"]);
         let script = "echo $ETCD_LOCK_KEY $ETCD_LOCK_REV; exit 7";
         let told = pair.same(&["lock", "l", "--", "sh", "-c", script]);

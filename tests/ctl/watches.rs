@@ -22,16 +22,21 @@ fn events_are_printed_alike_in_every_format() {
             let last = if hex == "--hex" { "\\x6c\\x61\\x73\\x74" } else { "last" };
             for prev in ["--prev-kv=false", "--prev-kv"] {
                 let watch = [&watch[..], &[prev]].concat();
-                running::same(sides, &watch, "", last);
-                running::same(sides, &[&watch[..], &["-w", "json"]].concat(), "", "bGFzdA==");
+                running::same(sides, &watch, "", (last, 1));
+                running::same(sides, &[&watch[..], &["-w", "json"]].concat(), "", ("bGFzdA==", 0));
                 let fields = [&watch[..], &["-w", "fields"]].concat();
-                running::same(sides, &fields, "", "\"Value\" : \"last\"");
+                running::same(sides, &fields, "", ("\"Value\" : \"last\"", 1));
             }
         }
-        running::same(sides, &["watch", "w/a", "w/z", "--rev", "2"], "", "last");
-        running::same(sides, &["watch", "w/a", "--rev", "3"], "", "DELETE");
-        running::same(sides, &["watch", "", "--prefix", "--rev", "2"], "", "last");
-        running::same(sides, &["watch", "w/a", "more", "than two", "--rev", "4"], "", "DELETE");
+        running::same(sides, &["watch", "w/a", "w/z", "--rev", "2"], "", ("last", 1));
+        running::same(sides, &["watch", "w/a", "--rev", "3"], "", ("DELETE", 2));
+        running::same(sides, &["watch", "", "--prefix", "--rev", "2"], "", ("last", 1));
+        running::same(
+            sides,
+            &["watch", "w/a", "more", "than two", "--rev", "4"],
+            "",
+            ("DELETE", 2),
+        );
     });
 }
 
@@ -43,7 +48,7 @@ fn a_command_is_run_for_each_event() {
         let script = "echo $ETCD_WATCH_REVISION,$ETCD_WATCH_EVENT_TYPE,$ETCD_WATCH_KEY,\
                       $ETCD_WATCH_VALUE";
         let watch = ["watch", "w/", "--prefix", "--rev", "2", "--", "sh", "-c", script];
-        running::same(sides, &watch, "", "\"w/last\",\"last\"");
+        running::same(sides, &watch, "", ("\"w/last\",\"last\"", 0));
         let watch = ["watch", "w/", "--prefix", "--rev", "2", "--"];
         for command in [&["sh", "-c", "exit 3"][..], &["no-such-command"], &["/no/such"]] {
             let told = pair.same(&[&watch[..], command].concat());
@@ -59,7 +64,7 @@ fn a_key_may_stand_in_the_environment() {
         let [theirs, ours] = [&pair.theirs, &pair.ours].map(|side| {
             let mut command = side.command(&["watch", "--rev", "2"]);
             command.env("ETCDCTL_WATCH_KEY", "w/a").env("ETCDCTL_WATCH_RANGE_END", "w/z");
-            running::Running::start(command, "", "last").interrupt()
+            running::Running::start_until(command, "", ("last", 1)).interrupt()
         });
         assert_eq!(ours, theirs);
     });
@@ -71,9 +76,9 @@ fn lines_say_what_to_watch() {
         HISTORY.iter().for_each(|arguments| drop(pair.same(arguments)));
         let sides = [&pair.theirs, &pair.ours];
         let lines = "\nbogus\nwatch\nwatch \"w/last\" --rev 2\n";
-        running::same(sides, &["watch", "-i"], lines, "last");
+        running::same(sides, &["watch", "-i"], lines, ("last", 1));
         let lines = "watch w/ --prefix --rev 6 -- sh -c 'echo \"$ETCD_WATCH_KEY\"'\n";
-        running::same(sides, &["watch", "-i"], lines, "\"w/last\"");
+        running::same(sides, &["watch", "-i"], lines, ("\"w/last\"", 0));
         for input in
             [&b""[..], b"watch w/a", b"watch --bogus x\n", b"watch x --rev z\n", b"watch -- echo\n"]
         {

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 /// Why a watcher is refused.
 pub(crate) const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 pub(crate) const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
-pub(crate) const COMPACTED: &str = "mvcc: required revision has been compacted";
+pub(crate) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
 /// A connection's generation, and a stream of it.
 pub(crate) type StreamKey = (u32, u32);

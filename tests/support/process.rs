@@ -129,12 +129,13 @@ impl Lines {
             for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
                 let line = String::from_utf8_lossy(&line).into_owned();
                 let is_awaited = line.contains(awaited);
-                let mut kept = kept.kept();
-                if kept.lines.len() == LINES_KEPT_MAX {
-                    kept.lines.pop_front();
+                let mut now = kept.kept();
+                if now.lines.len() == LINES_KEPT_MAX {
+                    now.lines.pop_front();
                 }
-                kept.lines.push_back(line);
-                drop(kept);
+                now.lines.push_back(line);
+                drop(now);
+                kept.0.1.notify_all();
                 if is_awaited && let Some(told) = told.take() {
                     let _ = told.send(());
                 }
@@ -152,6 +153,18 @@ impl Lines {
     /// What was kept, as one text.
     pub(crate) fn text(&self) -> String {
         self.kept().lines.iter().fold(String::new(), |text, line| text + line + "\n")
+    }
+
+    /// Waits until what was kept is enough, for `limit` at most, or until the child has closed its
+    /// pipe; whether it is.
+    pub(crate) fn wait_until(
+        &self,
+        limit: Duration,
+        is_enough: impl Fn(&VecDeque<String>) -> bool,
+    ) -> bool {
+        let to_wait = |kept: &mut Kept| !kept.is_end && !is_enough(&kept.lines);
+        let kept = self.0.1.wait_timeout_while(self.kept(), limit, to_wait);
+        is_enough(&kept.expect("no thread panics with the lock").0.lines)
     }
 
     /// As [`Self::text`], once the child has closed its pipe, or after a while.

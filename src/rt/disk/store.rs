@@ -93,9 +93,9 @@ impl StoreDisk {
         self.0.write(file, offset, buffer, false).await
     }
 
-    /// Does what is neither a write nor a read; durable when it returns, but for a file that was made
-    /// or removed: each sync of names is a commit of the file system's journal, which the log's
-    /// writes wait for.
+    /// Does what is neither a write nor a read; durable when it returns, but for a file that was
+    /// made or removed: each sync of names is a commit of the file system's journal, which the
+    /// log's writes wait for.
     pub(crate) async fn perform(&self, command: Command) -> Result<(), DiskError> {
         match command {
             Command::Create { file } => {

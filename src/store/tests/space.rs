@@ -121,8 +121,8 @@ fn small_seals_do_not_pile_up() {
     world.check_disk();
 }
 
-#[test]
-fn everything_deleted_and_compacted_leaves_an_empty_disk() {
+/// Five segments and their tombstones, all dead as soon as that is forgotten.
+fn doomed() -> World {
     let mut world = World::new(5, small());
     for key in 0..1000 {
         world.put(&format!("key-{key:08}"), vec![1; 100]);
@@ -138,11 +138,55 @@ fn everything_deleted_and_compacted_leaves_an_empty_disk() {
     world.compact(world.revision);
     world.seal();
     world.settle();
+    world
+}
+
+#[test]
+fn everything_deleted_and_compacted_leaves_an_empty_disk() {
+    let mut world = doomed();
     world.forget(usize::MAX);
     world.clean();
     world.check_disk();
     assert!(world.disk.size() <= 4 * 4096, "{:?}", world.disk.list());
     assert!(world.store.size_in_use() <= world.store.size_allocated());
+}
+
+/// All files of a large compaction went at once, and every write waited for the disk to be told.
+#[test]
+fn files_go_one_by_one_unless_somebody_waits_for_it() {
+    for is_awaited in [false, true] {
+        let mut world = doomed();
+        world.forget(usize::MAX);
+        world.tick(100);
+        world.settle();
+        let sizes = [world.disk.size(), world.store.shelf.retired_size()];
+        assert!(sizes[1] > 60 << 10, "what waits is {} of {} bytes", sizes[1], sizes[0]);
+        if is_awaited {
+            world.store.sweep();
+            world.settle();
+        }
+        world.tick(1);
+        world.settle();
+        let left = world.store.shelf.retired_size();
+        assert_eq!(left == 0, is_awaited, "{left} bytes wait");
+    }
+}
+
+/// What was mostly dead was written anew over and over while the rest of it died.
+#[test]
+fn what_is_dying_is_not_copied_for_a_while() {
+    let mut world = doomed();
+    let made = world.store.number_next;
+    world.forget(1750);
+    world.tick(1000);
+    world.settle();
+    assert_eq!(world.store.number_next, made);
+    for _ in 0..200 {
+        world.tick(200);
+        world.forget(1);
+        world.settle();
+    }
+    assert_ne!(world.store.number_next, made, "but not forever");
 }
 
 /// A turn gave the memory of 512 changes back, however many had come in it: under load, all that

@@ -277,6 +277,8 @@ impl World {
         if self.to_forget.is_empty() {
             self.forgotten = self.forgetting.take().expect("a floor");
             self.store.forgotten(self.forgotten);
+        } else {
+            self.store.forgetting();
         }
     }
 

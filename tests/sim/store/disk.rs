@@ -67,7 +67,7 @@ pub(crate) enum Skip {
 #[derive(Clone, Debug)]
 enum Naming {
     Make(String, u64),
-    Rename(String, String),
+    Rename(String, String, u64),
     Unlink(String),
 }
 
@@ -325,7 +325,10 @@ impl Disk {
                     inode.size_synced = inode.bytes.len();
                 }
             }
-            Step::Rename(from, to) => self.name(Naming::Rename(from.clone(), to.clone())),
+            Step::Rename(from, to) => {
+                let inode = *self.names.get(from).expect("a file that is renamed exists");
+                self.name(Naming::Rename(from.clone(), to.clone(), inode));
+            }
             Step::Unlink(name) => {
                 assert!(self.has(name), "a file that is removed exists: {name}");
                 self.name(Naming::Unlink(name.clone()));
@@ -352,16 +355,18 @@ impl Disk {
 }
 
 impl Naming {
-    /// Does it to a directory, if there still is what it is done to.
+    /// Does it to a directory, whatever of what came before it is there.
     fn apply(&self, names: &mut BTreeMap<String, u64>) {
         match self {
             Self::Make(name, inode) => {
                 names.insert(name.clone(), *inode);
             }
-            Self::Rename(from, to) => {
-                if let Some(inode) = names.remove(from) {
-                    names.insert(to.clone(), inode);
+            Self::Rename(from, to, inode) => {
+                // Its old name may be that of another file, of before.
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
                 }
+                names.insert(to.clone(), *inode);
             }
             Self::Unlink(name) => {
                 names.remove(name);
