@@ -311,6 +311,7 @@ impl Shard {
             None => self.members.follow(&membership),
         }
         self.origins.retain(|id| membership.contains(id));
+        self.forwards.retain(|id| membership.contains(id));
         self.membership = membership;
         self.forget_members(gone);
         let context = context?;

@@ -87,6 +87,11 @@ impl Forwards {
         self.lost = Some(peer);
     }
 
+    /// Forgets all but those members that are to be kept.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(NodeId) -> bool) {
+        self.seen.retain(|node, _| is_kept(*node));
+    }
+
     fn remove(&mut self, number: u64) -> Option<Forward> {
         let forward = self.open.remove(&number)?;
         self.size -= forward.data.len();
@@ -237,11 +242,10 @@ impl Shard {
         Some(forward.to)
     }
 
-    /// Another leads, or nobody: what was handed over is handed over again.
+    /// Another leads, or this one anew: what was handed over is handed over again, and what was
+    /// taken from others may be gone.
     pub(super) fn forward_anew(&mut self) {
-        if !self.is_leader() {
-            self.forwards.taken.clear();
-        }
+        self.forwards.taken.clear();
         self.forwards.again();
     }
 

@@ -182,9 +182,8 @@ impl Shard {
             }
             self.group.leader = leader;
         }
-        if !self.is_leader() {
-            self.group.edited = LogIndex(0);
-        }
+        // Who begins to lead applies all that is in the log before it judges a change.
+        self.group.edited = LogIndex(0);
         self.forward_anew();
         self.serve_transfers();
     }

@@ -228,9 +228,9 @@ impl Shard {
             return;
         };
         let to = self.errands.next_stream();
-        let deadline = Tick(self.now.0 + patience);
+        let deadline = Tick(self.now.0 + self.config.request_timeout);
         if self.hand_over(&change.command(), to, deadline) {
-            self.moves.asked = deadline;
+            self.moves.asked = Tick(self.now.0 + patience);
         }
     }
 
