@@ -7,6 +7,7 @@
 //! shards 1
 //! log 51c7d9a8f0b3e264
 //! began founding
+//! founders 8e9e05c52164694d
 //! known 8e9e05c52164694d voter http://localhost:2380 "default"
 //! crc 0a1b2c3d
 //! ```
@@ -14,12 +15,13 @@
 //! Numbers are hexadecimal, but for the count of shards; the checksum is CRC-32. A line `known` is
 //! one of the members that this one began with, itself among them: its id, `voter` or `learner`,
 //! its peer URLs with commas between them, and its name as a JSON text. A member that began by
-//! `joining` knows from them whom to ask; who votes it learns from its log. For one that began by
-//! `founding` they are the cluster's first members.
+//! `joining` knows from them whom to ask; for one that began by `founding` they are the cluster's
+//! first members. `founders` are the ids of those, with commas between them: they voted when the
+//! log began, and every replica's state begins with them.
 //!
-//! A first line that ends in 1 is that of a file without the lines `began` and `known`, as a member
-//! that founded a cluster alone used to write it. Any other first line is another format, and
-//! refused.
+//! A first line that ends in 1 is that of a file without the lines `began`, `founders` and `known`,
+//! as a member that founded a cluster alone used to write it. Any other first line is another
+//! format, and refused.
 
 use crate::types::ClusterId;
 use crate::types::NodeId;
@@ -43,6 +45,8 @@ pub struct Identity {
     pub log_id: u64,
     /// It was added to a cluster that ran.
     pub joined: bool,
+    /// Who voted when the log began, by id; none in a file of the former format: this member alone.
+    pub founders: Vec<NodeId>,
     /// The members that it began with, by id; none in a file of the former format.
     pub known: Vec<Known>,
 }
@@ -94,7 +98,9 @@ impl Identity {
         );
         if !self.known.is_empty() {
             let began = if self.joined { "joining" } else { "founding" };
-            writeln!(body, "began {began}").expect("a String grows");
+            let founders = self.founders.iter().map(|id| format!("{:016x}", id.0));
+            let founders = founders.collect::<Vec<_>>().join(",");
+            writeln!(body, "began {began}\nfounders {founders}").expect("a String grows");
         }
         for known in &self.known {
             writeln!(body, "known {}", known.line()).expect("a String grows");
@@ -120,6 +126,10 @@ impl Identity {
             let lines = text.lines().filter_map(|line| line.strip_prefix("known "));
             lines.map(Known::parse).collect::<Option<Vec<_>>>()
         };
+        let founders = || {
+            let ids = field("founders").unwrap_or_default().split(',').filter(|it| !it.is_empty());
+            ids.map(|id| u64::from_str_radix(id, 16).ok().map(NodeId)).collect::<Option<Vec<_>>>()
+        };
         let read = || {
             Some(Self {
                 cluster: ClusterId(hex("cluster")?),
@@ -127,6 +137,7 @@ impl Identity {
                 shards: field("shards")?.parse().ok()?,
                 log_id: hex("log")?,
                 joined: field("began") == Some("joining"),
+                founders: founders()?,
                 known: known()?,
             })
         };
@@ -155,13 +166,15 @@ mod tests {
             shards: 2,
             log_id: 7,
             joined: true,
+            founders: vec![NodeId(0xcd), NodeId(0xef)],
             known: vec![known(0xab, "one\n\"two\" ", true), known(0xcd, "", false)],
         }
     }
 
     #[test]
     fn an_identity_is_kept_and_any_other_byte_refused() {
-        let alone = Identity { joined: false, known: Vec::new(), ..identity() };
+        let (founders, known) = (Vec::new(), Vec::new());
+        let alone = Identity { joined: false, founders, known, ..identity() };
         for identity in [identity(), Identity { joined: false, ..identity() }, alone] {
             let text = identity.text();
             assert_eq!(Identity::parse(text.as_bytes()), Ok(identity));
@@ -193,6 +206,6 @@ mod tests {
         let former: String = sample.lines().take(5).flat_map(|line| [line, "\n"]).collect();
         let former = former.replace("identity 2", "identity 1");
         let read = Identity::parse(crc(&former).as_bytes()).expect("it is whole");
-        assert_eq!(read, Identity { known: Vec::new(), ..identity });
+        assert_eq!(read, Identity { known: Vec::new(), founders: Vec::new(), ..identity });
     }
 }

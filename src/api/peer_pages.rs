@@ -24,6 +24,8 @@ pub struct About {
     pub members: Option<Vec<Listed>>,
     /// Those that this node has heard.
     pub heard: Vec<NodeId>,
+    /// Who voted when the cluster's log began.
+    pub founders: Vec<NodeId>,
 }
 
 /// One HTTP/1.1 connection to the peer port.
@@ -83,8 +85,11 @@ fn page(method: &[u8], target: &[u8], about: &About) -> Page {
             page.fields.push((Roll::CLUSTER, cluster.into()));
             page.fields.push((Roll::VERSION, RINGD_VERSION.into()));
             page.fields.push((Roll::SHARDS, about.shards.to_string().into()));
-            let heard = about.heard.iter().map(|id| format!("{:x}", id.0)).collect::<Vec<_>>();
-            page.fields.push((Roll::HEARD, heard.join(",").into()));
+            let list = |ids: &[NodeId]| {
+                ids.iter().map(|id| format!("{:x}", id.0)).collect::<Vec<_>>().join(",")
+            };
+            page.fields.push((Roll::HEARD, list(&about.heard).into()));
+            page.fields.push((Roll::FOUNDERS, list(&about.founders).into()));
             page
         }
         _ => Page::text(404, "404 page not found"),
@@ -110,6 +115,7 @@ mod tests {
             shards: 2,
             members: Some(vec![listed]),
             heard: vec![NodeId(7)],
+            founders: vec![NodeId(8), NodeId(9)],
         }
     }
 
@@ -138,7 +144,7 @@ mod tests {
         let roll = Roll::parse(field, body.as_bytes()).expect("it is whole");
         assert_eq!(Some(roll.members), about.members);
         assert_eq!((roll.cluster, roll.shards), (about.cluster, Some(2)));
-        assert_eq!(roll.heard, about.heard);
+        assert_eq!((roll.heard, roll.founders), (about.heard, about.founders));
         assert!(!pages.is_closed());
     }
 

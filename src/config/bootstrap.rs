@@ -23,6 +23,8 @@ pub struct Bootstrap {
     pub node: NodeId,
     /// Every member, by id; this one is among them.
     pub members: Vec<InitialMember>,
+    /// Who voted when the log began, by id: every replica's state begins with them.
+    pub founders: Vec<NodeId>,
     /// The cluster runs and this member was added to it: `members` are whom to ask, and who votes
     /// is said by the log that they send.
     pub joins: bool,
@@ -86,7 +88,8 @@ impl Config {
                 return Err(ConfigError::Bootstrapped { member: node.0 });
             }
             roll.name(&mut members, node);
-            return Ok(Bootstrap { cluster: roll.cluster, node, members, joins: true });
+            let (cluster, founders) = (roll.cluster, roll.founders.clone());
+            return Ok(Bootstrap { cluster, node, members, founders, joins: true });
         }
         let (ids, node) = (members.iter().map(|it| it.id).collect::<Vec<_>>(), own(&members));
         let cluster = cluster_id(&ids);
@@ -102,7 +105,7 @@ impl Config {
                 return Err(ConfigError::Bootstrapped { member: node.0 });
             }
         }
-        Ok(Bootstrap { cluster, node, members, joins: false })
+        Ok(Bootstrap { cluster, node, members, founders: ids, joins: false })
     }
 
     /// `--initial-cluster` by name, this member being in it as it is told to be found.

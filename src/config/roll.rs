@@ -1,7 +1,8 @@
 //! What a running peer says of its cluster: the answer to `GET /members` on its peer port.
 //!
 //! The body is etcd's, and so is the field that names the cluster. Fields of ours beside it say of
-//! what version the peer is, how many shards it hosts, and whom it has heard.
+//! what version the peer is, how many shards it hosts, whom it has heard, and who founded the
+//! cluster.
 
 use crate::config::bootstrap::difference;
 use crate::config::error::ConfigError;
@@ -22,6 +23,8 @@ pub struct Roll {
     pub members: Vec<Listed>,
     /// Those of them that the one who answers has heard since it began: each has a log, then.
     pub heard: Vec<NodeId>,
+    /// Who voted when the cluster's log began, by id; none for an etcd.
+    pub founders: Vec<NodeId>,
 }
 
 /// One member as a peer lists it.
@@ -65,6 +68,8 @@ impl Roll {
     pub const VERSION: &str = "X-Ringd-Version";
     /// The field that lists the members that were heard, as hexadecimal ids with commas between.
     pub const HEARD: &str = "X-Ringd-Heard";
+    /// The field that lists who voted when the log began, in the same way.
+    pub const FOUNDERS: &str = "X-Ringd-Founders";
     /// The field that counts the shards.
     pub const SHARDS: &str = "X-Ringd-Shards";
 
@@ -88,10 +93,13 @@ impl Roll {
         members.sort_by_key(|member| member.id);
         let shards = field(Self::SHARDS).and_then(|text| text.parse().ok());
         let (cluster, version) = (ClusterId(cluster), field(Self::VERSION));
-        let heard = field(Self::HEARD).unwrap_or_default();
-        let heard = heard.split(',').filter_map(|id| u64::from_str_radix(id, 16).ok());
-        let heard = heard.map(NodeId).collect();
-        Ok(Self { cluster, version, shards, members, heard })
+        let ids = |name: &str| {
+            let text = field(name).unwrap_or_default();
+            let ids = text.split(',').filter_map(|id| u64::from_str_radix(id, 16).ok());
+            ids.map(NodeId).collect::<Vec<_>>()
+        };
+        let (heard, founders) = (ids(Self::HEARD), ids(Self::FOUNDERS));
+        Ok(Self { cluster, version, shards, members, heard, founders })
     }
 
     /// The body that says so.
@@ -125,6 +133,9 @@ impl Roll {
         let (Some(version), Some(found)) = (&self.version, self.shards) else {
             return Err(ConfigError::Stranger { peer });
         };
+        if self.founders.is_empty() {
+            return Err(ConfigError::Stranger { peer });
+        }
         if !goes_with(RINGD_VERSION, version) {
             return Err(ConfigError::VersionsDiffer { peer, found: version.clone() });
         }

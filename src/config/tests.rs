@@ -530,11 +530,12 @@ fn told(config: &Config, up: usize) -> (Url, Roll) {
         client_urls: (at < up).then(|| "http://c:1".to_owned()).into_iter().collect(),
         learner: false,
     };
-    let members = found.members.iter().enumerate().map(listed).collect();
+    let members: Vec<_> = found.members.iter().enumerate().map(listed).collect();
     let (version, shards) = (Some(RINGD_VERSION.to_owned()), Some(1));
     let peer = Url::parse("http://127.0.0.1:2480").expect("whole");
     let heard = Vec::new();
-    (peer, Roll { cluster: found.cluster, version, shards, members, heard })
+    let (cluster, founders) = (found.cluster, found.founders);
+    (peer, Roll { cluster, version, shards, members, heard, founders })
 }
 
 #[test]
@@ -607,6 +608,7 @@ fn a_member_that_joins_learns_its_id() {
     listed.client_urls.clear();
     let found = config.bootstrap_among(Some(&(peer.clone(), roll.clone()))).expect("it joins");
     assert_eq!((found.node, found.cluster, found.joins), (NodeId(7), roll.cluster, true));
+    assert_eq!(found.founders, of_three("c", &[]).bootstrap().expect("three").founders);
     assert!(found.members.is_sorted_by_key(|member| member.id));
     assert_eq!((found.members[0].name.as_str(), found.members[0].learner), ("c", true));
     assert_eq!(found.members[1].client_urls, ["http://c:1"]);

@@ -136,6 +136,7 @@ fn the_identity_and_the_lock_are_printed_and_strangers_are_told_apart() {
         shards: 2,
         log_id: 7,
         joined: true,
+        founders: vec![NodeId(0xb3)],
         known: vec![Known {
             id: NodeId(0xa2),
             learner: true,

@@ -199,7 +199,8 @@ mod tests {
 
     fn identity() -> Identity {
         let (cluster, member) = (ClusterId(0xc), NodeId(0xab));
-        Identity { cluster, member, shards: 2, log_id: 7, joined: false, known: Vec::new() }
+        let (founders, known) = (Vec::new(), Vec::new());
+        Identity { cluster, member, shards: 2, log_id: 7, joined: false, founders, known }
     }
 
     #[test]

@@ -142,7 +142,8 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let is_known = kept.is_some();
     let config = config.clone();
     let plan = Plan { config, identity, is_known, bootstrap, cpus, homes, clock };
-    let peers = PeerSettings { card: card(&plan), resolver };
+    let founders = plan.bootstrap.founders.clone();
+    let peers = PeerSettings { card: card(&plan), founders, resolver };
     describe(&plan);
     if !is_known {
         dir.intend(&plan.identity)?;
@@ -186,6 +187,7 @@ fn identity(
             shards,
             log_id: dir.intention().map_or_else(random, |intended| intended.log_id),
             joined: bootstrap.joins,
+            founders: bootstrap.founders.clone(),
             known: known(bootstrap),
         }),
     }
@@ -209,7 +211,11 @@ fn founded(config: &Config, identity: &Identity) -> Bootstrap {
         members.push(InitialMember { id, name, peer_urls, client_urls, learner: false });
     }
     let (cluster, node, joins) = (identity.cluster, identity.member, identity.joined);
-    Bootstrap { cluster, node, members, joins }
+    let mut founders = identity.founders.clone();
+    if founders.is_empty() {
+        founders.push(node);
+    }
+    Bootstrap { cluster, node, members, founders, joins }
 }
 
 /// What a member that begins keeps of the others.

@@ -25,6 +25,9 @@ pub struct Config {
     pub name: String,
     /// Where clients reach this shard of this member, which it tells the others.
     pub client_urls: Vec<String>,
+    /// Who voted when the log began, where that is not all of `members`: every replica's state
+    /// begins with them, also of one that joins.
+    pub founders: Vec<NodeId>,
     /// It joins a group that is there: `members` are whom to ask, and who votes the log will say.
     pub joins: bool,
     /// Refuse a change of members that would cost the majority (`--strict-reconfig-check`).
@@ -114,6 +117,7 @@ impl Config {
             members: members(bootstrap, &own.advertise_client_urls),
             name: node.name.clone(),
             client_urls: texts(&own.advertise_client_urls),
+            founders: bootstrap.founders.clone(),
             joins: bootstrap.joins,
             strict_reconfig_check: node.raft.strict_reconfig_check,
             learners_max: to_usize(node.raft.learners_max.into()),

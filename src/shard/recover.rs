@@ -201,7 +201,9 @@ impl Recovery {
         attach_all(&keyspace, &store, &mut lessor).map_err(|misfit| refused(&misfit))?;
         let (applied, membership) = match &sealed {
             Some(state) => (state.applied, state.membership.clone()),
-            None if self.config.joins => (Position::default(), Membership::default()),
+            None if self.config.joins => {
+                (Position::default(), Membership::new(&self.config.founders, &[]))
+            }
             None => {
                 let of = |learner| {
                     let members = self.config.members.iter();

@@ -10,8 +10,10 @@ use crate::members::Members;
 use crate::support::block_on;
 use crate::support::call::Client;
 use bytes::Bytes;
-use ringd::api::proto::etcdserverpb::{HashKvRequest, HashKvResponse, MemberListRequest};
-use ringd::api::proto::etcdserverpb::{MemberListResponse, PutRequest, PutResponse};
+use ringd::api::proto::etcdserverpb::{HashKvRequest, HashKvResponse, MemberAddRequest};
+use ringd::api::proto::etcdserverpb::{MemberAddResponse, MemberListRequest, MemberListResponse};
+use ringd::api::proto::etcdserverpb::{MemberPromoteRequest, MemberPromoteResponse};
+use ringd::api::proto::etcdserverpb::{PutRequest, PutResponse};
 use ringd::api::proto::etcdserverpb::{RangeRequest, RangeResponse, StatusRequest, StatusResponse};
 use std::collections::BTreeMap;
 
@@ -153,4 +155,39 @@ fn each_shard_is_a_group_of_its_own_and_finds_its_core() {
     let urls = ["--shards=2", "--shard-client-urls=1=http://127.0.0.1:0"];
     let mut members = Members::start(3, &urls);
     go_on_without_the_leader(&mut members, &mut BTreeMap::new());
+}
+
+/// A member that joined used to leave out what had been put through followers: it began without the
+/// founders, and heeds nobody who is no member.
+#[test]
+fn a_member_that_joins_has_the_whole_truth() {
+    let mut members = Members::start(3, &["--strict-reconfig-check=false"]);
+    let mut due = BTreeMap::new();
+    block_on(put_through_each(&members, "before", &mut due));
+    let (nth, url) = members.grow();
+    let id = block_on(async {
+        let add = MemberAddRequest { peer_ur_ls: vec![url], is_learner: true };
+        let path = "/etcdserverpb.Cluster/MemberAdd";
+        let client = &clients(&members).await[1];
+        let answer = client.unary::<MemberAddResponse>(path, &add).await.expect("it is added");
+        answer.member.expect("the new member").id
+    });
+    members.restart(nth);
+    block_on(async {
+        let (path, promote) = ("/etcdserverpb.Cluster/MemberPromote", MemberPromoteRequest { id });
+        let client = &clients(&members).await[0];
+        let mut last = None;
+        for time in 0..TRIES_MAX {
+            match client.unary::<MemberPromoteResponse>(path, &promote).await {
+                Ok(_) => return,
+                Err(status) => last = Some(status),
+            }
+            let key = format!("meanwhile/{time}");
+            put(client, &key, "").await;
+            due.insert(key.into(), Bytes::new());
+        }
+        panic!("it is not promoted: {last:?}");
+    });
+    block_on(one_truth(&members, &due));
+    go_on_without_the_leader(&mut members, &mut due);
 }

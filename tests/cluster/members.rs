@@ -20,6 +20,8 @@ const STARTS_MAX: usize = 3;
 pub(crate) struct Members {
     folder: TempDir,
     ports: Vec<(u16, u16)>,
+    /// How many founded the cluster; the others join it.
+    founders: usize,
     extra: Vec<String>,
     running: Vec<Option<(Child, Lines)>>,
 }
@@ -36,6 +38,7 @@ impl Members {
             let mut members = Self {
                 folder: TempDir::with_prefix_in("cluster-", env!("CARGO_TARGET_TMPDIR"))
                     .expect("the target folder can be written"),
+                founders: count,
                 ports: (0..count).map(|_| free_ports()).collect(),
                 extra: extra.iter().map(|&flag| flag.to_owned()).collect(),
                 running: (0..count).map(|_| None).collect(),
@@ -60,7 +63,15 @@ impl Members {
         }
     }
 
-    /// Starts one of them again.
+    /// One more that does not run yet; its number and the URL where its peers will find it.
+    pub(crate) fn grow(&mut self) -> (usize, String) {
+        let (client, peer) = free_ports();
+        self.ports.push((client, peer));
+        self.running.push(None);
+        (self.ports.len() - 1, format!("http://127.0.0.1:{peer}"))
+    }
+
+    /// Starts one of them, or starts it again.
     ///
     /// # Panics
     ///
@@ -116,8 +127,11 @@ impl Members {
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
             .args(["--initial-cluster", &self.initial()])
-            .args(&self.extra)
-            .args(extra);
+            .args(&self.extra);
+        if nth >= self.founders {
+            command.arg("--initial-cluster-state=existing");
+        }
+        command.args(extra);
         command
     }
 

@@ -430,6 +430,7 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         name: "sim".to_owned(),
         client_urls: Vec::new(),
         joins: false,
+        founders: Vec::new(),
         strict_reconfig_check: true,
         learners_max: 1,
         raft,

@@ -49,6 +49,8 @@ const _: () = assert!(GREETING_SIZE < super::connection::RECEIVE_SIZE);
 pub(crate) struct PeerSettings {
     /// The card of its first shard.
     pub(crate) card: Card,
+    /// Who voted when the cluster's log began.
+    pub(crate) founders: Vec<NodeId>,
     pub(crate) resolver: Resolver,
 }
 

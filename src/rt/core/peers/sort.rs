@@ -60,6 +60,7 @@ impl Core {
         let (now, card) = (self.clock.now(), peers.settings.card);
         let group = peers.groups.get(&ShardId(0));
         let heard = group.map_or_else(Vec::new, |group| group.roster.heard().collect());
+        let founders = peers.settings.founders.clone();
         let Some(slot) = peers.slot_at(at) else {
             return false;
         };
@@ -71,7 +72,7 @@ impl Core {
             }
             End::Inlet(_) => peers.hear(at, bytes, now),
             End::Pages(pages) => {
-                pages.receive(bytes, &self.about(card, heard));
+                pages.receive(bytes, &self.about(card, heard, founders));
                 slot.closing |= pages.is_closed();
                 true
             }
@@ -122,7 +123,7 @@ impl Core {
     }
 
     /// What the pages on the peer port tell.
-    fn about(&self, card: Card, heard: Vec<NodeId>) -> About {
+    fn about(&self, card: Card, heard: Vec<NodeId>, founders: Vec<NodeId>) -> About {
         let listed = |member: &Member| Listed {
             id: member.id,
             name: member.name.clone(),
@@ -133,7 +134,7 @@ impl Core {
         let hosts = self.hosts.borrow();
         let members = hosts.get(&ShardId(0)).map(|host| host.shard.members());
         let members = members.map(|members| members.iter().map(listed).collect());
-        About { cluster: card.cluster, shards: card.shards, members, heard }
+        About { cluster: card.cluster, shards: card.shards, members, heard, founders }
     }
 }
 
