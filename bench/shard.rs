@@ -171,6 +171,7 @@ impl Node {
                     Output::Watch(Told::Replayed { slice, .. }) => self.told = Some(slice),
                     Output::Watch(Told::Subscribed { .. }) => {}
                     Output::Role(_) | Output::Rows { .. } => {}
+                    Output::Send { .. } | Output::Peers(_) => unreachable!("it is alone"),
                     Output::Store(command) => panic!("nothing is sealed: {command:?}"),
                     Output::Halt(why) => panic!("{why}"),
                 }

@@ -38,6 +38,7 @@ impl Disk {
                     }
                     writer.handle(Event::Done);
                 }
+                Command::Read { .. } => unreachable!("nobody lags"),
                 Command::Create { .. }
                 | Command::Recycle { .. }
                 | Command::Remove { .. }

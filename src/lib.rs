@@ -11,6 +11,7 @@
 //! - [`wal`]: Raft's state as bytes;
 //! - [`store`]: revisions as bytes;
 //! - [`shard`]: all of these as one machine, a whole keyspace replica;
+//! - [`peer`]: connections between members as machines;
 //! - [`http2`]: one client connection as a machine;
 //! - [`api`]: etcd's calls and messages;
 //! - [`rt`]: the shell around it all.
@@ -24,6 +25,7 @@ pub mod identity;
 pub mod inspect;
 pub mod lease;
 pub mod mvcc;
+pub mod peer;
 pub mod raft;
 pub mod rt;
 pub mod shard;

@@ -124,8 +124,8 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
             let message = status_response(&response.header, status, shard.quota_bytes());
             message.encode(out).expect("a vector takes every message");
         }
-        // etcd's has no header either.
-        Body::Defragment => {}
+        // etcd's have no header either.
+        Body::Defragment | Body::MoveLeader => {}
         // Nothing raises an alarm yet, so there is none to name.
         Body::Compact | Body::Alarms | Body::LeaseRevoke => {
             kv::write_header(out, &response.header);
@@ -142,6 +142,15 @@ fn respond(response: &Response, shard: &Shard, out: &mut Vec<u8>) {
             kv::write_header(out, &response.header);
             lease::write_leases(out, leases);
         }
+        Body::MemberAdd { member: new, members } => {
+            let message = etcdserverpb::MemberAddResponse {
+                header: Some(header(&response.header)),
+                member: Some(member(new)),
+                members: members.iter().map(member).collect(),
+            };
+            message.encode(out).expect("a vector takes every message");
+        }
+        // The answers to a removal, an update and a promotion have the same fields.
         Body::MemberList(members) => {
             let message = etcdserverpb::MemberListResponse {
                 header: Some(header(&response.header)),

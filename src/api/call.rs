@@ -1,6 +1,7 @@
 //! One gRPC call's way in: from HTTP/2 headers and data to a checked request.
 
 use crate::api::answers::WHOLE_SIZE_MAX;
+use crate::api::cluster;
 use crate::api::kv;
 use crate::api::lease;
 use crate::api::method;
@@ -318,6 +319,11 @@ impl<S: Sink> Dispatch<'_, S> {
             Method::Status => Ok(Request::Status),
             Method::MemberList => kv::member_list(message),
             Method::Alarm => kv::alarm(message),
+            Method::MemberAdd => cluster::add(message),
+            Method::MemberRemove => cluster::remove(message),
+            Method::MemberUpdate => cluster::update(message),
+            Method::MemberPromote => cluster::promote(message),
+            Method::MoveLeader => cluster::move_leader(message),
             Method::LeaseGrant => lease::grant(message),
             Method::LeaseRevoke => lease::revoke(message),
             Method::LeaseTimeToLive => lease::time_to_live(message),

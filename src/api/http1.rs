@@ -1,4 +1,5 @@
-//! HTTP/1.1 on the client port, as far as it goes now: `/health` and `/version`.
+//! HTTP/1.1, as far as it goes now: `/health` and `/version` on the client port, and what the peer
+//! port serves ([`crate::api::PeerPages`]).
 //!
 //! A request at a time; pipelined ones wait. Bodies are read and dropped.
 
@@ -13,9 +14,14 @@ const BODY_SIZE_MAX: u64 = 4 << 20;
 /// Most header fields of one request.
 const FIELDS_MAX: usize = 100;
 
+/// What a method and a target ask for.
+pub(super) type Route<'a> = &'a dyn Fn(&[u8], &[u8]) -> Plain;
+
 /// One HTTP/1.1 connection.
 #[derive(Debug, Default)]
 pub(crate) struct Http1 {
+    /// It is a peer's: the fields that are for browsers are left out.
+    is_peers: bool,
     input: Vec<u8>,
     output: Vec<u8>,
     /// Body bytes still to be dropped before the next head.
@@ -51,8 +57,18 @@ enum NotRequest {
 }
 
 impl Http1 {
+    /// A connection to the peer port.
+    pub(super) fn of_peers() -> Self {
+        Self { is_peers: true, ..Self::default() }
+    }
+
     /// Takes in bytes; the request that now needs the shard, if one does.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Option<Plain> {
+        self.receive_for(bytes, &plain::request)
+    }
+
+    /// As [`Self::receive`], of pages that are not the client port's.
+    pub(super) fn receive_for(&mut self, bytes: &[u8], route: Route<'_>) -> Option<Plain> {
         if self.waiting && self.input.len() > HEAD_SIZE_MAX {
             // A client that goes on sending without reading its answer.
             self.last = true;
@@ -61,11 +77,11 @@ impl Http1 {
         if !self.closed && !self.last {
             self.input.extend_from_slice(bytes);
         }
-        self.next()
+        self.next(route)
     }
 
     /// The next request that needs the shard, those that need none being answered on the way.
-    fn next(&mut self) -> Option<Plain> {
+    fn next(&mut self, route: Route<'_>) -> Option<Plain> {
         while !self.waiting && !self.closed {
             let dropped = usize::try_from(self.body_left).unwrap_or(usize::MAX);
             let dropped = dropped.min(self.input.len());
@@ -74,7 +90,7 @@ impl Http1 {
             if self.body_left > 0 || self.input.is_empty() {
                 return None;
             }
-            match parse(&self.input) {
+            match parse(&self.input, route) {
                 Ok(None) if self.input.len() > HEAD_SIZE_MAX => {
                     self.fail(&refusal(431, "Request Header Fields Too Large"));
                 }
@@ -116,7 +132,7 @@ impl Http1 {
         }
         self.waiting = false;
         self.answer(page);
-        let next = self.next();
+        let next = self.next(&plain::request);
         self.closed |= self.over && !self.waiting;
         next
     }
@@ -151,7 +167,9 @@ impl Http1 {
             page.body.len()
         );
         self.output.extend_from_slice(head.as_bytes());
-        for (name, value) in plain::CORS.iter().chain(&page.fields) {
+        let cors = plain::CORS.iter().copied().filter(|_| !self.is_peers);
+        let own = page.fields.iter().map(|(name, value)| (*name, value.as_ref()));
+        for (name, value) in cors.chain(own) {
             self.output.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
         }
         if self.last {
@@ -190,7 +208,7 @@ fn refusal(code: u16, text: &str) -> Page {
     Page::text(code, &format!("{code} {text}"))
 }
 
-fn parse(input: &[u8]) -> Result<Option<Request>, NotRequest> {
+fn parse(input: &[u8], route: Route<'_>) -> Result<Option<Request>, NotRequest> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut head = httparse::Request::new(&mut fields);
     let head_len = match head.parse(input) {
@@ -222,7 +240,7 @@ fn parse(input: &[u8]) -> Result<Option<Request>, NotRequest> {
         || says(b"close")
         || (head.version == Some(0) && !says(b"keep-alive"));
     let method = head.method.unwrap_or_default();
-    let plain = plain::request(method.as_bytes(), head.path.unwrap_or_default().as_bytes());
+    let plain = route(method.as_bytes(), head.path.unwrap_or_default().as_bytes());
     Ok(Some(Request { head_len, plain, body, last, bodiless: method == "HEAD" }))
 }
 

@@ -29,6 +29,16 @@ pub(crate) enum Method {
     Status,
     /// `etcdserverpb.Cluster/MemberList`.
     MemberList,
+    /// `etcdserverpb.Cluster/MemberAdd`.
+    MemberAdd,
+    /// `etcdserverpb.Cluster/MemberRemove`.
+    MemberRemove,
+    /// `etcdserverpb.Cluster/MemberUpdate`.
+    MemberUpdate,
+    /// `etcdserverpb.Cluster/MemberPromote`.
+    MemberPromote,
+    /// `etcdserverpb.Maintenance/MoveLeader`.
+    MoveLeader,
     /// `etcdserverpb.Maintenance/Alarm`, as far as it only asks.
     Alarm,
     /// One whose client sends messages for as long as it likes.
@@ -90,6 +100,11 @@ const BUILT: &[(&str, &str, Method)] = &[
     ("etcdserverpb.Maintenance", "Status", Method::Status),
     ("etcdserverpb.Maintenance", "Alarm", Method::Alarm),
     ("etcdserverpb.Cluster", "MemberList", Method::MemberList),
+    ("etcdserverpb.Cluster", "MemberAdd", Method::MemberAdd),
+    ("etcdserverpb.Cluster", "MemberRemove", Method::MemberRemove),
+    ("etcdserverpb.Cluster", "MemberUpdate", Method::MemberUpdate),
+    ("etcdserverpb.Cluster", "MemberPromote", Method::MemberPromote),
+    ("etcdserverpb.Maintenance", "MoveLeader", Method::MoveLeader),
     ("etcdserverpb.Watch", "Watch", Method::Duplex(Flow::Watch)),
     ("etcdserverpb.Lease", "LeaseKeepAlive", Method::Duplex(Flow::KeepAlive)),
     ("v3lockpb.Lock", "Lock", Method::Recipe(Goal::Lock)),

@@ -3,6 +3,7 @@
 use crate::api::status::Status;
 use crate::config::CLUSTER_VERSION;
 use crate::config::ETCD_VERSION;
+use std::borrow::Cow;
 
 /// A request outside gRPC: answered, or waiting for a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,7 @@ pub(crate) struct Page {
     /// Value of `Content-Type`.
     pub(crate) content_type: &'static str,
     /// Further header fields.
-    pub(crate) fields: Vec<(&'static str, &'static str)>,
+    pub(crate) fields: Vec<(&'static str, Cow<'static, str>)>,
     /// What it says.
     pub(crate) body: String,
 }
@@ -45,12 +46,13 @@ impl Page {
         Self {
             code,
             content_type: TEXT,
-            fields: vec![("X-Content-Type-Options", "nosniff")],
+            fields: vec![("X-Content-Type-Options", "nosniff".into())],
             body: format!("{line}\n"),
         }
     }
 
-    fn json(code: u16, content_type: &'static str, body: String) -> Self {
+    /// A whole page of another type than text.
+    pub(super) fn json(code: u16, content_type: &'static str, body: String) -> Self {
         Self { code, content_type, fields: Vec::new(), body }
     }
 }
@@ -65,24 +67,32 @@ pub(crate) fn request(method: &[u8], target: &[u8]) -> Plain {
     };
     let (path, query) = text.split_once('?').unwrap_or((text, ""));
     match path {
-        "/health" | "/version" if method != b"GET" => {
-            let mut page = Page::text(405, "Method Not Allowed");
-            page.fields.push(("Allow", "GET"));
-            Plain::Page(page)
-        }
+        "/health" if method != b"GET" => Plain::Page(not_allowed()),
         "/health" => {
             let serializable = query.split('&').any(|pair| pair == "serializable=true");
             Plain::Health { serializable }
         }
-        "/version" => {
-            let (server, cluster) = (ETCD_VERSION, CLUSTER_VERSION);
-            let body = format!(
-                r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{cluster}"}}"#
-            );
-            Plain::Page(Page::json(200, "application/json", body))
-        }
+        "/version" => Plain::Page(version(method)),
         _ => Plain::Page(Page::text(404, "404 page not found")),
     }
+}
+
+/// What another method than GET is told.
+pub(super) fn not_allowed() -> Page {
+    let mut page = Page::text(405, "Method Not Allowed");
+    page.fields.push(("Allow", "GET".into()));
+    page
+}
+
+/// `/version`, on either port.
+pub(super) fn version(method: &[u8]) -> Page {
+    if method != b"GET" {
+        return not_allowed();
+    }
+    let (server, cluster) = (ETCD_VERSION, CLUSTER_VERSION);
+    let body =
+        format!(r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{cluster}"}}"#);
+    Page::json(200, "application/json", body)
 }
 
 /// The page that says whether the read behind `/health` went through.

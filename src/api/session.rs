@@ -616,7 +616,9 @@ fn end(connection: &mut Connection<Call>, stream: StreamId, status: &Status) {
 fn show(connection: &mut Connection<Call>, stream: StreamId, page: &Page) {
     let mut block = status_field(page.code);
     hpack::encode_literal(&mut block, b"content-type", page.content_type.as_bytes());
-    for (name, value) in plain::CORS.iter().chain(&page.fields) {
+    let cors = plain::CORS.iter().copied();
+    let own = page.fields.iter().map(|(name, value)| (*name, value.as_ref()));
+    for (name, value) in cors.chain(own) {
         hpack::encode_literal(&mut block, name.to_ascii_lowercase().as_bytes(), value.as_bytes());
     }
     connection.reply_head(stream, &block, false);

@@ -3,6 +3,7 @@
 use crate::mvcc::Refusal;
 use crate::shard::request::Failure;
 use crate::shard::request::LeaseRefusal;
+use crate::shard::request::MemberRefusal;
 use crate::shard::request::Unavailable;
 use std::borrow::Cow;
 
@@ -95,6 +96,7 @@ impl From<&Failure> for Status {
         match failure {
             Failure::Refused(refusal) => Self::from(refusal),
             Failure::Lease(refusal) => Self::from(refusal),
+            Failure::Member(refusal) => Self::from(refusal),
             Failure::Unavailable(unavailable) => Self::from(unavailable),
         }
     }
@@ -128,14 +130,38 @@ impl From<&LeaseRefusal> for Status {
     }
 }
 
+impl From<&MemberRefusal> for Status {
+    fn from(refusal: &MemberRefusal) -> Self {
+        let code = match refusal {
+            // etcd's server gives this error no code of its own (spec §1.10, wire quirks).
+            MemberRefusal::NotEnoughStarted => Code::Unknown,
+            MemberRefusal::BadUrls => Code::InvalidArgument,
+            MemberRefusal::NotFound => Code::NotFound,
+            MemberRefusal::Unhealthy => Code::Unavailable,
+            MemberRefusal::Exists
+            | MemberRefusal::PeerUrlExists
+            | MemberRefusal::NotLearner
+            | MemberRefusal::LearnerNotReady
+            | MemberRefusal::TooManyLearners => Code::FailedPrecondition,
+        };
+        Self::made(code, refusal.to_string())
+    }
+}
+
 impl From<&Unavailable> for Status {
     fn from(unavailable: &Unavailable) -> Self {
         let code = match unavailable {
             // etcd's server gives this error no code of its own (spec §1.10, wire quirks).
-            Unavailable::TooManyRequests => Code::Unknown,
+            Unavailable::TooManyRequests | Unavailable::TransferTimeout => Code::Unknown,
             Unavailable::TooLarge => Code::InvalidArgument,
-            Unavailable::Timeout | Unavailable::LeaderChanged | Unavailable::Stopped => {
-                Code::Unavailable
+            Unavailable::Timeout
+            | Unavailable::TimeoutLeaderFailed
+            | Unavailable::TimeoutConnectionLost
+            | Unavailable::NoLeader
+            | Unavailable::LeaderChanged
+            | Unavailable::Stopped => Code::Unavailable,
+            Unavailable::Learner | Unavailable::NotLeader | Unavailable::BadTransferee => {
+                Code::FailedPrecondition
             }
             Unavailable::SortTooLarge => Code::ResourceExhausted,
         };

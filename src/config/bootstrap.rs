@@ -1,41 +1,115 @@
-//! The first members of a cluster: read only when a node starts on an empty data directory.
+//! The first members that a node knows: read only when it starts on an empty data directory.
+//!
+//! A member of a *new* cluster computes everybody's ids from its flags, and all must have the same
+//! flags. Yet the cluster may run already, and this member may have been part of it before its data
+//! was lost. A vote that it gave then is forgotten, so it must not vote again: whoever answers at
+//! the other members' URLs is asked first ([`Roll`]), and knows. A member that joins an *existing*
+//! cluster learns its own id and everybody else's from that answer.
 
 use crate::config::error::ConfigError;
 use crate::config::identity::{cluster_id, member_id};
+use crate::config::roll::Roll;
 use crate::config::url::{Url, named_urls};
 use crate::config::{ClusterState, Config};
 use crate::types::{ClusterId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A cluster as it begins.
+/// A cluster as a member first knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
     /// The cluster.
     pub cluster: ClusterId,
     /// This member.
     pub node: NodeId,
-    /// Every member, by name; this one is among them.
+    /// Every member, by id; this one is among them.
     pub members: Vec<InitialMember>,
+    /// Who voted when the log began, by id: every replica's state begins with them.
+    pub founders: Vec<NodeId>,
+    /// The cluster runs and this member was added to it: `members` are whom to ask, and who votes
+    /// is said by the log that they send.
+    pub joins: bool,
 }
 
-/// One of the members that a cluster begins with.
+/// One of the members that a node first knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialMember {
     /// Who it is.
     pub id: NodeId,
-    /// Its name.
+    /// Its name; empty for one that was added and has not started.
     pub name: String,
     /// Where its peers find it; sorted.
     pub peer_urls: Vec<Url>,
+    /// Where its clients find it, if it has said so.
+    pub client_urls: Vec<String>,
+    /// It has no vote.
+    pub learner: bool,
 }
 
 impl Config {
-    /// The cluster that this node is told to found.
+    /// The peer URLs of the other members of `--initial-cluster`: whom to ask before a first start.
     ///
     /// # Errors
-    /// A [`ConfigError`] in etcd's words, if the flags do not describe one with this member in it,
-    /// and if they describe one that ringd cannot found yet.
+    /// As [`Self::bootstrap`], of the flags alone.
+    pub fn peers(&self) -> Result<Vec<Url>, ConfigError> {
+        let listed = self.listed()?;
+        let others = listed.into_iter().filter(|(name, _)| *name != self.name);
+        Ok(others.flat_map(|(_, urls)| urls).collect())
+    }
+
+    /// The cluster that this node founds, by its flags alone.
+    ///
+    /// # Errors
+    /// A [`ConfigError`] in etcd's words, if they do not describe one with this member in it.
     pub fn bootstrap(&self) -> Result<Bootstrap, ConfigError> {
+        self.bootstrap_among(None)
+    }
+
+    /// The cluster that this node founds or joins, by its flags and what the first of the peers
+    /// that answered said.
+    ///
+    /// # Errors
+    /// As [`Self::bootstrap`], and if the peer's cluster can not be this member's.
+    pub fn bootstrap_among(&self, told: Option<&(Url, Roll)>) -> Result<Bootstrap, ConfigError> {
+        let listed = self.listed()?;
+        if let Some((peer, roll)) = told {
+            roll.check_kind(peer, self.shards.len())?;
+        }
+        let mut members: Vec<_> =
+            listed.into_iter().map(|(name, urls)| self.founder(name, urls)).collect();
+        members.sort_by_key(|member| member.id);
+        let own = |members: &[InitialMember]| {
+            members.iter().find(|member| member.name == self.name).expect("it is listed").id
+        };
+        if self.cluster.state == ClusterState::Existing {
+            let (_, roll) = told.ok_or(ConfigError::NoPeer)?;
+            roll.assign(&mut members)?;
+            let node = own(&members);
+            if roll.has_been_up(node) {
+                return Err(ConfigError::Bootstrapped { member: node.0 });
+            }
+            roll.name(&mut members, node);
+            let (cluster, founders) = (roll.cluster, roll.founders.clone());
+            return Ok(Bootstrap { cluster, node, members, founders, joins: true });
+        }
+        let (ids, node) = (members.iter().map(|it| it.id).collect::<Vec<_>>(), own(&members));
+        let cluster = cluster_id(&ids);
+        if let Some((peer, roll)) = told {
+            if roll.cluster != cluster {
+                let (peer, found, due) = (peer.to_string(), roll.cluster.0, cluster.0);
+                return Err(ConfigError::WrongCluster { peer, found, due });
+            }
+            if !roll.members.iter().any(|member| member.id == node) {
+                return Err(ConfigError::Removed { member: node.0, cluster: cluster.0 });
+            }
+            if roll.has_been_up(node) {
+                return Err(ConfigError::Bootstrapped { member: node.0 });
+            }
+        }
+        Ok(Bootstrap { cluster, node, members, founders: ids, joins: false })
+    }
+
+    /// `--initial-cluster` by name, this member being in it as it is told to be found.
+    fn listed(&self) -> Result<BTreeMap<String, BTreeSet<Url>>, ConfigError> {
         let initial = &self.cluster.initial;
         let pairs = named_urls(initial).map_err(ConfigError::InitialCluster)?;
         let distinct: BTreeSet<_> = pairs.iter().map(|(_, url)| url).collect();
@@ -49,35 +123,45 @@ impl Config {
         if distinct.len() < by_name.values().map(BTreeSet::len).sum() {
             return Err(ConfigError::DuplicateUrl(initial.clone()));
         }
-        if !own.iter().eq(&self.advertise_peer_urls) {
-            return Err(ConfigError::PeerUrlsDiffer {
-                name: self.name.clone(),
-                listed: join(own),
-                advertised: join(&self.advertise_peer_urls),
-            });
-        }
-        let members: Vec<_> =
-            by_name.into_iter().map(|(name, urls)| self.member(name, urls)).collect();
-        let ids: Vec<_> = members.iter().map(|member| member.id).collect();
-        let node = members.iter().find(|member| member.name == self.name).expect("found above").id;
-        if self.cluster.state == ClusterState::Existing {
-            return Err(ConfigError::Existing);
-        }
-        if members.len() > 1 {
-            return Err(ConfigError::SeveralMembers(members.len()));
-        }
-        Ok(Bootstrap { cluster: cluster_id(&ids), node, members })
+        self.check_own(own)?;
+        Ok(by_name)
     }
 
-    /// One of the first members.
-    fn member(&self, name: String, urls: BTreeSet<Url>) -> InitialMember {
+    /// What is listed of this member is what it advertises.
+    fn check_own(&self, listed: &BTreeSet<Url>) -> Result<(), ConfigError> {
+        let advertised: BTreeSet<_> = self.advertise_peer_urls.iter().cloned().collect();
+        let texts = |urls: &BTreeSet<Url>| urls.iter().map(Url::to_string).collect::<Vec<_>>();
+        let Some(why) = difference(&texts(&advertised), &texts(listed)) else {
+            return Ok(());
+        };
+        let (name, missing) = (self.name.clone(), listed.difference(&advertised));
+        let missing: BTreeSet<_> = missing.cloned().collect();
+        if missing.is_empty() {
+            let unlisted: BTreeSet<_> = advertised.difference(listed).cloned().collect();
+            let (listed, advertised) = (texts(listed).join(","), texts(&unlisted).join(","));
+            return Err(ConfigError::PeerUrlsUnlisted { name, listed, advertised, why });
+        }
+        let (listed, advertised) = (texts(&missing).join(","), texts(&advertised).join(","));
+        Err(ConfigError::PeerUrlsDiffer { name, listed, advertised, why })
+    }
+
+    /// One of the first members, as if it founded the cluster.
+    fn founder(&self, name: String, urls: BTreeSet<Url>) -> InitialMember {
         let texts: Vec<_> = urls.iter().map(Url::text).collect();
         let id = member_id(&texts, &self.cluster.token, None);
-        InitialMember { id, name, peer_urls: urls.into_iter().collect() }
+        let peer_urls = urls.into_iter().collect();
+        InitialMember { id, name, peer_urls, client_urls: Vec::new(), learner: false }
     }
 }
 
-/// URLs as a list for people.
-fn join<'a>(urls: impl IntoIterator<Item = &'a Url>) -> String {
-    urls.into_iter().map(Url::text).collect::<Vec<_>>().join(",")
+/// The first difference between two sorted lists of URLs, in etcd's words.
+pub(super) fn difference(first: &[String], second: &[String]) -> Option<String> {
+    if first.len() != second.len() {
+        let list = |urls: &[String]| {
+            urls.iter().map(|url| format!("{url:?}")).collect::<Vec<_>>().join(" ")
+        };
+        return Some(format!("len([{}]) != len([{}])", list(first), list(second)));
+    }
+    let other = first.iter().zip(second).find(|(first, second)| first != second);
+    other.map(|(first, second)| format!("resolved urls: {first:?} != {second:?}"))
 }

@@ -1,5 +1,6 @@
 //! Why a node cannot be what it was asked to be.
 
+use crate::config::RINGD_VERSION;
 use crate::config::value::ValueError;
 
 /// A fault in the command line, the environment or the configuration file; the user's to mend.
@@ -222,24 +223,112 @@ pub enum ConfigError {
     /// `--initial-cluster` and `--initial-advertise-peer-urls` that differ about this member.
     #[error(
         "--initial-cluster has {name}={listed} but missing from \
-         --initial-advertise-peer-urls={advertised}"
+         --initial-advertise-peer-urls={advertised} ({why})"
     )]
     PeerUrlsDiffer {
         /// This member.
         name: String,
-        /// Its URLs in `--initial-cluster`.
+        /// Its URLs in `--initial-cluster` that are not advertised.
         listed: String,
         /// Its URLs in `--initial-advertise-peer-urls`.
         advertised: String,
+        /// The first difference.
+        why: String,
     },
-    /// More first members than this one.
+    /// The same, about a URL that is advertised and not listed.
     #[error(
-        "--initial-cluster with {0} members is not implemented yet in ringd: name only this one"
+        "--initial-advertise-peer-urls has {advertised} but missing from \
+         --initial-cluster={name}={listed} ({why})"
     )]
-    SeveralMembers(usize),
-    /// A cluster to join.
-    #[error("--initial-cluster-state=existing is not implemented yet in ringd")]
-    Existing,
+    PeerUrlsUnlisted {
+        /// This member.
+        name: String,
+        /// Its URLs in `--initial-cluster`.
+        listed: String,
+        /// Its URLs in `--initial-advertise-peer-urls` that are not listed.
+        advertised: String,
+        /// The first difference.
+        why: String,
+    },
+    /// `--max-learners` below zero.
+    #[error("membership: too many learner members in cluster")]
+    LearnersMax,
+    /// A cluster to join, and none of its members answers.
+    #[error(
+        "cannot fetch cluster info from peer urls: could not retrieve cluster information from \
+         the given URLs"
+    )]
+    NoPeer,
+    /// A cluster to join whose members are others than those of `--initial-cluster`.
+    #[error("error validating peerURLs {roll}: {why}")]
+    Unlike {
+        /// What its members say.
+        roll: String,
+        /// The first difference.
+        why: String,
+    },
+    /// This member has been up before, and its data directory is empty.
+    #[error(
+        "member {member:x} has already been bootstrapped; what it has promised is not in its data \
+         directory: put that back, or remove the member and add it anew (member remove, member \
+         add), then start it with --initial-cluster-state existing"
+    )]
+    Bootstrapped {
+        /// The member.
+        member: u64,
+    },
+    /// The cluster that is to be founded runs, and this member is none of it any more.
+    #[error(
+        "member {member:x} has been removed from cluster {cluster:x}; add it anew (member add), \
+         then start it with --initial-cluster-state existing"
+    )]
+    Removed {
+        /// The member.
+        member: u64,
+        /// The cluster.
+        cluster: u64,
+    },
+    /// A peer belongs to another cluster than the one to be founded.
+    #[error(
+        "request cluster ID mismatch: {peer} is of cluster {found:x}, and --initial-cluster with \
+         --initial-cluster-token make cluster {due:x}; make them as they were when the cluster \
+         began, or start with --initial-cluster-state existing to join it"
+    )]
+    WrongCluster {
+        /// The URL of the peer.
+        peer: String,
+        /// Its cluster.
+        found: u64,
+        /// The one that the flags make.
+        due: u64,
+    },
+    /// A peer that hosts another number of shards.
+    #[error("{peer} hosts {found} shards and --shards asks for {due}; start with --shards {found}")]
+    ShardsDiffer {
+        /// The URL of the peer.
+        peer: String,
+        /// Its shards.
+        found: u32,
+        /// Ours.
+        due: u32,
+    },
+    /// A peer whose version does not go with ours.
+    #[error(
+        "incompatible with current running cluster: {peer} is ringd {found} and this is \
+         {RINGD_VERSION}; versions may differ by one in their second number"
+    )]
+    VersionsDiffer {
+        /// The URL of the peer.
+        peer: String,
+        /// Its version.
+        found: String,
+    },
+    /// A peer that is no ringd.
+    #[error("incompatible with current running cluster: {peer} is not a ringd of this kind")]
+    Stranger {
+        /// The URL of the peer.
+        peer: String,
+    },
 }
 
 /// Where a value stood.

@@ -256,6 +256,16 @@ const MEMBER: &[Flag] = &[
     early("snapshot-count", Unsigned, "10000", "Applied entries between two snapshots.", |d, v| {
         put(&mut d.config.raft.snapshot_count, unsigned(v))
     }),
+    set(
+        "snapshot-catchup-entries",
+        Unsigned,
+        "5000",
+        "Entries kept for followers behind a snapshot.",
+        |d, v| put(&mut d.config.raft.snapshot_catchup_entries, unsigned(v)),
+    ),
+    set("max-learners", Integer, "1", "Learners that a cluster may have.", |d, v| {
+        put(&mut d.learners_max, integer(v))
+    }),
     set("socket-reuse-port", Boolean, "false", "Listen with SO_REUSEPORT.", |d, v| {
         put(&mut d.config.connections.reuse_port, boolean(v))
     }),
@@ -311,6 +321,20 @@ const CLUSTERING: &[Flag] = &[
         put(&mut d.config.raft.pre_vote, boolean(v))
     }),
     early(
+        "initial-election-tick-advance",
+        Boolean,
+        "true",
+        "Let the first election come sooner after a start.",
+        |d, v| put(&mut d.config.raft.election_tick_advance, boolean(v)),
+    ),
+    set(
+        "force-new-cluster",
+        Boolean,
+        "false",
+        "Drop all other members and go on alone with the data that is here.",
+        |d, v| put(&mut d.config.cluster.force_new, boolean(v)),
+    ),
+    set(
         "strict-reconfig-check",
         Boolean,
         "true",
@@ -475,6 +499,13 @@ const OURS: &[Flag] = &[
          shards together.",
         |d, v| put(&mut d.config.store.cache_bytes, unsigned(v)),
     ),
+    early(
+        "learner-auto-promote",
+        Boolean,
+        "false",
+        "Make a learner that has caught up a voter, unasked.",
+        |d, v| put(&mut d.config.raft.learner_auto_promote, boolean(v)),
+    ),
     set("bench-method", Boolean, "false", "", |d, v| {
         put(&mut d.config.connections.bench_method, boolean(v))
     }),
@@ -496,7 +527,6 @@ const OTHERS: &[Flag] = &[
     inert("bootstrap-defrag-threshold-megabytes", Unsigned, "0"),
     inert("compaction-batch-limit", Integer, "1000"),
     inert("compaction-sleep-interval", Duration, "0"),
-    inert("initial-election-tick-advance", Boolean, "true"),
     inert("max-snapshots", Unsigned, "5"),
     inert("max-wals", Unsigned, "5"),
     inert("v2-deprecation", Text, "write-only"),
@@ -541,13 +571,11 @@ const OTHERS: &[Flag] = &[
     later("enable-grpc-gateway", Boolean, "true"),
     later("enable-log-rotation", Boolean, "false"),
     later("enable-pprof", Boolean, "false"),
-    later("force-new-cluster", Boolean, "false"),
     later("host-whitelist", Text, "*"),
     later("key-file", Text, ""),
     later("listen-client-http-urls", Text, ""),
     later("listen-metrics-urls", Text, ""),
     later("log-rotation-config-json", Text, LOG_ROTATION),
-    later("max-learners", Integer, "1"),
     later("memory-mlock", Boolean, "false"),
     later("metrics", Text, "basic"),
     later("peer-auto-tls", Boolean, "false"),
@@ -564,7 +592,6 @@ const OTHERS: &[Flag] = &[
     later("raft-read-timeout", Duration, "5s"),
     later("raft-write-timeout", Duration, "5s"),
     later("self-signed-cert-validity", Unsigned, "1"),
-    later("snapshot-catchup-entries", Unsigned, "5000"),
     later("tls-max-version", Text, ""),
     later("tls-min-version", Text, "TLS1.2"),
     later("trusted-ca-file", Text, ""),

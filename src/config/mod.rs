@@ -18,6 +18,7 @@ mod flags;
 mod help;
 pub mod identity;
 mod parse;
+mod roll;
 mod rules;
 mod url;
 mod value;
@@ -28,6 +29,7 @@ pub use error::{ConfigError, Source};
 pub use features::Features;
 pub use help::{help, usage, version};
 pub use parse::{Command, Notice, Start, parse};
+pub use roll::{Listed, Roll};
 pub use url::{Scheme, Url};
 pub use value::ValueError;
 
@@ -108,7 +110,8 @@ pub struct Format {
     pub wal_segment_bytes: u64,
 }
 
-/// How the cluster first comes to be; of no effect once the data directory has a member.
+/// How the cluster first comes to be; of no effect once the data directory has a member, but for
+/// the last field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// `--initial-cluster` as given; [`Config::bootstrap`] reads it.
@@ -117,6 +120,9 @@ pub struct Cluster {
     pub state: ClusterState,
     /// What sets apart clusters of the same URLs (`--initial-cluster-token`).
     pub token: String,
+    /// Go on alone with the data that is here, all other members dropped
+    /// (`--force-new-cluster`).
+    pub force_new: bool,
 }
 
 /// `--initial-cluster-state`.
@@ -137,10 +143,19 @@ pub struct Raft {
     pub election_timeout_ms: u64,
     /// Ask whether an election could be won before standing (`--pre-vote`).
     pub pre_vote: bool,
+    /// Let the first election come sooner after a start (`--initial-election-tick-advance`).
+    pub election_tick_advance: bool,
     /// Refuse a membership change that would cost the quorum (`--strict-reconfig-check`).
     pub strict_reconfig_check: bool,
     /// Applied entries between two snapshots (`--snapshot-count`). Default 10,000.
     pub snapshot_count: u64,
+    /// Entries kept for followers behind a snapshot (`--snapshot-catchup-entries`). Default 5,000.
+    pub snapshot_catchup_entries: u64,
+    /// Learners that a cluster may have (`--max-learners`). Default 1.
+    pub learners_max: u32,
+    /// Make a learner that has caught up a voter unasked (`--learner-auto-promote`). Default off:
+    /// in etcd it is for the operator to say.
+    pub learner_auto_promote: bool,
     /// Log writes issued and not yet durable, 1 to 16 (`--wal-writes-in-flight`).
     ///
     /// Default 2: two halve the wait under load, more help only deep queues of large values.

@@ -62,13 +62,18 @@ impl Default for Config {
                 initial: "default=http://localhost:2380".to_owned(),
                 state: ClusterState::New,
                 token: "etcd-cluster".to_owned(),
+                force_new: false,
             },
             raft: Raft {
                 heartbeat_interval_ms: 100,
                 election_timeout_ms: 1000,
                 pre_vote: true,
+                election_tick_advance: true,
                 strict_reconfig_check: true,
                 snapshot_count: 10_000,
+                snapshot_catchup_entries: 5_000,
+                learners_max: 1,
+                learner_auto_promote: false,
                 wal_writes_in_flight_max: 2,
             },
             store: Store { cache_bytes: 256 << 20, segment_bytes: 64 << 20 },
@@ -115,6 +120,8 @@ impl Draft {
         }
         self.check_times()?;
         self.check_sizes()?;
+        self.config.raft.learners_max =
+            u32::try_from(self.learners_max).map_err(|_| ConfigError::LearnersMax)?;
         let (features, notices) = self.gates.finish()?;
         self.config.features = features;
         self.notices.extend(notices);

@@ -199,9 +199,9 @@ fn what_cannot_have_an_effect_is_accepted_and_said() {
 
 #[test]
 fn what_has_no_effect_yet_is_taken_in_and_said() {
-    let start = start(&["--strict-reconfig-check=false", "--snapshot-count=10000"], &[]);
-    assert!(!start.config.raft.strict_reconfig_check);
-    let expected = Notice::NotHeeded { flag: "strict-reconfig-check", value: "false".to_owned() };
+    let start = start(&["--snapshot-count=7", "--warning-apply-duration=100ms"], &[]);
+    assert_eq!(start.config.raft.snapshot_count, 7);
+    let expected = Notice::NotHeeded { flag: "snapshot-count", value: "7".to_owned() };
     assert_eq!(start.notices, [expected], "a default is not worth a line");
 }
 
@@ -487,23 +487,161 @@ fn a_cluster_that_cannot_be_founded_is_refused_in_etcds_words() {
         (
             "a=http://localhost:2390",
             "--initial-cluster has a=http://localhost:2390 but missing from \
-             --initial-advertise-peer-urls=http://localhost:2380",
+             --initial-advertise-peer-urls=http://localhost:2380 (resolved urls: \
+             \"http://localhost:2380\" != \"http://localhost:2390\")",
+        ),
+        (
+            "a=http://localhost:2380,a=http://localhost:2390",
+            "--initial-cluster has a=http://localhost:2390 but missing from \
+             --initial-advertise-peer-urls=http://localhost:2380 \
+             (len([\"http://localhost:2380\"]) != len([\"http://localhost:2380\" \
+             \"http://localhost:2390\"]))",
         ),
         (
             "a=http://localhost:2380,b=http://localhost:2380",
             "initial cluster a=http://localhost:2380,b=http://localhost:2380 has duplicate url",
         ),
         ("a", "error setting up initial cluster: URL scheme must be http, https, unix, or unixs: "),
-        (
-            "a=http://localhost:2380,b=http://localhost:2381",
-            "--initial-cluster with 2 members is not implemented yet in ringd: name only this one",
-        ),
     ];
     for (initial, message) in cases {
         let node = config(&["--name=a", &format!("--initial-cluster={initial}")]);
         let error = node.bootstrap().expect_err(initial);
         assert_eq!(error.to_string(), message);
     }
+}
+
+/// The flags of member `name` of three, of whom nobody has said anything.
+fn of_three(name: &str, more: &[&str]) -> Config {
+    let port = |name: &str| 2480 + u16::from(name.as_bytes()[0] - b'a');
+    let listed = |name| format!("{name}=http://127.0.0.1:{}", port(name));
+    let all = ["a", "b", "c"].map(listed).join(",");
+    let own = format!("--initial-advertise-peer-urls=http://127.0.0.1:{}", port(name));
+    let (name, all) = (format!("--name={name}"), format!("--initial-cluster={all}"));
+    config(&[&[name.as_str(), &all, &own, "--initial-cluster-token=t"], more].concat())
+}
+
+/// What the first member of three says once `up` of them have served.
+fn told(config: &Config, up: usize) -> (Url, Roll) {
+    let found = config.bootstrap().expect("three");
+    let listed = |(at, member): (usize, &InitialMember)| Listed {
+        id: member.id,
+        name: member.name.clone(),
+        peer_urls: member.peer_urls.iter().map(Url::to_string).collect(),
+        client_urls: (at < up).then(|| "http://c:1".to_owned()).into_iter().collect(),
+        learner: false,
+    };
+    let members: Vec<_> = found.members.iter().enumerate().map(listed).collect();
+    let (version, shards) = (Some(RINGD_VERSION.to_owned()), Some(1));
+    let peer = Url::parse("http://127.0.0.1:2480").expect("whole");
+    let heard = Vec::new();
+    let (cluster, founders) = (found.cluster, found.founders);
+    (peer, Roll { cluster, version, shards, members, heard, founders })
+}
+
+#[test]
+fn three_members_found_one_cluster() {
+    let founded = ["a", "b", "c"].map(|name| of_three(name, &[]).bootstrap().expect("a cluster"));
+    for one in &founded {
+        assert_eq!((&one.members, one.cluster), (&founded[0].members, founded[0].cluster));
+        assert!(!one.joins && one.members.is_sorted_by_key(|member| member.id));
+    }
+    let own: std::collections::BTreeSet<_> = founded.iter().map(|one| one.node).collect();
+    assert!(own.iter().eq(founded[0].members.iter().map(|member| &member.id)));
+    let asked = of_three("b", &[]).peers().expect("two");
+    assert_eq!(texts(&asked), ["http://127.0.0.1:2480", "http://127.0.0.1:2482"]);
+    assert!(of_three("a", &[]).bootstrap_among(Some(&told(&founded_by("a"), 0))).is_ok());
+}
+
+/// As [`of_three`], of a new cluster.
+fn founded_by(name: &str) -> Config {
+    of_three(name, &[])
+}
+
+#[test]
+fn a_member_that_has_been_up_does_not_begin_anew() {
+    let config = of_three("b", &[]);
+    let found = config.bootstrap().expect("three");
+    let told = told(&config, 3);
+    let refused = config.bootstrap_among(Some(&told)).expect_err("it has been up").to_string();
+    let due = format!("member {:x} has already been bootstrapped", found.node.0);
+    assert!(refused.starts_with(&due), "{refused}");
+    let joins = of_three("b", &["--initial-cluster-state=existing"]);
+    let refused = joins.bootstrap_among(Some(&told)).expect_err("it has been up").to_string();
+    assert!(refused.starts_with(&due), "{refused}");
+    let (peer, mut roll) = told;
+    roll.members.iter_mut().for_each(|member| member.client_urls.clear());
+    assert!(config.bootstrap_among(Some(&(peer.clone(), roll.clone()))).is_ok());
+    roll.heard.push(found.node);
+    let heard = (peer.clone(), roll.clone());
+    let refused = config.bootstrap_among(Some(&heard)).expect_err("it was heard").to_string();
+    assert!(refused.starts_with(&due), "{refused}");
+    roll.members.retain(|member| member.id != found.node);
+    let refused = config.bootstrap_among(Some(&(peer, roll))).expect_err("it is gone").to_string();
+    assert!(refused.contains("has been removed from cluster"), "{refused}");
+}
+
+#[test]
+fn a_peer_of_another_kind_is_named() {
+    let config = of_three("a", &[]);
+    let (peer, roll) = told(&config, 0);
+    let cases = [
+        (Roll { shards: Some(3), ..roll.clone() }, "hosts 3 shards and --shards asks for 1"),
+        (Roll { version: Some("9.0.0".to_owned()), ..roll.clone() }, "is ringd 9.0.0"),
+        (Roll { version: None, ..roll.clone() }, "is not a ringd"),
+        (Roll { cluster: ClusterId(5), ..roll }, "is of cluster 5, and"),
+    ];
+    for (roll, due) in cases {
+        let told = (peer.clone(), roll);
+        let refused = config.bootstrap_among(Some(&told)).expect_err(due).to_string();
+        assert!(refused.contains(due) && refused.contains("http://127.0.0.1:2480"), "{refused}");
+    }
+}
+
+#[test]
+fn a_member_that_joins_learns_its_id() {
+    let config = of_three("c", &["--initial-cluster-state=existing"]);
+    assert_eq!(config.bootstrap(), Err(ConfigError::NoPeer));
+    let (peer, mut roll) = told(&of_three("c", &[]), 3);
+    let at = roll.members.iter().position(|member| member.name == "c").expect("it is there");
+    let listed = &mut roll.members[at];
+    (listed.id, listed.name, listed.learner) = (NodeId(7), String::new(), true);
+    listed.client_urls.clear();
+    let found = config.bootstrap_among(Some(&(peer.clone(), roll.clone()))).expect("it joins");
+    assert_eq!((found.node, found.cluster, found.joins), (NodeId(7), roll.cluster, true));
+    assert_eq!(found.founders, of_three("c", &[]).bootstrap().expect("three").founders);
+    assert!(found.members.is_sorted_by_key(|member| member.id));
+    assert_eq!((found.members[0].name.as_str(), found.members[0].learner), ("c", true));
+    assert_eq!(found.members[1].client_urls, ["http://c:1"]);
+
+    let mut apart = roll.clone();
+    apart.members[at].peer_urls = vec!["http://127.0.0.1:9".to_owned()];
+    let refused = config.bootstrap_among(Some(&(peer.clone(), apart))).expect_err("unlike");
+    let due = "PeerURLs: no match found for existing member (7, [http://127.0.0.1:9]), last \
+               resolver error (resolved urls: \"http://127.0.0.1:9\" != ";
+    assert!(refused.to_string().contains(due), "{refused}");
+    roll.members.pop();
+    let refused = config.bootstrap_among(Some(&(peer, roll))).expect_err("one is missing");
+    let text = refused.to_string();
+    assert!(text.starts_with("error validating peerURLs {ClusterID:"), "{text}");
+    assert!(text.ends_with("RemovedMemberIDs:[]}: member count is unequal"), "{text}");
+}
+
+#[test]
+fn what_a_group_of_nodes_is_told() {
+    let flags = [
+        "--snapshot-count=0",
+        "--snapshot-catchup-entries=7",
+        "--max-learners=0",
+        "--learner-auto-promote",
+        "--initial-election-tick-advance=false",
+        "--force-new-cluster",
+    ];
+    let config = config(&flags);
+    assert_eq!((config.raft.snapshot_count, config.raft.snapshot_catchup_entries), (0, 7));
+    assert_eq!((config.raft.learners_max, config.raft.learner_auto_promote), (0, true));
+    assert!(!config.raft.election_tick_advance && config.cluster.force_new);
+    let due = "membership: too many learner members in cluster".to_owned();
+    assert_eq!(refusal(&["--max-learners=-1"]), (due, 1));
 }
 
 mod random {

@@ -258,6 +258,12 @@ fn text(bytes: &[u8], out: &mut dyn Write) -> Result<bool, fmt::Error> {
                 writeln!(out, "identity: member {member:x} of cluster {cluster:x}")?;
                 let (shards, log_id) = (identity.shards, identity.log_id);
                 writeln!(out, "          shards {shards}, log {log_id:016x}")?;
+                for known in &identity.known {
+                    let began = if identity.joined { "joined" } else { "founded" };
+                    let voice = if known.learner { ", a learner" } else { "" };
+                    let (id, name, urls) = (known.id.0, &known.name, known.peer_urls.join(","));
+                    writeln!(out, "  {began}, knowing {id:x} {name:?} at {urls}{voice}")?;
+                }
             }
             Err(why) => writeln!(out, "identity, damaged: {why}")?,
         }

@@ -1,6 +1,7 @@
 //! The text for a fixed run, pinned; and any bytes at all.
 
 use super::*;
+use crate::identity::Known;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::ShardId;
@@ -60,6 +61,7 @@ fn settle(writer: &mut Writer, file: &mut [u8]) {
                 file[..header.len()].copy_from_slice(&header);
                 writer.handle(Event::Done);
             }
+            Command::Read { .. } => unreachable!("nobody lags"),
             Command::Write { .. }
             | Command::Create { .. }
             | Command::Activate { .. }
@@ -133,9 +135,18 @@ fn the_identity_and_the_lock_are_printed_and_strangers_are_told_apart() {
         member: NodeId(0xa2),
         shards: 2,
         log_id: 7,
+        joined: true,
+        founders: vec![NodeId(0xb3)],
+        known: vec![Known {
+            id: NodeId(0xa2),
+            learner: true,
+            peer_urls: vec!["http://a:1".to_owned()],
+            name: "one".to_owned(),
+        }],
     };
     let text = identity.text();
-    let expected = "identity: member a2 of cluster c1\n          shards 2, log 0000000000000007\n";
+    let expected = "identity: member a2 of cluster c1\n          shards 2, log 0000000000000007\n  \
+                    joined, knowing a2 \"one\" at http://a:1, a learner\n";
     assert_eq!(inspect(text.as_bytes()), expected);
     let bent = text.replace("shards 2", "shards 3");
     assert!(inspect(bent.as_bytes()).starts_with("identity, damaged: "), "{bent}");

@@ -305,6 +305,12 @@ impl Node {
         Some(Mark { last: Position { term, index }, membership })
     }
 
+    /// Index and term of the entry at `index`; `None` where the term is not known any more.
+    #[must_use]
+    pub fn position(&self, index: LogIndex) -> Option<Position> {
+        self.log.term(index).map(|term| Position { term, index })
+    }
+
     /// A leader's view of the others, by rising id; empty elsewhere.
     pub fn progress(&self) -> impl Iterator<Item = PeerStatus> + '_ {
         self.peers.iter().map(Peer::status)

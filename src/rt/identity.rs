@@ -198,7 +198,9 @@ mod tests {
     use crate::types::NodeId;
 
     fn identity() -> Identity {
-        Identity { cluster: ClusterId(0xc), member: NodeId(0xab), shards: 2, log_id: 7 }
+        let (cluster, member) = (ClusterId(0xc), NodeId(0xab));
+        let (founders, known) = (Vec::new(), Vec::new());
+        Identity { cluster, member, shards: 2, log_id: 7, joined: false, founders, known }
     }
 
     #[test]

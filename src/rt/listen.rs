@@ -1,7 +1,9 @@
-//! The addresses clients reach: bound once, each connection handed on as it comes.
+//! The addresses that clients and peers reach: bound once, each connection handed on as it comes.
 
 use crate::config::Config;
 use crate::config::Scheme;
+use crate::config::ShardConfig;
+use crate::config::Url;
 use crate::rt::signals::Signals;
 use crate::types::ShardId;
 use rustix::event::PollFd;
@@ -27,56 +29,71 @@ const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
 /// Why an address can not be listened on.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
-    #[error("listen tcp {address}: bind: {cause}{}", advice(cause))]
-    Bind { address: String, cause: io::Error },
+    #[error("listen tcp {address}: bind: {cause}{}", advice(cause, flag))]
+    Bind { address: String, flag: &'static str, cause: io::Error },
     #[error("{url}: only http:// addresses are served yet")]
     Scheme { url: String },
 }
 
-fn advice(cause: &io::Error) -> &'static str {
+fn advice(cause: &io::Error, flag: &str) -> String {
     match cause.raw_os_error() {
         Some(libc::EADDRINUSE) => {
-            " (another process has it; stop that one, or choose another --listen-client-urls)"
+            format!(" (another process has it; stop that one, or choose another --{flag})")
         }
-        Some(libc::EADDRNOTAVAIL) => " (no interface of this machine has that address)",
-        Some(libc::EACCES) => " (ports below 1024 need privileges)",
-        _ => "",
+        Some(libc::EADDRNOTAVAIL) => " (no interface of this machine has that address)".to_owned(),
+        Some(libc::EACCES) => " (ports below 1024 need privileges)".to_owned(),
+        _ => String::new(),
     }
 }
 
-/// One address of one shard.
+/// One address of one shard, or of the node for its peers.
 #[derive(Debug)]
 pub(crate) struct Listener {
-    shard: ShardId,
+    /// The shard whose clients come here; none where peers do.
+    shard: Option<ShardId>,
     socket: TcpListener,
 }
 
 impl Listener {
     /// Binds every client address of every shard.
-    pub(crate) fn open_all(config: &Config) -> Result<Vec<Self>, ListenError> {
-        let mut out = Vec::new();
-        for (shard, urls) in config.shards() {
-            for url in &urls.listen_client_urls {
-                if url.scheme() != Scheme::Http {
-                    return Err(ListenError::Scheme { url: url.text().to_owned() });
-                }
-                let address = format!("{}:{}", url.host(), url.port());
-                let bound = (url.host().trim_matches(['[', ']']), url.port())
-                    .to_socket_addrs()
-                    .and_then(|mut found| {
-                        let found = found.by_ref().min_by_key(SocketAddr::is_ipv6);
-                        let none = || io::Error::from(io::ErrorKind::AddrNotAvailable);
-                        bind(found.ok_or_else(none)?, config)
-                    });
-                let socket = bound.map_err(|cause| ListenError::Bind { address, cause })?;
-                out.push(Self { shard, socket });
-            }
+    pub(crate) fn open_clients(config: &Config) -> Result<Vec<Self>, ListenError> {
+        let urls = |shard: &ShardConfig| shard.listen_client_urls.clone();
+        let all = config.shards().flat_map(|(id, it)| urls(it).into_iter().map(move |it| (id, it)));
+        all.map(|(id, url)| Self::open(Some(id), &url, "listen-client-urls", config)).collect()
+    }
+
+    /// Binds every address for peers.
+    pub(crate) fn open_peers(config: &Config) -> Result<Vec<Self>, ListenError> {
+        let urls = config.listen_peer_urls.iter();
+        urls.map(|url| Self::open(None, url, "listen-peer-urls", config)).collect()
+    }
+
+    fn open(
+        shard: Option<ShardId>,
+        url: &Url,
+        flag: &'static str,
+        config: &Config,
+    ) -> Result<Self, ListenError> {
+        if url.scheme() != Scheme::Http {
+            return Err(ListenError::Scheme { url: url.text().to_owned() });
         }
-        Ok(out)
+        let address = format!("{}:{}", url.host(), url.port());
+        let bound = (url.host().trim_matches(['[', ']']), url.port()).to_socket_addrs().and_then(
+            |mut found| {
+                let found = found.by_ref().min_by_key(SocketAddr::is_ipv6);
+                let none = || io::Error::from(io::ErrorKind::AddrNotAvailable);
+                bind(found.ok_or_else(none)?, config)
+            },
+        );
+        let socket = bound.map_err(|cause| ListenError::Bind { address, flag, cause })?;
+        Ok(Self { shard, socket })
     }
 
     /// Waits a moment for connections, and takes all that have come.
-    pub(crate) fn wait(listeners: &[Self], signals: &Signals) -> Vec<(socket2::Socket, ShardId)> {
+    pub(crate) fn wait(
+        listeners: &[Self],
+        signals: &Signals,
+    ) -> Vec<(socket2::Socket, Option<ShardId>)> {
         let signal = signals.fd();
         let mut waits: Vec<_> =
             listeners.iter().map(|one| PollFd::new(&one.socket, PollFlags::IN)).collect();
@@ -95,8 +112,9 @@ impl Listener {
         out
     }
 
-    fn accept_all(&self, out: &mut Vec<(socket2::Socket, ShardId)>) -> io::Result<()> {
-        let most = files_for_clients();
+    fn accept_all(&self, out: &mut Vec<(socket2::Socket, Option<ShardId>)>) -> io::Result<()> {
+        // What peers need comes out of what is kept from clients.
+        let most = if self.shard.is_some() { files_for_clients() } else { u64::MAX };
         loop {
             match self.socket.accept() {
                 // The system gives the lowest number that is free.

@@ -18,6 +18,10 @@ use std::sync::Arc;
 pub(crate) enum Message {
     /// A connection to take over, and the shard its listener belongs to.
     Connection(socket2::Socket, ShardId),
+    /// A connection to the peer port, and what it has said.
+    Peer(socket2::Socket, Vec<u8>),
+    /// The node is known to its directory: peers may be called and heard.
+    Meet,
     /// What one turn of a core had for this one.
     Post(Post),
     /// Take in nothing new, answer what is open, then report.
@@ -54,7 +58,9 @@ impl Post {
 
 /// What a core tells the main thread.
 pub(crate) enum Report {
-    /// A shard leads and has applied its whole log.
+    /// A shard has a log that a restart would find.
+    Opened,
+    /// A shard serves: there is a leader, and it has applied its whole log.
     Ready,
     /// The node must not go on.
     Failed(String),

@@ -1,5 +1,6 @@
 //! The shell: executors, sockets, files, the one clock. It awaits and decides nothing.
 
+mod ask;
 mod clock;
 mod core;
 mod disk;
@@ -13,6 +14,7 @@ mod memory;
 mod mesh;
 mod placement;
 mod recover;
+mod resolve;
 mod server;
 mod signals;
 

@@ -1,7 +1,8 @@
 //! A node from its configuration to its last breath.
 //!
-//! The main thread starts the cores, waits until every shard leads, accepts connections and hands
-//! them out, and watches for signals. Everything else happens on the cores.
+//! The main thread starts the cores, lets them meet their peers once the directory knows who this
+//! member is, waits until every shard serves, accepts connections and hands them out, and watches
+//! for signals. Everything else happens on the cores.
 
 use crate::api;
 use crate::config::Bootstrap;
@@ -9,10 +10,16 @@ use crate::config::Config;
 use crate::config::ConfigError;
 use crate::config::InitialMember;
 use crate::config::LogOutput;
+use crate::config::RINGD_VERSION;
 use crate::config::Url;
 use crate::identity::Identity;
+use crate::identity::Known;
+use crate::peer::Card;
+use crate::peer::Version;
+use crate::rt::ask;
 use crate::rt::clock::Clock;
 use crate::rt::core::Core;
+use crate::rt::core::PeerSettings;
 use crate::rt::identity::DataDir;
 use crate::rt::identity::DirError;
 use crate::rt::listen::ListenError;
@@ -24,6 +31,9 @@ use crate::rt::mesh::Message;
 use crate::rt::mesh::Report;
 use crate::rt::placement::Placement;
 use crate::rt::recover;
+use crate::rt::resolve::Resolver;
+use crate::rt::signals::Signals;
+use crate::types::ShardId;
 use glommio::LocalExecutorBuilder;
 use glommio::PoolPlacement;
 use std::rc::Rc;
@@ -113,55 +123,123 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let kept = dir.identity()?;
     let bootstrap = match &kept {
         Some(identity) => founded(&config, identity),
-        None => config.bootstrap()?,
+        None => config.bootstrap_among(ask::roll(&config.peers()?).as_ref())?,
     };
+    if config.cluster.force_new {
+        let text = "--force-new-cluster is not implemented yet in ringd";
+        return Err(ServerError::Start(text.to_owned()));
+    }
     let shards = u32::try_from(config.shards.len()).expect("shards are few");
-    let identity = match &kept {
-        Some(identity) if identity.shards != shards => {
-            return Err(ServerError::Start(format!(
-                "{} holds {} shards and --shards asks for {shards}; start with --shards {}",
-                config.data_dir.display(),
-                identity.shards,
-                identity.shards
-            )));
-        }
-        Some(identity) => identity.clone(),
-        None => Identity {
-            cluster: bootstrap.cluster,
-            member: bootstrap.node,
-            shards,
-            log_id: dir.intention().map_or_else(random, |intended| intended.log_id),
-        },
-    };
-    let signals = crate::rt::signals::Signals::new()
+    let identity = identity(&config, &dir, kept.as_ref(), &bootstrap)?;
+    let signals = Signals::new()
         .map_err(|cause| ServerError::Start(format!("signals can not be caught: {cause}")))?;
-    let listeners = Listener::open_all(&config)?;
+    let listeners = Listener::open_clients(&config)?;
+    let doors = Listener::open_peers(&config)?;
+    let resolver = Resolver::start()
+        .map_err(|cause| ServerError::Start(format!("the resolver can not start: {cause}")))?;
     let cores = u32::try_from(cpus.len()).expect("CPUs are few");
     let homes = (0..shards).map(|shard| shard % cores).collect();
     let is_known = kept.is_some();
-    let plan = Plan { config: config.clone(), identity, is_known, bootstrap, cpus, homes, clock };
+    let config = config.clone();
+    let plan = Plan { config, identity, is_known, bootstrap, cpus, homes, clock };
+    let founders = plan.bootstrap.founders.clone();
+    let peers = PeerSettings { card: card(&plan), founders, resolver };
     describe(&plan);
     if !is_known {
         dir.intend(&plan.identity)?;
     }
-    let node = Node::start(&plan)?;
-    node.wait_ready(shards, &signals)?;
+    let signals = Arc::new(signals);
+    let mut node = Node::start(&plan, &peers)?;
+    node.wait_opened(shards, &signals)?;
     if !is_known {
+        // Before the first word to a peer: what this member promises must not be taken for nothing
+        // by its next start.
         dir.keep()?;
     }
-    announce(&config);
+    node.meet(doors, plan.homes[0], &signals)?;
+    node.wait_ready(shards, &signals)?;
+    announce(&plan.config);
     let signal = node.accept(&plan, &listeners, &signals)?;
     drop(listeners);
     node.stop(clock)?;
     Ok(signal)
 }
 
+/// Who this member is: what its directory says, or what it is about to become.
+fn identity(
+    config: &Config,
+    dir: &DataDir,
+    kept: Option<&Identity>,
+    bootstrap: &Bootstrap,
+) -> Result<Identity, ServerError> {
+    let shards = u32::try_from(config.shards.len()).expect("shards are few");
+    match kept {
+        Some(identity) if identity.shards != shards => Err(ServerError::Start(format!(
+            "{} holds {} shards and --shards asks for {shards}; start with --shards {}",
+            config.data_dir.display(),
+            identity.shards,
+            identity.shards
+        ))),
+        Some(identity) => Ok(identity.clone()),
+        None => Ok(Identity {
+            cluster: bootstrap.cluster,
+            member: bootstrap.node,
+            shards,
+            log_id: dir.intention().map_or_else(random, |intended| intended.log_id),
+            joined: bootstrap.joins,
+            founders: bootstrap.founders.clone(),
+            known: known(bootstrap),
+        }),
+    }
+}
+
 /// The cluster that this member belongs to since its first start, whatever the flags that found one
 /// say now; etcd reads them only on an empty directory, too.
 fn founded(config: &Config, identity: &Identity) -> Bootstrap {
-    let (id, name) = (identity.member, config.name.clone());
-    let own = InitialMember { id, name, peer_urls: config.advertise_peer_urls.clone() };
-    Bootstrap { cluster: identity.cluster, node: id, members: vec![own] }
+    let is_url = |text: &String| Url::parse(text).ok();
+    let member = |known: &Known| InitialMember {
+        id: known.id,
+        name: known.name.clone(),
+        peer_urls: known.peer_urls.iter().filter_map(is_url).collect(),
+        client_urls: Vec::new(),
+        learner: known.learner,
+    };
+    let mut members: Vec<_> = identity.known.iter().map(member).collect();
+    if members.is_empty() {
+        let (id, name) = (identity.member, config.name.clone());
+        let (peer_urls, client_urls) = (config.advertise_peer_urls.clone(), Vec::new());
+        members.push(InitialMember { id, name, peer_urls, client_urls, learner: false });
+    }
+    let (cluster, node, joins) = (identity.cluster, identity.member, identity.joined);
+    let mut founders = identity.founders.clone();
+    if founders.is_empty() {
+        founders.push(node);
+    }
+    Bootstrap { cluster, node, members, founders, joins }
+}
+
+/// What a member that begins keeps of the others.
+fn known(bootstrap: &Bootstrap) -> Vec<Known> {
+    let known = |member: &InitialMember| Known {
+        id: member.id,
+        learner: member.learner,
+        peer_urls: member.peer_urls.iter().map(Url::to_string).collect(),
+        name: member.name.clone(),
+    };
+    bootstrap.members.iter().map(known).collect()
+}
+
+/// What this node's first shard says of itself to peers.
+fn card(plan: &Plan) -> Card {
+    Card {
+        cluster: plan.identity.cluster,
+        node: plan.identity.member,
+        shard: ShardId(0),
+        shards: plan.identity.shards,
+        log: plan.identity.log_id,
+        run: random(),
+        version: Version::parse(RINGD_VERSION),
+    }
 }
 
 /// The running cores.
@@ -169,51 +247,91 @@ struct Node {
     cores: Vec<flume::Sender<Message>>,
     reports: flume::Receiver<Report>,
     placement: Arc<Placement>,
+    /// Shards that have a log, and shards that serve.
+    opened: u32,
+    ready: u32,
 }
 
 impl Node {
-    fn start(plan: &Plan) -> Result<Self, ServerError> {
+    fn start(plan: &Plan, settings: &PeerSettings) -> Result<Self, ServerError> {
         let (report, reports) = flume::unbounded();
         let (senders, inboxes): (Vec<_>, Vec<_>) =
             plan.cpus.iter().map(|_| flume::bounded::<Message>(INBOX_MAX)).unzip();
         let placement = Arc::new(Placement::new(plan.cpus.len()));
         for (index, inbox) in (0u32..).zip(inboxes) {
             let (plan, peers, report) = (plan.clone(), senders.clone(), report.clone());
-            let placement = placement.clone();
+            let (placement, settings) = (placement.clone(), settings.clone());
             thread::Builder::new()
                 .name(format!("core-{index}"))
-                .spawn(move || run_core(index, plan, peers, inbox, placement, report))
+                .spawn(move || run_core((index, plan, settings), peers, inbox, placement, report))
                 .map_err(|cause| {
                     ServerError::Start(format!("core {index} can not start: {cause}"))
                 })?;
         }
-        Ok(Self { cores: senders, reports, placement })
+        Ok(Self { cores: senders, reports, placement, opened: 0, ready: 0 })
     }
 
-    /// Waits until every shard leads.
-    fn wait_ready(
-        &self,
-        shards: u32,
-        signals: &crate::rt::signals::Signals,
-    ) -> Result<(), ServerError> {
-        let mut ready = 0;
-        while ready < shards {
-            match self.reports.recv_timeout(Duration::from_millis(50)) {
-                Ok(Report::Ready) => ready += 1,
-                Ok(Report::Failed(why)) => return Err(ServerError::Start(why)),
-                Ok(Report::Stopped) => {}
-                Err(flume::RecvTimeoutError::Timeout) => {
-                    if let Some(signal) = signals.received() {
-                        let text = format!("stopped by signal {signal} before it was ready");
-                        return Err(ServerError::Start(text));
-                    }
+    /// Waits until every shard has a log that a restart would find.
+    fn wait_opened(&mut self, shards: u32, signals: &Signals) -> Result<(), ServerError> {
+        while self.opened < shards {
+            self.take_report(signals)?;
+        }
+        Ok(())
+    }
+
+    /// Waits until every shard serves.
+    fn wait_ready(&mut self, shards: u32, signals: &Signals) -> Result<(), ServerError> {
+        while self.ready < shards {
+            self.take_report(signals)?;
+        }
+        Ok(())
+    }
+
+    /// Waits a moment for a report.
+    fn take_report(&mut self, signals: &Signals) -> Result<(), ServerError> {
+        match self.reports.recv_timeout(Duration::from_millis(50)) {
+            Ok(Report::Opened) => self.opened += 1,
+            Ok(Report::Ready) => self.ready += 1,
+            Ok(Report::Failed(why)) => return Err(ServerError::Start(why)),
+            Ok(Report::Stopped) => {}
+            Err(flume::RecvTimeoutError::Timeout) => {
+                if let Some(signal) = signals.received() {
+                    let text = format!("stopped by signal {signal} before it was ready");
+                    return Err(ServerError::Start(text));
                 }
-                Err(flume::RecvTimeoutError::Disconnected) => {
-                    return Err(ServerError::Start("every core has ended".into()));
-                }
+            }
+            Err(flume::RecvTimeoutError::Disconnected) => {
+                return Err(ServerError::Start("every core has ended".into()));
             }
         }
         Ok(())
+    }
+
+    /// Lets the cores call their peers, and hands what the peer port accepts to the core of the
+    /// first shard, on a thread of its own: peers are heard before clients are.
+    fn meet(
+        &self,
+        doors: Vec<Listener>,
+        home: u32,
+        signals: &Arc<Signals>,
+    ) -> Result<(), ServerError> {
+        for core in &self.cores {
+            let _ = core.send(Message::Meet);
+        }
+        let home = usize::try_from(home).expect("usize is 64 bits");
+        let (core, signals) = (self.cores[home].clone(), signals.clone());
+        let accept = move || {
+            while signals.received().is_none() {
+                for (socket, _) in Listener::wait(&doors, &signals) {
+                    if core.send(Message::Peer(socket, Vec::new())).is_err() {
+                        return;
+                    }
+                }
+            }
+        };
+        let thread = thread::Builder::new().name("peers".to_owned()).spawn(accept);
+        let fail = |cause| ServerError::Start(format!("peers can not be heard: {cause}"));
+        thread.map(drop).map_err(fail)
     }
 
     /// Hands out connections until a signal comes; which one.
@@ -221,7 +339,7 @@ impl Node {
         &self,
         plan: &Plan,
         listeners: &[Listener],
-        signals: &crate::rt::signals::Signals,
+        signals: &Signals,
     ) -> Result<i32, ServerError> {
         loop {
             if let Some(signal) = signals.received() {
@@ -232,6 +350,7 @@ impl Node {
                 return Err(ServerError::Failed(why));
             }
             for (socket, shard) in Listener::wait(listeners, signals) {
+                let shard = shard.expect("clients come to a shard");
                 let home = plan.homes[usize::try_from(shard.0).expect("usize is 64 bits")];
                 let most = plan.config.limits.connections_max;
                 let Some(core) = self.placement.choose(home, most) else {
@@ -254,7 +373,7 @@ impl Node {
         while stopped < self.cores.len() {
             match self.reports.recv_timeout(Duration::from_millis(50)) {
                 Ok(Report::Stopped) => stopped += 1,
-                Ok(Report::Ready) | Err(flume::RecvTimeoutError::Timeout) => {}
+                Ok(Report::Opened | Report::Ready) | Err(flume::RecvTimeoutError::Timeout) => {}
                 Ok(Report::Failed(why)) => return Err(ServerError::Failed(why)),
                 Err(flume::RecvTimeoutError::Disconnected) => break,
             }
@@ -269,8 +388,7 @@ impl Node {
 
 /// One core's thread.
 fn run_core(
-    index: u32,
-    plan: Plan,
+    (index, plan, settings): (u32, Plan, PeerSettings),
     peers: Vec<flume::Sender<Message>>,
     inbox: flume::Receiver<Message>,
     placement: Arc<Placement>,
@@ -291,6 +409,7 @@ fn run_core(
         }
     };
     executor.run(async move {
+        let peer_settings = settings;
         let settings = api::Settings::new(&plan.config);
         let mesh = Mesh {
             homes: plan.homes.clone(),
@@ -300,7 +419,7 @@ fn run_core(
             messages_max: usize::try_from(plan.config.limits.mesh_messages_max)
                 .expect("usize is 64 bits"),
         };
-        let core = Core::new(index, plan.clock, settings, mesh);
+        let core = Core::new((index, plan.clock), (settings, peer_settings), mesh);
         let core = Rc::new(core);
         glommio::spawn_local(core.clone().receive_messages(inbox)).detach();
         glommio::spawn_local(core.clone().keep_time(TICK)).detach();
@@ -325,7 +444,7 @@ fn describe(plan: &Plan) {
     let config = &plan.config;
     tracing::info!(
         etcd_version = crate::config::ETCD_VERSION,
-        ringd_version = crate::config::RINGD_VERSION,
+        ringd_version = RINGD_VERSION,
         name = config.name,
         data_dir = %config.data_dir.display(),
         cluster_id = %format_args!("{:x}", plan.identity.cluster.0),

@@ -16,14 +16,18 @@ use crate::raft::ConfigData;
 use crate::raft::Entry;
 use crate::raft::EntryKind;
 use crate::shard::Shard;
+use crate::shard::change::Context;
+use crate::shard::command;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::command::CommandError;
 use crate::shard::leases;
+use crate::shard::origin::Origin;
 use crate::shard::records::Kept;
 use crate::shard::records::Needs;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::LeaseRefusal;
+use crate::shard::request::MemberRefusal;
 use crate::shard::request::Response;
 use crate::shard::request::Unavailable;
 use crate::shard::wants::Waiter;
@@ -38,6 +42,7 @@ impl Shard {
     pub(super) fn apply_committed(&mut self) {
         while !self.halted
             && self.needs.are_met()
+            && self.committed.front().is_some_and(|next| !self.waits_to_seal(next.index))
             && let Some(entry) = self.committed.pop_front()
         {
             if self.apply(&entry) {
@@ -61,15 +66,13 @@ impl Shard {
         let outcome = match entry.kind {
             EntryKind::Empty => None,
             EntryKind::Config => {
-                match ConfigData::decode(&entry.data) {
-                    Some(data) => self.membership = data.membership,
-                    None => self.halt(format!("entry {} holds no membership", entry.index)),
-                }
-                None
+                let data = ConfigData::decode(&entry.data).expect("Raft has looked at it");
+                let body = self.apply_change(data.membership, &data.context);
+                body.map(|body| Ok((body, None)))
             }
-            EntryKind::Normal => match self.apply_command(&entry.data) {
+            EntryKind::Normal => match self.apply_new(&entry.data) {
                 Ok(None) => return false,
-                Ok(outcome) => outcome,
+                Ok(Some(outcome)) => outcome,
                 Err(error) => {
                     self.halt(format!(
                         "entry {} of term {} can not be applied: {error}; start the version of \
@@ -86,11 +89,17 @@ impl Shard {
         for to in lost {
             self.reply(to, Err(Unavailable::LeaderChanged.into()));
         }
-        let (Some(to), Some(result)) = (to, outcome) else { return true };
+        let origin = origin_of(entry);
+        let waits = origin.and_then(|origin| self.forward_applied(origin));
+        if let (Some(to), None) = (waits, &outcome) {
+            // It was not answered when it was applied, if it was: nobody knows here.
+            self.reply(to, Err(Unavailable::Timeout.into()));
+        }
+        let (Some(to), Some(result)) = (to.or(waits), outcome) else { return true };
         match result {
             Err(refused) => self.reply(to, Err(refused.into())),
             Ok((body, until)) => {
-                let response = Response { header: self.header(), body };
+                let response = Response { header: self.header_of(&body), body };
                 match until {
                     Some(floor) => self.seals.physical.push((to, floor, response)),
                     None => self.answer(to, response, Needs::default()),
@@ -100,11 +109,31 @@ impl Shard {
         true
     }
 
+    /// Applies a command, unless it needs a value that is not in memory; nothing comes of one that
+    /// a member has handed over twice.
+    fn apply_new(&mut self, data: &Bytes) -> Result<Option<Option<Applied>>, CommandError> {
+        let Some(origin) = command::origin(data) else {
+            return Ok(self.apply_command(data)?.map(Some));
+        };
+        if !self.origins.is_new(origin) || !self.membership.contains(origin.node) {
+            return Ok(Some(None));
+        }
+        let applied = self.apply_command(data)?;
+        if applied.is_some() {
+            self.origins.note(origin);
+        }
+        Ok(applied.map(Some))
+    }
+
     /// Applies a command, unless it needs a value that is not in memory; none if it does.
     fn apply_command(&mut self, data: &Bytes) -> Result<Option<Applied>, CommandError> {
         let command = ArchivedCommand::open(data)?;
         if self.wait_for_needs(command) {
             return Ok(None);
+        }
+        if let ArchivedCommand::Member { change } = command {
+            let edited = self.apply_edit(change);
+            return Ok(Some(edited.map(|body| (body, None)).map_err(Refused::Member)));
         }
         let lessor = &mut self.leases.lessor;
         let mut records =
@@ -130,7 +159,8 @@ impl Shard {
             | ArchivedCommand::LeaseGrant { .. }
             | ArchivedCommand::LeaseRevoke { .. }
             | ArchivedCommand::LeaseExpire { .. }
-            | ArchivedCommand::LeaseCheckpoint { .. } => {}
+            | ArchivedCommand::LeaseCheckpoint { .. }
+            | ArchivedCommand::Member { .. } => {}
         }
         if self.needs.are_met() {
             return false;
@@ -153,6 +183,17 @@ impl Shard {
     }
 }
 
+/// Where an entry comes from, if it says so.
+fn origin_of(entry: &Entry) -> Option<Origin> {
+    match entry.kind {
+        EntryKind::Normal => command::origin(&entry.data),
+        EntryKind::Config => {
+            Some(Context::decode(&ConfigData::decode(&entry.data)?.context)?.origin)
+        }
+        EntryKind::Empty => None,
+    }
+}
+
 /// What applying a command gives: the answer, and the floor that must be swept before it leaves.
 type Applied = Result<(Body, Option<Revision>), Refused>;
 
@@ -161,6 +202,7 @@ type Applied = Result<(Body, Option<Revision>), Refused>;
 enum Refused {
     Keys(Refusal),
     Lease(LeaseRefusal),
+    Member(MemberRefusal),
 }
 
 impl From<Refusal> for Refused {
@@ -180,6 +222,7 @@ impl From<Refused> for Failure {
         match refused {
             Refused::Keys(refusal) => refusal.into(),
             Refused::Lease(refusal) => refusal.into(),
+            Refused::Member(refusal) => refusal.into(),
         }
     }
 }
@@ -226,6 +269,7 @@ fn apply(
             keyspace.compact(revision)?;
             Ok((Body::Compact, physical.then_some(revision)))
         }
+        ArchivedCommand::Member { .. } => unreachable!("members are no part of the keyspace"),
         ArchivedCommand::LeaseGrant { .. }
         | ArchivedCommand::LeaseRevoke { .. }
         | ArchivedCommand::LeaseExpire { .. }

@@ -5,9 +5,14 @@
 //! after it came, that this replica leads and has applied all that was committed before. One read
 //! point confirms all that came before it was asked for.
 //!
+//! A replica that does not lead *sends* each question to the leader, and keeps what the leader says
+//! until it is that question's turn. What is not answered is sent again, as nothing comes of asking
+//! twice.
+//!
 //! A question at the head of its stream may then be *held* by a lease: one that has ended is
 //! answered once it is gone. Those behind it in the stream wait with it, other streams do not.
 
+use crate::shard::peer::LeaseTold;
 use crate::shard::request::Header;
 use crate::shard::request::RequestId;
 use crate::types::LeaseId;
@@ -19,6 +24,9 @@ use std::collections::VecDeque;
 
 /// Read points of questions are told apart from those of reads by this bit.
 const CONTEXT: u64 = 1 << 63;
+
+/// Questions that are gone and still to be sent, beyond which they are sorted out.
+const UNSENT_SLACK: usize = 64;
 
 /// Before every stream.
 const FIRST: RequestId = RequestId { core: 0, connection: 0, generation: 0, stream: 0 };
@@ -38,6 +46,8 @@ struct Ask {
     number: u64,
     what: What,
     deadline: Tick,
+    /// What the leader says, before it is this question's turn.
+    told: Option<LeaseTold>,
 }
 
 /// The questions of one stream; never empty.
@@ -80,9 +90,19 @@ pub(super) struct Asks {
     context_last: u64,
     /// A read point was lost: ask again later, not in the same turn.
     paused: bool,
+    /// Whether another replica answers.
+    is_remote: bool,
+    /// Questions to be sent there, some of which may be gone; and those that were.
+    unsent: VecDeque<(u64, RequestId)>,
+    sent: BTreeMap<u64, RequestId>,
 }
 
 impl Asks {
+    /// None yet, and another replica is to answer them.
+    pub(super) fn remote() -> Self {
+        Self { is_remote: true, ..Self::default() }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.count
     }
@@ -104,7 +124,60 @@ impl Asks {
         if stream.asks.is_empty() {
             self.free.insert(number, to);
         }
-        stream.asks.push_back(Ask { number, what, deadline });
+        stream.asks.push_back(Ask { number, what, deadline, told: None });
+        if self.is_remote {
+            self.unsent.push_back((number, to));
+            if self.unsent.len() > 2 * self.count + UNSENT_SLACK {
+                self.send_again();
+            }
+        }
+    }
+
+    /// All that is not answered is to be sent, again or for the first time.
+    pub(super) fn send_again(&mut self) {
+        self.sent.clear();
+        let streams = self.streams.iter();
+        let asks = streams.flat_map(|(to, stream)| stream.asks.iter().map(|ask| (*to, ask)));
+        let open = asks.filter(|(_, ask)| ask.told.is_none()).map(|(to, ask)| (ask.number, to));
+        let mut open: Vec<(u64, RequestId)> = open.collect();
+        open.sort_unstable();
+        self.unsent = open.into();
+    }
+
+    /// The next question to be sent.
+    pub(super) fn next_unsent(&mut self) -> Option<(u64, What)> {
+        loop {
+            let (number, to) = self.unsent.pop_front()?;
+            let stream = self.streams.get(&to);
+            let ask = stream.and_then(|it| it.asks.iter().find(|ask| ask.number == number));
+            if let Some(ask) = ask {
+                self.sent.insert(number, to);
+                return Some((number, ask.what));
+            }
+        }
+    }
+
+    /// Whether any was sent and is not answered.
+    pub(super) fn has_sent(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
+    /// The leader answers question `number`: the stream whose first question that may be.
+    pub(super) fn tell(&mut self, number: u64, told: LeaseTold) -> Option<RequestId> {
+        let to = self.sent.remove(&number)?;
+        let stream = self.streams.get_mut(&to)?;
+        let ask = stream.asks.iter_mut().find(|ask| ask.number == number)?;
+        let (What::KeepAlive(lease, _) | What::TimeToLive(lease, _)) = ask.what;
+        if lease == told.id {
+            ask.told = Some(told);
+        }
+        Some(to)
+    }
+
+    /// The first question of this stream, and what the leader says of it, if it does.
+    pub(super) fn told(&mut self, to: RequestId) -> Option<(What, LeaseTold)> {
+        let ask = self.streams.get_mut(&to)?.asks.front_mut()?;
+        ask.told.take().map(|told| (ask.what, told))
     }
 
     /// The context to ask for a read point with, if there are questions that none was asked for.
@@ -133,13 +206,19 @@ impl Asks {
         self.paused = true;
     }
 
-    /// This replica leads anew: nothing is confirmed, and no lease holds anyone.
-    pub(super) fn restart(&mut self) {
+    /// Another replica is to answer, or this one, which leads anew: nothing is confirmed, and no
+    /// lease holds anyone.
+    pub(super) fn restart(&mut self, is_remote: bool) {
+        self.is_remote = is_remote;
         (self.asked, self.confirmed, self.paused) = (0, 0, false);
         self.points.clear();
         self.by_lease.clear();
         self.free.append(&mut self.held);
         self.streams.values_mut().for_each(|stream| stream.held = None);
+        self.send_again();
+        if !is_remote {
+            self.unsent.clear();
+        }
     }
 
     /// The next stream whose first question is confirmed and not held, and that question.
@@ -158,6 +237,7 @@ impl Asks {
         let stream = self.streams.get_mut(&to).expect("a stream of questions");
         let ask = stream.asks.pop_front().expect("a stream is not empty");
         self.count -= 1;
+        self.sent.remove(&ask.number);
         match stream.held.take() {
             None => self.free.remove(&ask.number),
             Some(lease) => {
@@ -319,7 +399,7 @@ mod tests {
         asks.point(context, LogIndex(1));
         let (to, _) = asks.ready(LogIndex(1)).expect("it is confirmed");
         asks.hold(to, LeaseId(10));
-        asks.restart();
+        asks.restart(false);
         assert_eq!(asks.ready(LogIndex(1)), None);
         let again = asks.next_context().expect("it is to be confirmed again");
         assert_ne!(context, again);
@@ -327,6 +407,49 @@ mod tests {
         assert_eq!(asks.ready(LogIndex(1)), None, "an old read point confirms nothing");
         asks.point(again, LogIndex(1));
         assert!(asks.ready(LogIndex(1)).is_some());
+    }
+
+    fn told(lease: i64) -> LeaseTold {
+        LeaseTold { id: LeaseId(lease), ttl: lease, granted: 0, keys: Vec::new() }
+    }
+
+    #[test]
+    fn what_another_answers_waits_for_its_turn() {
+        let mut asks = Asks::default();
+        asks.restart(true);
+        for (stream, lease) in [(1, 10), (1, 11), (3, 12)] {
+            ask(&mut asks, stream, lease, 9);
+        }
+        let mut sent = Vec::new();
+        while let Some((number, what)) = asks.next_unsent() {
+            sent.push((number, lease(what)));
+        }
+        assert_eq!(sent, [(1, 10), (2, 11), (3, 12)]);
+        assert_eq!(asks.tell(2, told(11)), Some(id(1)));
+        assert_eq!(asks.told(id(1)), None, "the one before is not answered");
+        asks.send_again();
+        assert_eq!(asks.next_unsent().map(|it| it.0), Some(1));
+        assert_eq!(asks.next_unsent().map(|it| it.0), Some(3));
+        assert_eq!(asks.tell(1, told(10)), Some(id(1)));
+        for due in [10, 11] {
+            assert_eq!(asks.told(id(1)).map(|it| it.1), Some(told(due)));
+            asks.answered(id(1));
+        }
+        assert_eq!(asks.expired(Tick(9)), [id(3)]);
+        assert_eq!(asks.tell(3, told(12)), None);
+        assert!(asks.is_empty() && !asks.has_sent());
+        asks.check();
+    }
+
+    #[test]
+    fn questions_that_are_gone_are_not_kept() {
+        let mut asks = Asks::default();
+        asks.restart(true);
+        for stream in 0..1_000 {
+            ask(&mut asks, stream, 1, 9);
+            asks.forget(id(stream));
+        }
+        assert!(asks.unsent.len() <= UNSENT_SLACK + 2);
     }
 
     proptest! {
@@ -373,7 +496,7 @@ mod tests {
                         waiting.remove(&stream);
                     }
                     6 if which == 1 => {
-                        asks.restart();
+                        asks.restart(false);
                         contexts.clear();
                     }
                     _ => {

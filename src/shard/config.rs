@@ -4,6 +4,7 @@ use crate::config;
 use crate::lease;
 use crate::raft;
 use crate::shard::list;
+use crate::shard::origin::ORIGIN_SIZE;
 use crate::shard::request::Member;
 use crate::store;
 use crate::types::ClusterId;
@@ -20,6 +21,19 @@ pub struct Config {
     pub cluster: ClusterId,
     /// The members, this one included, as clients see them; by id.
     pub members: Vec<Member>,
+    /// This member's name, which it tells the others.
+    pub name: String,
+    /// Where clients reach this shard of this member, which it tells the others.
+    pub client_urls: Vec<String>,
+    /// Who voted when the log began, where that is not all of `members`: every replica's state
+    /// begins with them, also of one that joins.
+    pub founders: Vec<NodeId>,
+    /// It joins a group that is there: `members` are whom to ask, and who votes the log will say.
+    pub joins: bool,
+    /// Refuse a change of members that would cost the majority (`--strict-reconfig-check`).
+    pub strict_reconfig_check: bool,
+    /// Members without a vote that there may be (`--max-learners`, etcd's default of 1).
+    pub learners_max: usize,
     /// Consensus; names this member.
     pub raft: raft::Config,
     /// The log.
@@ -51,6 +65,9 @@ pub struct Config {
     /// Default 262,144: what leaves nothing in the store, a lease or a transaction that only reads,
     /// would hold the log forever. A gigabyte of it at most, if each came alone in its block.
     pub seal_entries_max: u64,
+    /// Entries that stay in the log when they are sealed, so that a peer which was away finds them
+    /// (`--snapshot-catchup-entries`, etcd's default of 5,000).
+    pub catchup_entries: u64,
     /// Leases.
     pub lease: lease::Config,
 }
@@ -67,16 +84,8 @@ impl Config {
         member: NodeId,
         bootstrap: &config::Bootstrap,
     ) -> Result<Self, String> {
-        let text = |urls: &[config::Url]| urls.iter().map(|url| url.text().to_owned()).collect();
         let own = node.shards().find(|(shard, _)| *shard == id).map(|(_, shard)| shard);
         let own = own.expect("a shard of this node");
-        let members = bootstrap.members.iter().map(|peer| Member {
-            id: peer.id,
-            name: peer.name.clone(),
-            peer_urls: text(&peer.peer_urls),
-            client_urls: text(&own.advertise_client_urls),
-            learner: false,
-        });
         let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
         let mut raft = raft::Config::new(member);
         raft.election_ticks = node.raft.election_timeout_ms;
@@ -89,7 +98,7 @@ impl Config {
             writes_in_flight_max: node.raft.wal_writes_in_flight_max,
             ..wal::Config::default()
         };
-        if !wal.fit(request_size_max) {
+        if !wal.fit(request_size_max + ORIGIN_SIZE) {
             return Err(format!(
                 "--max-request-bytes {request_size_max} does not fit a log segment of \
                  --wal-segment-bytes {}; lower the one or raise the other",
@@ -105,7 +114,13 @@ impl Config {
         Ok(Self {
             id,
             cluster,
-            members: members.collect(),
+            members: members(bootstrap, &own.advertise_client_urls),
+            name: node.name.clone(),
+            client_urls: texts(&own.advertise_client_urls),
+            founders: bootstrap.founders.clone(),
+            joins: bootstrap.joins,
+            strict_reconfig_check: node.raft.strict_reconfig_check,
+            learners_max: to_usize(node.raft.learners_max.into()),
             raft,
             wal,
             store,
@@ -121,6 +136,7 @@ impl Config {
                 .quota_bytes
                 .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
             seal_entries_max: 1 << 18,
+            catchup_entries: node.raft.snapshot_catchup_entries,
             lease: lease::Config {
                 ttl_min: lease_ttl_min(&node.raft),
                 checkpoints: node.features.lease_checkpoint,
@@ -128,6 +144,24 @@ impl Config {
             },
         })
     }
+}
+
+/// The first members. The clients' URLs of one that is alone are `client_urls`; others say theirs
+/// in the log, when they serve.
+fn members(bootstrap: &config::Bootstrap, client_urls: &[config::Url]) -> Vec<Member> {
+    let is_alone = bootstrap.members.len() == 1;
+    let members = bootstrap.members.iter().map(|peer| Member {
+        id: peer.id,
+        name: peer.name.clone(),
+        peer_urls: texts(&peer.peer_urls),
+        client_urls: if is_alone { texts(client_urls) } else { peer.client_urls.clone() },
+        learner: peer.learner,
+    });
+    members.collect()
+}
+
+fn texts(urls: &[config::Url]) -> Vec<String> {
+    urls.iter().map(|url| url.text().to_owned()).collect()
 }
 
 /// Seconds of the shortest lease: one and a half election timeouts, rounded as etcd rounds.

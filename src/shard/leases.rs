@@ -65,7 +65,7 @@ impl Leases {
     pub(super) fn new(lessor: Lessor, seed: u64) -> Self {
         Self {
             lessor,
-            asks: Asks::default(),
+            asks: Asks::remote(),
             led: None,
             look_next: Tick(0),
             is_looking: false,
@@ -85,7 +85,7 @@ impl Leases {
     ///
     /// # Source
     /// splitmix64.
-    fn pick_id(&mut self) -> LeaseId {
+    pub(super) fn pick_id(&mut self) -> LeaseId {
         loop {
             self.luck = self.luck.wrapping_add(0x9e37_79b9_7f4a_7c15);
             let mixed = (self.luck ^ (self.luck >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -137,7 +137,7 @@ impl Shard {
     /// Asks for one read point for all questions that came since the last one was asked for.
     pub(super) fn ask_lease_point(&mut self) {
         if !self.leases.lessor.is_leading() {
-            return;
+            return self.send_asks();
         }
         let Some(context) = self.leases.asks.next_context() else { return };
         if self.raft.read(context).is_err() {
@@ -147,7 +147,7 @@ impl Shard {
 
     /// Leadership may have come or gone, or what was to be known before leading is applied.
     pub(super) fn lead_leases(&mut self) {
-        let led = self.is_ready().then(|| self.raft.term());
+        let led = self.leads().then(|| self.raft.term());
         if led == self.leases.led {
             return;
         }
@@ -157,9 +157,11 @@ impl Shard {
             let (slack, extension) = (raft.heartbeat_ticks, raft.election_ticks);
             let checkpoints = self.config.lease.checkpoints;
             self.leases.lessor.promote(self.now, extension, slack, checkpoints);
-            self.leases.asks.restart();
+            self.leases.asks.restart(false);
         } else {
             self.leases.lessor.demote();
+            self.drop_errands();
+            self.leases.asks.restart(true);
         }
     }
 
@@ -268,6 +270,7 @@ impl Shard {
             | ArchivedCommand::DeleteRange { .. }
             | ArchivedCommand::Txn(_)
             | ArchivedCommand::Compact { .. }
+            | ArchivedCommand::Member { .. }
             | ArchivedCommand::LeaseGrant { .. } => {}
         }
     }
@@ -311,7 +314,8 @@ pub(super) fn apply(
         ArchivedCommand::Put { .. }
         | ArchivedCommand::DeleteRange { .. }
         | ArchivedCommand::Txn(_)
-        | ArchivedCommand::Compact { .. } => unreachable!("a command about leases"),
+        | ArchivedCommand::Compact { .. }
+        | ArchivedCommand::Member { .. } => unreachable!("a command about leases"),
     }
 }
 

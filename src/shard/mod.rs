@@ -26,20 +26,30 @@
 mod apply;
 mod asks;
 pub mod autocompact;
+mod change;
 pub mod command;
 mod config;
 mod defragment;
+mod errands;
 mod feed;
+mod forward;
+mod group;
 mod hash;
 mod leases;
 pub mod list;
+mod members;
+mod membership;
+pub mod origin;
 mod park;
+pub mod peer;
+mod reads;
 mod records;
 pub mod recover;
 mod replay;
 pub mod request;
 mod seal;
 mod state;
+mod transfer;
 mod wait;
 mod wants;
 pub mod watch;
@@ -51,23 +61,31 @@ use crate::lease::Lessor;
 use crate::mvcc::Keyspace;
 use crate::raft;
 use crate::raft::Rejected;
-use crate::shard::asks::Asks;
 use crate::shard::asks::What;
 use crate::shard::autocompact::AutoCompact;
+use crate::shard::change::Change;
 use crate::shard::command::Command;
 use crate::shard::defragment::Defragments;
+use crate::shard::errands::Errands;
 use crate::shard::feed::Feed;
+use crate::shard::forward::Forwards;
+use crate::shard::group::Group;
 use crate::shard::hash::Hashes;
 use crate::shard::leases::Leases;
 use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
 use crate::shard::list::RowShape;
+use crate::shard::members::Members;
+use crate::shard::membership::Moves;
+use crate::shard::origin::Origins;
 use crate::shard::park::Parked;
+use crate::shard::peer::Packet;
 use crate::shard::records::Needs;
 use crate::shard::replay::Replays;
 use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Header;
+use crate::shard::request::Member;
 use crate::shard::request::Range;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
@@ -77,6 +95,7 @@ use crate::shard::request::Unavailable;
 use crate::shard::seal::MARK_TOKEN;
 use crate::shard::seal::Seals;
 use crate::shard::state::State;
+use crate::shard::transfer::Transfers;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
 use crate::shard::wants::Waiter;
@@ -125,6 +144,18 @@ pub enum Input {
     },
     /// A core asks for its watchers.
     Watch(Ask),
+    /// Another shard of the group has said something.
+    Packet {
+        /// Who.
+        from: NodeId,
+        /// What.
+        packet: Packet,
+    },
+    /// The connection to a peer broke: what was sent to it may not have arrived.
+    PeerLost {
+        /// The peer.
+        peer: NodeId,
+    },
     /// It is now this late; every [`Config::raft`] heartbeat at least.
     Tick(Tick),
     /// Nothing more is taken in: requests that wait for a place in the log are refused.
@@ -152,7 +183,18 @@ pub enum Output {
     },
     /// Cores are told something for their watchers.
     Watch(Told),
-    /// A line for the log: what this replica is in which term.
+    /// Another shard of the group is to be told something; it may be lost, late, doubled, out of
+    /// order.
+    Send {
+        /// Who.
+        to: NodeId,
+        /// What.
+        packet: Packet,
+    },
+    /// Who the others of the group are, and the URLs where they are reached: at the start, and
+    /// whenever that changes.
+    Peers(Vec<(NodeId, Vec<String>)>),
+    /// A line for the log: what this replica is in which term, or what somebody should know.
     Role(String),
     /// Go on no further: what must not be guessed at was found.
     Halt(String),
@@ -187,6 +229,10 @@ pub struct Shard {
     applied_term: Term,
     /// Who belongs to the group, by the entries applied.
     membership: raft::Membership,
+    /// The same as clients see them.
+    members: Members,
+    /// What is applied of what members handed over.
+    origins: Origins,
     /// Committed entries that are not applied: the first waits for an old value.
     committed: VecDeque<raft::Entry>,
     /// Old values that the first of them needs.
@@ -194,6 +240,7 @@ pub struct Shard {
     /// Keeps those readable that are on their way.
     needs_pin: Option<store::Pin>,
     proposals: Proposals,
+    forwards: Forwards,
     reads: Reads,
     lists: Lists,
     parked: Parked,
@@ -202,6 +249,10 @@ pub struct Shard {
     feed: Feed,
     replays: Replays,
     leases: Leases,
+    group: Group,
+    errands: Errands,
+    moves: Moves,
+    transfers: Transfers,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -224,8 +275,11 @@ impl Shard {
         (seed, now): (u64, Tick),
     ) -> Self {
         let auto = AutoCompact::new(config.auto_compaction, now, keyspace.revision());
+        let members = sealed.as_ref().and_then(|state| state.members.clone());
+        let members = members.unwrap_or_else(|| Members::new(&config.members));
+        let origins = sealed.as_ref().map_or_else(Origins::default, |it| it.origins.clone());
         let applied = sealed.as_ref().map_or_else(raft::Position::default, |it| it.applied);
-        Self {
+        let mut shard = Self {
             config,
             raft,
             wal,
@@ -234,10 +288,13 @@ impl Shard {
             applied: applied.index,
             applied_term: applied.term,
             membership,
+            members,
+            origins,
             committed: VecDeque::new(),
             needs: Needs::default(),
             needs_pin: None,
             proposals: Proposals::default(),
+            forwards: Forwards::default(),
             reads: Reads::default(),
             lists: Lists::default(),
             parked: Parked::default(),
@@ -246,6 +303,10 @@ impl Shard {
             feed: Feed::default(),
             replays: Replays::default(),
             leases: Leases::new(lessor, seed),
+            group: Group::default(),
+            errands: Errands::default(),
+            moves: Moves::default(),
+            transfers: Transfers::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -254,7 +315,9 @@ impl Shard {
             unmarked: None,
             stopping: false,
             halted: false,
-        }
+        };
+        shard.tell_peers();
+        shard
     }
 
     /// Takes in one thing that happened. Total: no valid input fails, none blocks.
@@ -270,10 +333,13 @@ impl Shard {
                 self.forget_defragment(to);
                 self.seals.forget(to);
                 self.leases.asks.forget(to);
+                self.transfers.forget(to);
             }
             Input::Watch(ask) => self.on_watch(ask),
+            Input::Packet { from, packet } => self.on_packet(from, packet),
+            Input::PeerLost { peer } => self.on_peer_lost(peer),
             Input::Tick(now) => self.on_tick(now),
-            Input::Stop => self.stopping = true,
+            Input::Stop => self.stop(),
         }
     }
 
@@ -288,12 +354,15 @@ impl Shard {
             }
             self.ask_read_point();
             self.place_held();
+            self.send_forwards();
             self.ask_lease_point();
             if let Some(output) = self.raft.poll() {
                 self.on_raft(output);
                 continue;
             }
-            self.seal_if_due();
+            if self.seal_if_due() {
+                continue;
+            }
             if let Some(command) = self.wal.poll() {
                 return Some(Output::Wal(command));
             }
@@ -341,6 +410,12 @@ impl Shard {
         self.header_at(self.keyspace.revision())
     }
 
+    /// The header of an answer. The spec, §2.1: answers of Cluster carry no revision.
+    fn header_of(&self, body: &Body) -> Header {
+        let is_of_members = matches!(body, Body::MemberList(_) | Body::MemberAdd { .. });
+        self.header_at(if is_of_members { Revision(0) } else { self.keyspace.revision() })
+    }
+
     fn header_at(&self, revision: Revision) -> Header {
         Header {
             cluster: self.config.cluster,
@@ -380,30 +455,67 @@ impl Shard {
         self.applied
     }
 
-    /// Whether this replica leads, and so serves.
+    /// Whether this replica leads.
     #[must_use]
     pub fn is_leader(&self) -> bool {
         self.raft.leader() == Some(self.config.raft.id)
     }
 
-    /// Whether it serves: it leads, and what its log held is applied.
+    /// Who leads, if known.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.raft.leader()
+    }
+
+    /// Whether it serves: there is a leader, and what the log held before it is applied here.
     ///
-    /// A leader knows what its log's last stretch is worth only once an entry of its own term is
+    /// What a log's last stretch is worth is known only once an entry of the leader's own term is
     /// committed: until then entries that were acknowledged may yet have to be applied.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.is_leader() && self.applied_term == self.raft.term()
+        self.raft.leader().is_some() && self.applied_term == self.raft.term()
+    }
+
+    /// Whether it leads, and has applied all that was committed before.
+    fn leads(&self) -> bool {
+        self.is_leader() && self.is_ready()
     }
 
     /// Whether nobody waits for an answer; watchers wait for none.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.proposals.is_empty()
+            && self.forwards.is_empty()
             && self.reads.is_empty()
             && self.lists.is_empty()
             && self.parked.is_empty()
             && self.leases.asks.is_empty()
+            && self.transfers.is_empty()
             && self.outputs.is_empty()
+            && !self.is_handing_over()
+    }
+
+    /// Whether there is a log on the disk that a restart would find.
+    #[must_use]
+    pub fn has_log(&self) -> bool {
+        self.wal.is_open()
+    }
+
+    /// The members as clients see them, by id.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        self.members.rows()
+    }
+
+    /// Who votes, by the entries applied.
+    #[must_use]
+    pub fn membership(&self) -> &raft::Membership {
+        &self.membership
+    }
+
+    /// Whether it is for clients a member without a vote.
+    fn is_learner(&self) -> bool {
+        self.members.get(self.member()).is_some_and(|member| member.learner)
     }
 
     /// This member.
@@ -426,6 +538,7 @@ impl Shard {
     fn on_request(&mut self, from: RequestId, request: Request) {
         let refusal = match request {
             _ if self.stopping => Some(Unavailable::Stopped),
+            _ if self.is_learner() && !request.is_for_learners() => Some(Unavailable::Learner),
             Request::Write(command) => self.on_write(from, command),
             Request::Range(range) if range.serializable => {
                 self.outputs.push_back(Output::Reply { to: from, ready: Ready::Range(range) });
@@ -473,6 +586,11 @@ impl Shard {
                 self.reply(from, Ok(self.lease_list()));
                 None
             }
+            Request::MemberAdd { peer_urls, learner } => self.add_member(from, peer_urls, learner),
+            Request::MemberRemove { id } => self.change_members(from, Change::Remove(id)),
+            Request::MemberUpdate { id, peer_urls } => self.update_member(from, id, peer_urls),
+            Request::MemberPromote { id } => self.change_members(from, Change::Promote(id)),
+            Request::MoveLeader { target } => self.move_leader(from, target),
         };
         if let Some(refusal) = refusal {
             self.reply(from, Err(refusal.into()));
@@ -483,8 +601,7 @@ impl Shard {
         if command.len() > self.config.request_size_max {
             return Some(Unavailable::TooLarge);
         }
-        let waiting = self.proposals.len() + self.committed.len() + self.answers_waiting();
-        if waiting >= self.config.waiting_max {
+        if self.writes_waiting() >= self.config.waiting_max {
             return Some(Unavailable::TooManyRequests);
         }
         let deadline = Tick(self.now.0 + self.config.request_timeout);
@@ -496,6 +613,12 @@ impl Shard {
         }
         self.proposals.hold(command, from, deadline);
         None
+    }
+
+    /// Writes that are not answered yet.
+    fn writes_waiting(&self) -> usize {
+        let placed = self.proposals.len() + self.committed.len();
+        placed + self.forwards.len() + self.answers_waiting()
     }
 
     /// Answers that are made but for something: values, or what a compaction leaves to do.
@@ -525,6 +648,7 @@ impl Shard {
                 self.proposals.push(index, self.raft.term(), from, deadline);
                 true
             }
+            Err(Rejected::NotLeader { leader: Some(_) }) => self.hand_over(command, from, deadline),
             Err(Rejected::Overloaded | Rejected::NotLeader { .. } | Rejected::Transferring) => {
                 false
             }
@@ -543,92 +667,6 @@ impl Shard {
         }
     }
 
-    fn wait_for_read_point(&mut self, from: RequestId, request: Request) -> Option<Unavailable> {
-        let size = self.reads.size() + request.size();
-        let waiting = self.reads.len() + self.answers_waiting();
-        if waiting >= self.config.waiting_max || size > self.config.waiting_size_max {
-            return Some(Unavailable::TooManyRequests);
-        }
-        let deadline = Tick(self.now.0 + self.config.request_timeout);
-        self.reads.push(from, request, deadline);
-        None
-    }
-
-    /// Asks for one read point for all reads that came since the last one was asked for.
-    fn ask_read_point(&mut self) {
-        let Some(context) = self.reads.next_batch() else {
-            return;
-        };
-        if self.raft.read(context).is_err() {
-            self.reads.lost(context);
-        }
-    }
-
-    fn on_raft(&mut self, output: raft::Output) {
-        match output {
-            raft::Output::Store { ticket, entries, hard_state } => {
-                self.store(ticket, &entries, hard_state);
-            }
-            raft::Output::Commit { entries } => {
-                self.committed.extend(entries);
-                self.apply_committed();
-            }
-            raft::Output::Read { context, index } if Asks::owns(context) => {
-                self.leases.asks.point(context, index);
-                self.serve_asks();
-            }
-            raft::Output::Read { context, index } => {
-                self.reads.point(context, index);
-                self.serve_reads();
-            }
-            raft::Output::ReadLost { context } if Asks::owns(context) => {
-                self.leases.asks.lost(context);
-            }
-            raft::Output::ReadLost { context } => self.reads.lost(context),
-            raft::Output::Role { term, role, leader } => {
-                let leader = leader.map_or_else(|| "none".to_owned(), |id| format!("{:x}", id.0));
-                let text = format!("raft role: {role:?} at term {term}, leader {leader}");
-                self.outputs.push_back(Output::Role(text));
-                self.on_role();
-            }
-            raft::Output::Membership { .. } => {}
-            raft::Output::Send { to, .. }
-            | raft::Output::Fetch { peer: to, .. }
-            | raft::Output::SendSnapshot { to, .. } => {
-                self.halt(format!("peer {to:x?} of a group of one was addressed"));
-            }
-            raft::Output::InstallSnapshot { .. } => {
-                self.halt("a group of one was sent a snapshot".into());
-            }
-        }
-    }
-
-    /// What Raft wants kept goes into the log's next frame.
-    fn store(
-        &mut self,
-        ticket: raft::Ticket,
-        entries: &[raft::Entry],
-        hard_state: Option<raft::HardState>,
-    ) {
-        for entry in entries {
-            self.wal.append(&wal::Record::Entry {
-                term: entry.term,
-                index: entry.index,
-                kind: entry.kind.code(),
-                data: &entry.data,
-            });
-        }
-        if let Some(state) = hard_state {
-            self.wal.append(&wal::Record::HardState(wal::HardState {
-                term: state.term,
-                vote: state.vote,
-                committed: state.committed,
-            }));
-        }
-        self.wal.submit(ticket.0);
-        self.unmarked = Some(self.now);
-    }
-
     fn on_wal(&mut self, event: wal::Event) {
         self.wal.handle(event);
         while let Some(token) = self.wal.durable() {
@@ -638,6 +676,7 @@ impl Shard {
                 self.raft.handle(raft::Input::Stored { ticket: raft::Ticket(token) });
             }
         }
+        self.on_fetched();
     }
 
     fn on_store(&mut self, event: store::Event) {
@@ -665,64 +704,48 @@ impl Shard {
         self.raft.handle(raft::Input::Tick(self.now));
         self.store.tick(self.now);
         self.expire_lists();
+        self.look_at_peers();
+        self.repeat_asks();
+        self.tick_members();
         self.leases.tick(self.now);
         self.compact_by_itself();
-        let late = self.proposals.expired(self.now).into_iter();
-        let late = late.chain(self.reads.expired(self.now));
-        for to in late.chain(self.leases.asks.expired(self.now)) {
-            self.reply(to, Err(Unavailable::Timeout.into()));
-        }
-        for to in self.proposals.expired_held(self.now) {
-            // A leader's disk was too slow all that time. Nothing was done, and that can be said.
-            let leads = self.is_leader();
-            let why = if leads { Unavailable::TooManyRequests } else { Unavailable::Timeout };
-            self.reply(to, Err(why.into()));
-        }
+        self.expire();
         if self.unmarked.is_some_and(|since| self.now.since(since) >= self.config.mark_after) {
             self.unmarked = None;
             self.wal.mark();
         }
     }
 
+    /// Whose time is over is told so.
+    fn expire(&mut self) {
+        for (to, deadline) in self.proposals.expired(self.now) {
+            let why = self.late(deadline);
+            self.reply(to, Err(why.into()));
+        }
+        for to in self.reads.expired(self.now) {
+            self.reply(to, Err(Unavailable::Timeout.into()));
+        }
+        let why =
+            if self.leader().is_some() { Unavailable::Timeout } else { Unavailable::NoLeader };
+        for to in self.leases.asks.expired(self.now) {
+            self.reply(to, Err(why.into()));
+        }
+        for to in self.proposals.expired_held(self.now) {
+            let why = self.never();
+            self.reply(to, Err(why.into()));
+        }
+        self.expire_forwards();
+        self.expire_transfers();
+    }
+
     /// Leadership may have come: reads ask anew. Writes that were held for it are looked at in any
     /// case.
     fn on_role(&mut self) {
         self.lead_leases();
-        if self.is_leader() {
+        self.on_leader();
+        if self.raft.leader().is_some() {
             self.reads.retry();
         }
-    }
-
-    fn serve_reads(&mut self) {
-        while let Some((to, request)) = self.reads.ready(self.applied) {
-            match request {
-                Request::Range(range) => {
-                    self.outputs.push_back(Output::Reply { to, ready: Ready::Range(range) });
-                }
-                Request::RangeStream(range) => self.open_list(to, range, None),
-                Request::MemberList { .. } => self.reply(to, Ok(self.member_list())),
-                Request::Alarms => {
-                    self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
-                }
-                Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Needs::default()),
-                Request::Write(_)
-                | Request::Status
-                | Request::HashKv { .. }
-                | Request::Hash
-                | Request::LeaseGrant { .. }
-                | Request::LeaseRevoke { .. }
-                | Request::LeaseKeepAlive { .. }
-                | Request::LeaseTimeToLive { .. }
-                | Request::LeaseLeases
-                | Request::Defragment => {
-                    unreachable!("only reads wait here for a read point")
-                }
-            }
-        }
-    }
-
-    fn reply(&mut self, to: RequestId, result: Result<Response, Failure>) {
-        self.outputs.push_back(Output::Reply { to, ready: Ready::Result(result) });
     }
 
     fn halt(&mut self, why: String) {
@@ -739,14 +762,13 @@ impl Shard {
             applied: self.applied,
             size_allocated,
             size_in_use: size_in_use.min(size_allocated),
-            learner: self.raft.membership().is_learner(self.member()),
+            learner: self.is_learner(),
         };
         Response { header: self.header(), body: Body::Status(status) }
     }
 
     fn member_list(&self) -> Response {
-        // The spec, §2.1: answers of Cluster carry no revision.
-        let header = Header { revision: Revision(0), ..self.header() };
-        Response { header, body: Body::MemberList(self.config.members.clone()) }
+        let body = Body::MemberList(self.members.rows().to_vec());
+        Response { header: self.header_of(&body), body }
     }
 }

@@ -21,6 +21,7 @@ use crate::shard::state::State;
 use crate::store;
 use crate::store::Store;
 use crate::types::LogIndex;
+use crate::types::Term;
 use crate::types::Tick;
 use crate::wal;
 use crate::wal::Record;
@@ -98,6 +99,10 @@ struct Opening {
     /// The last entry in the store.
     applied: Position,
     membership: Membership,
+    /// The first entry in the log, if the store has it.
+    first: Option<Position>,
+    /// The term of the last entry in the store, as the log has it.
+    applied_term: Option<Term>,
     /// Entries after `applied`, without a gap.
     rest: VecDeque<Entry>,
 }
@@ -196,6 +201,9 @@ impl Recovery {
         attach_all(&keyspace, &store, &mut lessor).map_err(|misfit| refused(&misfit))?;
         let (applied, membership) = match &sealed {
             Some(state) => (state.applied, state.membership.clone()),
+            None if self.config.joins => {
+                (Position::default(), Membership::new(&self.config.founders, &[]))
+            }
             None => {
                 let of = |learner| {
                     let members = self.config.members.iter();
@@ -205,7 +213,19 @@ impl Recovery {
             }
         };
         let rest = VecDeque::new();
-        Ok(Opening { keyspace, lessor, store, sealed, applied, membership, rest })
+        let (first, applied_term) = (None, None);
+        let opened = Opening {
+            keyspace,
+            lessor,
+            store,
+            sealed,
+            applied,
+            membership,
+            first,
+            applied_term,
+            rest,
+        };
+        Ok(opened)
     }
 
     fn poll_log(&mut self) -> Result<Option<Step>, String> {
@@ -250,14 +270,17 @@ impl Recovery {
                 recovered.last
             ));
         }
+        opening.check_known()?;
         let last = opening.rest.back().map_or(applied.index, |entry| entry.index);
+        let changes = opening.rest.iter().filter(|entry| entry.kind == EntryKind::Config);
+        let changes: Vec<Entry> = changes.cloned().collect();
         let restored = raft::Restored {
             hard_state: raft::HardState {
                 term: recovered.hard_state.term.max(applied.term),
                 vote: recovered.hard_state.vote,
                 committed: recovered.hard_state.committed.min(last).max(applied.index),
             },
-            snapshot: applied,
+            snapshot: opening.snapshot(),
             base: applied,
             membership: opening.membership.clone(),
             entries: opening.rest.into(),
@@ -272,13 +295,15 @@ impl Recovery {
         }
         let mut raft = raft::Node::new(self.config.raft.clone(), restored, self.seed);
         raft.handle(raft::Input::Tick(self.now));
-        Ok(Shard::new(
+        let mut shard = Shard::new(
             self.config.clone(),
             (opening.keyspace, opening.lessor, opening.store),
             (recovered.writer, raft),
             (opening.sealed, opening.membership),
             (self.seed, self.now),
-        ))
+        );
+        changes.iter().for_each(|entry| shard.note_change(entry));
+        Ok(shard)
     }
 }
 
@@ -302,7 +327,8 @@ impl Opening {
                     format!("entry {index} is of kind {kind}, which is not known")
                 })?;
                 if index <= self.applied.index {
-                    return self.check_known(index, term);
+                    self.take_known(Position { term, index });
+                    return Ok(());
                 }
                 while self.rest.pop_back_if(|entry| entry.index >= index).is_some() {}
                 let data = Bytes::copy_from_slice(data);
@@ -316,18 +342,41 @@ impl Opening {
         }
     }
 
-    /// An entry that the store has is written once: nothing committed is written again.
-    fn check_known(&mut self, index: LogIndex, term: crate::types::Term) -> Result<(), String> {
-        if !self.rest.is_empty() {
-            return Err(format!("entry {index} is written again after it was committed"));
+    /// An entry that the store has. It may replace others that were never committed, and those
+    /// after them.
+    fn take_known(&mut self, entry: Position) {
+        self.rest.clear();
+        if self.first.is_none_or(|first| entry.index <= first.index) {
+            self.first = Some(entry);
         }
-        if index == self.applied.index && term != self.applied.term {
-            return Err(format!(
-                "entry {index} is of term {term} in the log and of term {} in the store: they \
-                 belong to different histories",
-                self.applied.term
-            ));
+        if entry.index == self.applied.index {
+            self.applied_term = Some(entry.term);
+        } else {
+            self.applied_term = None;
         }
-        Ok(())
+    }
+
+    /// Whether the log and the store have the same entry where they meet.
+    ///
+    /// # Errors
+    /// They have not.
+    fn check_known(&self) -> Result<(), String> {
+        let (index, stored) = (self.applied.index, self.applied.term);
+        match self.applied_term {
+            Some(term) if term != stored => Err(format!(
+                "entry {index} is of term {term} in the log and of term {stored} in the store: \
+                 they belong to different histories"
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The last entry that no longer exists as one: the log's first, unless nothing is missing.
+    fn snapshot(&self) -> Position {
+        match self.first {
+            Some(first) if first.index == LogIndex(1) => Position::default(),
+            Some(first) => first,
+            None => self.applied,
+        }
     }
 }

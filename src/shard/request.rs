@@ -168,9 +168,64 @@ pub enum Request {
     },
     /// Which leases this replica knows.
     LeaseLeases,
+    /// A new member.
+    MemberAdd {
+        /// Where its peers reach it.
+        peer_urls: Vec<String>,
+        /// Whether it has no vote.
+        learner: bool,
+    },
+    /// A member leaves.
+    MemberRemove {
+        /// Which.
+        id: NodeId,
+    },
+    /// A member is reached elsewhere.
+    MemberUpdate {
+        /// Which.
+        id: NodeId,
+        /// Where its peers reach it.
+        peer_urls: Vec<String>,
+    },
+    /// A member gets its vote.
+    MemberPromote {
+        /// Which.
+        id: NodeId,
+    },
+    /// Another member is to lead.
+    MoveLeader {
+        /// Which.
+        target: NodeId,
+    },
 }
 
 impl Request {
+    /// Whether a member without a vote answers it.
+    pub(super) fn is_for_learners(&self) -> bool {
+        match self {
+            Self::Status => true,
+            Self::Range(range) => range.serializable,
+            Self::Write(_)
+            | Self::RangeStream(_)
+            | Self::ReadTxn { .. }
+            | Self::HashKv { .. }
+            | Self::Hash
+            | Self::Defragment
+            | Self::Alarms
+            | Self::MemberList { .. }
+            | Self::LeaseGrant { .. }
+            | Self::LeaseRevoke { .. }
+            | Self::LeaseKeepAlive { .. }
+            | Self::LeaseTimeToLive { .. }
+            | Self::LeaseLeases
+            | Self::MemberAdd { .. }
+            | Self::MemberRemove { .. }
+            | Self::MemberUpdate { .. }
+            | Self::MemberPromote { .. }
+            | Self::MoveLeader { .. } => false,
+        }
+    }
+
     /// Bytes it holds while it waits.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -182,6 +237,10 @@ impl Request {
             Self::Status | Self::Alarms | Self::MemberList { .. } => 0,
             Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } | Self::LeaseLeases => 0,
             Self::LeaseKeepAlive { .. } | Self::LeaseTimeToLive { .. } => 0,
+            Self::MemberAdd { peer_urls, .. } | Self::MemberUpdate { peer_urls, .. } => {
+                peer_urls.iter().map(String::len).sum()
+            }
+            Self::MemberRemove { .. } | Self::MemberPromote { .. } | Self::MoveLeader { .. } => 0,
         };
         held + size_of::<Self>()
     }
@@ -280,8 +339,17 @@ pub enum Body {
     Status(Status),
     /// The alarms: none, as nothing raises one yet.
     Alarms,
-    /// The members, by id.
+    /// The members, by id; after a change of one, as they are then.
     MemberList(Vec<Member>),
+    /// There is a new member.
+    MemberAdd {
+        /// It.
+        member: Member,
+        /// All of them, by id.
+        members: Vec<Member>,
+    },
+    /// Another member leads.
+    MoveLeader,
     /// A lease was granted.
     LeaseGrant {
         /// Its id.
@@ -332,6 +400,8 @@ impl Body {
             | Self::Status(_)
             | Self::Alarms
             | Self::MemberList(_)
+            | Self::MemberAdd { .. }
+            | Self::MoveLeader
             | Self::LeaseGrant { .. }
             | Self::LeaseRevoke
             | Self::LeaseKeepAlive { .. }
@@ -355,6 +425,27 @@ pub enum Unavailable {
     /// No answer within the request timeout; the change may or may not take place.
     #[error("etcdserver: request timed out")]
     Timeout,
+    /// The same, and the leader of the time was lost.
+    #[error("etcdserver: request timed out, possibly due to previous leader failure")]
+    TimeoutLeaderFailed,
+    /// The same, and the connection to the leader, or the leader's to a majority, was lost.
+    #[error("etcdserver: request timed out, possibly due to connection lost")]
+    TimeoutConnectionLost,
+    /// There is no leader; nothing was done.
+    #[error("etcdserver: no leader")]
+    NoLeader,
+    /// This member has no vote, and serves only what needs no leader.
+    #[error("etcdserver: rpc not supported for learner")]
+    Learner,
+    /// Another member leads.
+    #[error("etcdserver: not leader")]
+    NotLeader,
+    /// Who is to lead has no vote.
+    #[error("etcdserver: bad leader transferee")]
+    BadTransferee,
+    /// Who is to lead does not yet.
+    #[error("etcdserver: request timed out, leader transfer took too long")]
+    TransferTimeout,
     /// Leadership moved while a read waited for its read point.
     #[error("etcdserver: leader changed")]
     LeaderChanged,
@@ -366,6 +457,63 @@ pub enum Unavailable {
     SortTooLarge,
 }
 
+/// Why members are not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MemberRefusal {
+    /// There is one of that id.
+    #[error("etcdserver: member ID already exist")]
+    Exists,
+    /// Another has that URL.
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExists,
+    /// Too few would be up.
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotEnoughStarted,
+    /// They are no URLs.
+    #[error("etcdserver: given member URLs are invalid")]
+    BadUrls,
+    /// There is none of that id.
+    #[error("etcdserver: member not found")]
+    NotFound,
+    /// It has its vote.
+    #[error("etcdserver: can only promote a learner member")]
+    NotLearner,
+    /// It lags.
+    #[error("etcdserver: can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    /// There are as many as may be.
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    /// Too few are heard.
+    #[error("etcdserver: unhealthy cluster")]
+    Unhealthy,
+}
+
+impl MemberRefusal {
+    const ALL: [Self; 9] = [
+        Self::Exists,
+        Self::PeerUrlExists,
+        Self::NotEnoughStarted,
+        Self::BadUrls,
+        Self::NotFound,
+        Self::NotLearner,
+        Self::LearnerNotReady,
+        Self::TooManyLearners,
+        Self::Unhealthy,
+    ];
+
+    /// Its number between peers.
+    pub(super) fn code(self) -> u8 {
+        let at = Self::ALL.iter().position(|it| *it == self).expect("all are there");
+        u8::try_from(at).expect("they are few")
+    }
+
+    /// The refusal of this number.
+    pub(super) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code)).copied()
+    }
+}
+
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
@@ -375,6 +523,9 @@ pub enum Failure {
     /// A deterministic answer about a lease.
     #[error(transparent)]
     Lease(#[from] LeaseRefusal),
+    /// A change of members that is not made.
+    #[error(transparent)]
+    Member(MemberRefusal),
     /// This replica, now.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),

@@ -5,7 +5,12 @@
 //! begins at the sealed state and applies the log after it, and must find every value which that
 //! needs.
 //!
-//! **Invariant:** the log holds every entry after the last sealed state whose manifest is durable.
+//! **Invariant:** the log holds every entry after the last sealed state whose manifest is durable,
+//! and the log on disk reaches as far as any sealed state. Entries may be applied before they are
+//! durable here, as a majority elsewhere has them; such a state is not sealed. So when a seal is
+//! due, what is not durable waits for it.
+//!
+//! Of the entries that are sealed, so many stay that a peer which was away for a moment finds them.
 
 use crate::raft;
 use crate::shard::Shard;
@@ -13,6 +18,7 @@ use crate::shard::command::Command;
 use crate::shard::request::RequestId;
 use crate::shard::request::Response;
 use crate::shard::state::State;
+use crate::types::LogIndex;
 use crate::types::Revision;
 use crate::wal;
 
@@ -69,25 +75,39 @@ impl Seals {
 }
 
 impl Shard {
-    /// Seals what is applied, if there is a reason to.
-    pub(super) fn seal_if_due(&mut self) {
-        if self.seals.sealing.is_some() || self.applied.0 == 0 {
-            return;
-        }
-        let is_floor_due = self.keyspace.compacted() > self.seals.floor();
-        let sealed = self.seals.sealed.as_ref().map_or(0, |state| state.applied.index.0);
-        let is_long = self.applied.0 - sealed >= self.config.seal_entries_max;
-        if !is_floor_due && !is_long && !self.store.wants_seal() {
-            return;
+    /// Seals what is applied, if there is a reason to; whether it did.
+    pub(super) fn seal_if_due(&mut self) -> bool {
+        if !self.is_seal_due() || self.applied > self.raft.durable() {
+            return false;
         }
         let state = State {
             applied: raft::Position { term: self.applied_term, index: self.applied },
             revision: self.keyspace.revision(),
             floor: self.keyspace.compacted(),
             membership: self.membership.clone(),
+            members: Some(self.members.clone()),
+            origins: self.origins.clone(),
         };
         self.store.seal(self.applied.0, state.encode(&self.leases.lessor));
         self.seals.sealing = Some(state);
+        self.apply_committed();
+        true
+    }
+
+    /// Whether entry `index`, which is committed, is to be applied only after a seal.
+    pub(super) fn waits_to_seal(&self, index: LogIndex) -> bool {
+        index > self.raft.durable() && self.is_seal_due()
+    }
+
+    /// Whether there is a reason to seal.
+    fn is_seal_due(&self) -> bool {
+        if self.seals.sealing.is_some() || self.applied.0 == 0 {
+            return false;
+        }
+        let is_floor_due = self.keyspace.compacted() > self.seals.floor();
+        let sealed = self.seals.sealed.as_ref().map_or(0, |state| state.applied.index.0);
+        let is_long = self.applied.0 - sealed >= self.config.seal_entries_max;
+        is_floor_due || is_long || self.store.wants_seal()
     }
 
     /// What was sealed is durable: the log is told, and lets go once that is durable too.
@@ -113,8 +133,13 @@ impl Shard {
     /// The log knows durably that the store has all up to the mark.
     pub(super) fn on_marked(&mut self) {
         let last = self.seals.marking.take().expect("a mark was under way");
-        self.wal.release(last.index);
-        self.raft.handle(raft::Input::Compacted { last });
+        let kept = self.config.catchup_entries;
+        let last = LogIndex(last.index.0.saturating_sub(kept));
+        // After a restart its term may not be known; a later mark lets it go then.
+        if let Some(last) = self.raft.position(last) {
+            self.wal.release(last.index);
+            self.raft.handle(raft::Input::Compacted { last });
+        }
     }
 
     /// Proposes a compaction where the node's own rule asks for one.

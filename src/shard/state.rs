@@ -11,9 +11,12 @@
 //! | 26 | 8 | floor | the revision last compacted, -1 before the first |
 //! | 34 | 4 | size | bytes of the membership |
 //! | 38 | – | membership | the one in force, as Raft encodes it |
+//! | – | – | members | all of them, as clients see them; `members` encodes them |
+//! | – | – | origins | what is applied of what members handed over; `origin` encodes it |
 //! | – | – | leases | all of them; [`lease`](crate::lease) encodes them |
 //!
-//! Version 1 is without leases: there were none.
+//! Version 2 is without members and origins: there was one member, which the flags named. Version 1
+//! is without leases too: there were none.
 //!
 //! The bytes come back under the manifest's checksum; what they say is checked here all the same.
 
@@ -22,17 +25,23 @@ use crate::lease::LEASE_SIZE_MAX;
 use crate::lease::Lessor;
 use crate::raft::Membership;
 use crate::raft::Position;
+use crate::shard::members::Members;
+use crate::shard::origin::ORIGINS_SIZE_MAX;
+use crate::shard::origin::Origins;
 use crate::store::format::MANIFEST_SIZE_MAX;
 use crate::types::LogIndex;
 use crate::types::Revision;
 use crate::types::Term;
 
 // What is left is for half a million segments. So many more leases as may be on their way into the
-// log when the last one is let in make no difference.
+// log when the last one is let in make no difference, nor do members.
 const _: () = assert!((Config::COUNT_MAX * LEASE_SIZE_MAX) as u64 + (32 << 20) < MANIFEST_SIZE_MAX);
+const _: () = assert!(ORIGINS_SIZE_MAX < 2 << 20);
 
 /// The format that is written.
-const FORMAT_VERSION: u16 = 2;
+const FORMAT_VERSION: u16 = 3;
+/// The format without members and origins, which is read too.
+const FORMAT_VERSION_ALONE: u16 = 2;
 /// The format without leases, which is read too.
 const FORMAT_VERSION_FIRST: u16 = 1;
 /// Bytes before the membership.
@@ -51,6 +60,10 @@ pub(super) struct State {
     pub(super) floor: Option<Revision>,
     /// Who belongs to the group.
     pub(super) membership: Membership,
+    /// The same as clients see them; none in a state that one member wrote for itself.
+    pub(super) members: Option<Members>,
+    /// What is applied of what members handed over.
+    pub(super) origins: Origins,
 }
 
 impl State {
@@ -66,6 +79,8 @@ impl State {
         let size = u32::try_from(membership.len()).expect("a membership is small");
         out.extend_from_slice(&size.to_le_bytes());
         out.extend_from_slice(&membership);
+        self.members.as_ref().expect("a state is written with its members").encode(&mut out);
+        self.origins.encode(&mut out);
         lessor.encode(&mut out);
         out
     }
@@ -95,6 +110,15 @@ impl State {
             .and_then(|size| rest.split_at_checked(size))
             .and_then(|(membership, leases)| Some((Membership::decode(membership)?, leases)))
             .ok_or("its membership does not read")?;
+        let (members, origins, leases) = match version {
+            FORMAT_VERSION_FIRST | FORMAT_VERSION_ALONE => (None, Origins::default(), leases),
+            _ => Members::decode(leases)
+                .and_then(|(members, rest)| {
+                    let (origins, leases) = Origins::decode(rest)?;
+                    Some((Some(members), origins, leases))
+                })
+                .ok_or("its members do not read")?,
+        };
         let lessor = match version {
             FORMAT_VERSION_FIRST => leases.is_empty().then(Lessor::new),
             _ => Lessor::decode(leases),
@@ -109,7 +133,8 @@ impl State {
         }
         let floor = (floor != NO_FLOOR).then_some(Revision(floor));
         let applied = Position { term, index };
-        Ok((Self { applied, revision: Revision(revision), floor, membership }, lessor))
+        let revision = Revision(revision);
+        Ok((Self { applied, revision, floor, membership, members, origins }, lessor))
     }
 }
 
@@ -122,6 +147,7 @@ fn at<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
 mod tests {
     use super::*;
     use crate::lease::Grant;
+    use crate::shard::origin::Origin;
     use crate::types::LeaseId;
     use crate::types::NodeId;
     use crate::types::Tick;
@@ -133,7 +159,15 @@ mod tests {
             revision: Revision(60),
             floor: Some(Revision(50)),
             membership: Membership::new(&[NodeId(1), NodeId(2)], &[NodeId(9)]),
+            members: Some(Members::default()),
+            origins: origins(),
         }
+    }
+
+    fn origins() -> Origins {
+        let mut origins = Origins::default();
+        origins.note(Origin { node: NodeId(2), life: 5, number: 7 });
+        origins
     }
 
     fn leases() -> Lessor {
@@ -173,16 +207,33 @@ mod tests {
             revision: Revision(4),
             floor: Some(Revision(2)),
             membership: Membership::new(&[NodeId(0x4c7b_f2c9_a16b_31c4)], &[]),
+            members: None,
+            origins: Origins::default(),
         };
         assert_eq!(state, due);
         assert!(State::decode(&[bytes, vec![0]].concat()).is_err());
     }
 
     #[test]
+    fn a_state_of_one_member_is_read_as_it_was() {
+        let mut bytes = State { members: Some(Members::default()), ..state() }.encode(&leases());
+        let (mut rest, mut origins) = (Vec::new(), Vec::new());
+        leases().encode(&mut rest);
+        state().origins.encode(&mut origins);
+        let size = bytes.len() - rest.len() - origins.len() - 4;
+        bytes.truncate(size);
+        bytes.extend_from_slice(&rest);
+        bytes[0] = 2;
+        let (found, lessor) = State::decode(&bytes).expect("so it was written");
+        assert_eq!((found.members, found.origins), (None, Origins::default()));
+        assert!(lessor.ids().eq([LeaseId(-3), LeaseId(7)]));
+    }
+
+    #[test]
     fn a_state_that_cannot_be_is_refused() {
         let mut bytes = state().encode(&leases());
-        bytes[0] = 3;
-        assert!(State::decode(&bytes).is_err_and(|why| why.contains("format is 3")));
+        bytes[0] = 4;
+        assert!(State::decode(&bytes).is_err_and(|why| why.contains("format is 4")));
         for floor in [Revision(-2), Revision(61)] {
             let state = State { floor: Some(floor), ..state() };
             assert!(State::decode(&state.encode(&leases())).is_err());

@@ -14,11 +14,14 @@ pub(super) type Held = (Bytes, RequestId, Tick);
 /// Writes on their way into the log and through it.
 ///
 /// # Shape
-/// `placed` ascends in index and, the timeout being one for all, in deadline; so does `held`, and
-/// what is in it came after what is in `placed`.
+/// `placed` is of one term, and ascends in index and, the timeout being one for all, in deadline;
+/// so does `held`, and what is in it came after what is in `placed`. Whoever leads, loses that and
+/// leads again may have less in its log than before: what it had placed in earlier terms is in
+/// `older`, and an entry that is committed in such a place says what became of it.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
     placed: VecDeque<Placed>,
+    older: Vec<Placed>,
     held: VecDeque<Held>,
     /// Bytes of the changes held.
     held_size: usize,
@@ -36,6 +39,9 @@ struct Placed {
 
 impl Proposals {
     pub(super) fn push(&mut self, index: LogIndex, term: Term, to: RequestId, deadline: Tick) {
+        if self.placed.back().is_some_and(|last| last.term != term) {
+            self.older.extend(self.placed.drain(..));
+        }
         self.placed.push_back(Placed { index, term, to: Some(to), deadline });
     }
 
@@ -69,7 +75,7 @@ impl Proposals {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.placed.len() + self.held.len()
+        self.placed.len() + self.older.len() + self.held.len()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,7 +89,16 @@ impl Proposals {
         index: LogIndex,
         term: Term,
     ) -> (Option<RequestId>, Vec<RequestId>) {
-        let mut lost = Vec::new();
+        let (mut reached, mut lost) = (None, Vec::new());
+        if !self.older.is_empty() {
+            for placed in self.older.extract_if(.., |placed| placed.index <= index) {
+                if (placed.index, placed.term) == (index, term) {
+                    reached = placed.to;
+                } else {
+                    lost.extend(placed.to);
+                }
+            }
+        }
         while let Some(placed) = self.placed.front().filter(|placed| placed.index <= index) {
             let (same, to) = ((placed.index, placed.term) == (index, term), placed.to);
             self.placed.pop_front();
@@ -92,13 +107,16 @@ impl Proposals {
             }
             lost.extend(to);
         }
-        (None, lost)
+        (reached, lost)
     }
 
-    /// Those whose time is over: what has its place in the log may still take place.
-    pub(super) fn expired(&mut self, now: Tick) -> Vec<RequestId> {
+    /// Those whose time is over, and when it was: what has its place in the log may still take
+    /// place.
+    pub(super) fn expired(&mut self, now: Tick) -> Vec<(RequestId, Tick)> {
+        let older = self.older.iter_mut().filter(|placed| placed.deadline <= now);
         let late = self.placed.iter_mut().take_while(|placed| placed.deadline <= now);
-        late.filter_map(|placed| placed.to.take()).collect()
+        let late = older.chain(late);
+        late.filter_map(|placed| Some((placed.to.take()?, placed.deadline))).collect()
     }
 
     /// Those whose time is over while they were held: they will never take place.
@@ -254,10 +272,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_leads_again_with_less_in_its_log_answers_what_it_places_then() {
+        let mut proposals = Proposals::default();
+        for index in [3, 4, 5] {
+            proposals.push(LogIndex(index), Term(1), id(u32::try_from(index).unwrap()), Tick(9));
+        }
+        proposals.push(LogIndex(4), Term(3), id(14), Tick(19));
+        assert_eq!(proposals.reached(LogIndex(3), Term(1)), (Some(id(3)), vec![]));
+        assert_eq!(proposals.reached(LogIndex(4), Term(3)), (Some(id(14)), vec![id(4)]));
+        assert_eq!(proposals.expired(Tick(9)), vec![(id(5), Tick(9))]);
+        assert_eq!(proposals.reached(LogIndex(5), Term(3)), (None, vec![]));
+        assert!(proposals.is_empty());
+    }
+
+    #[test]
     fn an_expired_proposal_keeps_its_place_and_loses_its_answer() {
         let mut proposals = Proposals::default();
         proposals.push(LogIndex(3), Term(1), id(1), Tick(9));
-        assert_eq!(proposals.expired(Tick(9)), vec![id(1)]);
+        assert_eq!(proposals.expired(Tick(9)), vec![(id(1), Tick(9))]);
         assert_eq!(proposals.reached(LogIndex(3), Term(1)), (None, vec![]));
     }
 

@@ -21,6 +21,7 @@
 //! must have its writes behind it.
 
 pub mod decide;
+mod fetch;
 pub mod format;
 pub mod read;
 pub mod recover;
@@ -30,8 +31,10 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
+use bytes::Bytes;
 use std::fmt;
 
+pub use fetch::Fetched;
 pub use format::{HardState, Identity, Record, Records};
 pub use read::Extent;
 pub use recover::{Recovered, Recovery, Step};
@@ -218,6 +221,17 @@ pub enum Command {
         /// A file that is no longer needed.
         file: FileId,
     },
+    /// Read `size` bytes at `offset` of a segment.
+    Read {
+        /// The read's name in [`Event::Read`].
+        id: u64,
+        /// The file.
+        file: FileId,
+        /// Bytes from the file's start; a multiple of the block size.
+        offset: u64,
+        /// Bytes; a multiple of the block size.
+        size: usize,
+    },
     /// Sync the file: what was read from it is to survive before anything rests on it.
     Sync {
         /// A segment.
@@ -226,14 +240,21 @@ pub enum Command {
 }
 
 /// What the driver has done. A failure is not among them: it halts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// The write is durable.
     Written {
         /// Its name.
         id: u64,
     },
-    /// The one [`Command`] that was not a write and not yet answered is done, and is durable.
+    /// The bytes that were asked for.
+    Read {
+        /// The read's name.
+        id: u64,
+        /// As many as were asked for.
+        bytes: Bytes,
+    },
+    /// The one [`Command`] that moved no bytes and was not yet answered is done, and is durable.
     Done,
 }
 

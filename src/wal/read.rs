@@ -75,6 +75,29 @@ impl FrameIndex {
         }
     }
 
+    /// Frames that hold entries from `first` on, to `last` at most: of one file, and from the
+    /// beginning of the first to the end of the last at most `size_max` bytes, unless one frame
+    /// has more. None if there is none with `first`.
+    pub(super) fn run(&self, first: LogIndex, last: LogIndex, size_max: usize) -> Vec<Extent> {
+        let at = self.frames.partition_point(|frame| frame.last < first);
+        let mut frames: Vec<Extent> = Vec::new();
+        for frame in self.frames.range(at..).take_while(|frame| frame.first <= last) {
+            let fits = match frames.first() {
+                None => frame.first <= first,
+                Some(begin) => {
+                    let end = frame.offset + u64::try_from(frame.size).expect("64 bits");
+                    let size = usize::try_from(end.saturating_sub(begin.offset));
+                    frame.file == begin.file && size.is_ok_and(|size| size <= size_max)
+                }
+            };
+            if !fits {
+                break;
+            }
+            frames.push(*frame);
+        }
+        frames
+    }
+
     /// The frame that holds the entry at `index`.
     pub(super) fn locate(&self, index: LogIndex) -> Option<Extent> {
         let after = self.frames.partition_point(|frame| frame.last < index);

@@ -130,22 +130,26 @@ impl Segments {
         self.released = self.released.max(index);
     }
 
-    /// The oldest segment holds nothing needed, and the one after it is known to begin the log.
-    fn may_go(&self) -> bool {
-        self.live.len() >= 2 && self.live[1].begun && self.live[0].index_max <= self.released
+    /// The oldest segment holds nothing needed, nobody reads it, and the one after it is known to
+    /// begin the log.
+    fn may_go(&self, reading: Option<u64>) -> bool {
+        self.live.len() >= 2
+            && self.live[1].begun
+            && self.live[0].index_max <= self.released
+            && reading.is_none_or(|segment| self.live[0].sequence < segment)
     }
 
-    /// The next thing to do with whole files.
-    pub(super) fn poll(&mut self) -> Option<Command> {
+    /// The next thing to do with whole files; `reading` is the oldest segment that is read now.
+    pub(super) fn poll(&mut self, reading: Option<u64>) -> Option<Command> {
         if self.busy.is_some() {
             return None;
         }
-        let command = self.next_command();
+        let command = self.next_command(reading);
         self.check();
         command
     }
 
-    fn next_command(&mut self) -> Option<Command> {
+    fn next_command(&mut self, reading: Option<u64>) -> Option<Command> {
         if self.ready.is_empty()
             && let Some(spare) = self.spares.pop_first()
         {
@@ -156,7 +160,7 @@ impl Segments {
             let (from, to) = (FileId::Spare(spare), FileId::Segment(sequence));
             return Some(Command::Activate { from, to, header });
         }
-        if self.may_go() {
+        if self.may_go(reading) {
             let oldest = self.live.pop_front().expect("there are two");
             let from = FileId::Segment(oldest.sequence);
             if self.spares.len() >= self.spares_max {

@@ -13,6 +13,7 @@ use super::Command;
 use super::Config;
 use super::Event;
 use super::FileId;
+use super::fetch::Fetches;
 use super::format::FRAME_HEADER_SIZE;
 use super::format::FRAMES_AT;
 use super::format::FrameHeader;
@@ -179,7 +180,8 @@ pub struct Writer {
     last: LogIndex,
     /// The index of the last snapshot known durable.
     mark_durable: LogIndex,
-    index: FrameIndex,
+    pub(super) index: FrameIndex,
+    pub(super) fetches: Fetches,
 }
 
 impl Writer {
@@ -216,6 +218,7 @@ impl Writer {
             first: end.first,
             last: end.last,
             index: end.index,
+            fetches: Fetches::default(),
         }
     }
 
@@ -259,6 +262,18 @@ impl Writer {
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.pending_size >= self.config.pending_size_max
+    }
+
+    /// Which opening of the log this is: one more than the last that has written anything.
+    #[must_use]
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// Whether anything of this epoch is durable: from then on no other opening has its number.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.opening == Opening::Open
     }
 
     /// The next thing that is appended would be issued at the next [`Writer::poll`].
@@ -368,7 +383,10 @@ impl Writer {
         if let Some(command) = self.next_write() {
             return Some(command);
         }
-        let command = self.segments.poll()?;
+        if let Some(command) = self.fetches.poll() {
+            return Some(command);
+        }
+        let command = self.segments.poll(self.fetches.oldest())?;
         if let Some(oldest) = self.segments.oldest() {
             self.index.release(oldest);
         }
@@ -514,6 +532,7 @@ impl Writer {
     pub fn handle(&mut self, event: Event) {
         match event {
             Event::Written { id } => self.on_written(id),
+            Event::Read { id, bytes } => self.fetches.on_read(self.identity, id, &bytes),
             Event::Done => self.on_done(),
         }
         self.check();

@@ -7,6 +7,7 @@ mod client;
 mod counts;
 mod crash;
 mod disk;
+mod group;
 mod hash;
 mod model;
 mod node;

@@ -133,7 +133,13 @@ fn drive(
             }
             Some(Output::Halt(why)) => return Err(format!("it halted: {why}")),
             Some(Output::Role(_)) => {}
-            Some(output @ (Output::Reply { .. } | Output::Rows { .. } | Output::Watch(_))) => {
+            Some(
+                output @ (Output::Reply { .. }
+                | Output::Rows { .. }
+                | Output::Watch(_)
+                | Output::Send { .. }
+                | Output::Peers(_)),
+            ) => {
                 return Err(format!("{output:?}, and nobody asked"));
             }
             None => return Ok(None),
@@ -149,6 +155,10 @@ pub(crate) fn perform(shard: &mut Shard, disk: &mut Disk, command: Command) -> w
         let write = disk.begin(&file.to_string(), offset, buffer);
         disk.complete(write);
         return wal::Event::Written { id };
+    }
+    if let Command::Read { id, file, offset, size } = command {
+        let bytes = Bytes::copy_from_slice(disk.read(&file.to_string(), offset, size));
+        return wal::Event::Read { id, bytes };
     }
     disk.begin_change(change(command));
     disk.complete_change();
@@ -201,7 +211,9 @@ pub(crate) fn change(command: Command) -> disk::Change {
         }
         Command::Remove { file } => disk::Change::Remove { name: file.to_string() },
         Command::Sync { file } => disk::Change::Sync { name: file.to_string() },
-        Command::Write { .. } => unreachable!("a write is no change of files"),
+        Command::Write { .. } | Command::Read { .. } => {
+            unreachable!("what moves bytes is no change of files")
+        }
     }
 }
 

@@ -155,6 +155,7 @@ impl Swarm {
             count_max: dice.pick(&[3, 1_000, 1_000]),
         };
         self.config.seal_entries_max = dice.pick(&[20, 200, 1 << 18]);
+        self.config.catchup_entries = dice.pick(&[0, 10, 5_000]);
     }
 
     /// Whether and how anybody watches; of dice of their own, so that seeds without them stay.
@@ -426,6 +427,12 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
             client_urls: Vec::new(),
             learner: false,
         }],
+        name: "sim".to_owned(),
+        client_urls: Vec::new(),
+        joins: false,
+        founders: Vec::new(),
+        strict_reconfig_check: true,
+        learners_max: 1,
         raft,
         wal,
         store: store_limits(dice),
@@ -439,5 +446,6 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         quota_bytes: -1,
         lease: lease::Config::default(),
         seal_entries_max: 1 << 18,
+        catchup_entries: 0,
     }
 }

@@ -8,10 +8,14 @@
 //! Nothing here decides anything: no output is held back, reordered or looked into.
 
 mod connection;
+mod peers;
 mod watch;
+
+pub(crate) use self::peers::PeerSettings;
 
 use self::connection::Connection;
 use self::connection::RECEIVE_SIZE;
+use self::peers::Peers;
 use crate::api::Answers;
 use crate::api::Piece;
 use crate::api::Settings;
@@ -69,6 +73,7 @@ struct Host {
     id: ShardId,
     shard: Shard,
     disks: Rc<Disks>,
+    opened: bool,
     ready: bool,
     /// Answers that are not made at once.
     answers: Answers,
@@ -85,6 +90,7 @@ impl Host {
 /// What a shard's files need, its bytes already made.
 enum Work {
     Log { id: u64, file: wal::FileId, offset: u64, buffer: DmaBuffer },
+    LogRead { id: u64, file: wal::FileId, offset: u64, size: usize },
     LogOther(wal::Command),
     Store { id: u64, file: store::FileId, offset: u64, buffer: DmaBuffer },
     StoreRead { id: u64, file: store::FileId, offset: u64, size: usize },
@@ -93,12 +99,21 @@ enum Work {
 
 impl Work {
     fn of_log(shard: &mut Shard, command: wal::Command) -> Self {
-        let wal::Command::Write { id, file, offset, size } = command else {
-            return Self::LogOther(command);
-        };
-        let mut buffer = glommio::allocate_dma_buffer(size);
-        shard.fill(id, buffer.as_bytes_mut());
-        Self::Log { id, file, offset, buffer }
+        match command {
+            wal::Command::Write { id, file, offset, size } => {
+                let mut buffer = glommio::allocate_dma_buffer(size);
+                shard.fill(id, buffer.as_bytes_mut());
+                Self::Log { id, file, offset, buffer }
+            }
+            wal::Command::Read { id, file, offset, size } => {
+                Self::LogRead { id, file, offset, size }
+            }
+            wal::Command::Create { .. }
+            | wal::Command::Activate { .. }
+            | wal::Command::Recycle { .. }
+            | wal::Command::Remove { .. }
+            | wal::Command::Sync { .. } => Self::LogOther(command),
+        }
     }
 
     fn of_store(shard: &mut Shard, command: store::Command) -> Self {
@@ -125,6 +140,10 @@ impl Work {
             Self::Log { id, file, offset, buffer } => {
                 log.write(file, offset, buffer).await?;
                 Input::Wal(wal::Event::Written { id })
+            }
+            Self::LogRead { id, file, offset, size } => {
+                let bytes = log.read(file, offset, size).await?.into();
+                Input::Wal(wal::Event::Read { id, bytes })
             }
             Self::LogOther(command) => {
                 log.perform(command).await?;
@@ -165,6 +184,7 @@ pub(crate) struct Core {
     generation: Cell<u32>,
     /// The watchers of connections here, by the shard that they watch.
     hubs: RefCell<BTreeMap<ShardId, Hub>>,
+    peers: RefCell<Peers>,
     /// Connections that have something to send.
     dirty: RefCell<Vec<u32>>,
     /// Connections with calls that ask for others.
@@ -199,7 +219,11 @@ impl Sink for Later {
 }
 
 impl Core {
-    pub(crate) fn new(index: u32, clock: Clock, settings: Settings, mesh: Mesh) -> Self {
+    pub(crate) fn new(
+        (index, clock): (u32, Clock),
+        (settings, peers): (Settings, PeerSettings),
+        mesh: Mesh,
+    ) -> Self {
         Self {
             index,
             clock,
@@ -207,6 +231,7 @@ impl Core {
             mesh,
             hosts: RefCell::default(),
             hubs: RefCell::default(),
+            peers: RefCell::new(Peers::new(peers)),
             connections: RefCell::default(),
             vacant: RefCell::default(),
             generation: Cell::new(0),
@@ -227,7 +252,7 @@ impl Core {
     /// A recovered shard lives here from now on.
     pub(crate) fn host(&self, id: ShardId, shard: Shard, disks: Rc<Disks>) {
         let answers = Answers::new(&self.settings);
-        let host = Host { id, shard, disks, ready: false, answers };
+        let host = Host { id, shard, disks, opened: false, ready: false, answers };
         self.hosts.borrow_mut().insert(id, host);
         self.turn.set();
     }
@@ -278,6 +303,7 @@ impl Core {
                 host.shard.handle(Input::Tick(now));
             }
             self.tick_watches(now);
+            self.tick_peers(now);
             let count = self.connections.borrow().len();
             for at in 0..count {
                 self.tick_connection(u32::try_from(at).expect("connections are few"));
@@ -303,6 +329,8 @@ impl Core {
     fn on_message(self: &Rc<Self>, message: Message) {
         match message {
             Message::Connection(socket, shard) => self.accept(socket, shard),
+            Message::Peer(socket, said) => self.accept_peer(socket, said),
+            Message::Meet => self.meet(),
             Message::Post(post) => {
                 for (shard, from, request) in post.requests {
                     self.submit(shard, from, request);
@@ -419,10 +447,13 @@ impl Core {
         for at in dirty {
             self.send(at);
         }
+        self.send_to_peers();
         let mut is_patient = false;
         for id in &shards {
             is_patient |= self.work(*id);
         }
+        // That may have come to something for peers, too.
+        self.send_to_peers();
         self.mesh.send(&mut self.posts.borrow_mut());
         let is_left = |list: &RefCell<Vec<u32>>| !list.borrow().is_empty();
         is_more |= is_left(&self.pullers) || is_left(&self.dirty) || is_left(&self.askers);
@@ -463,8 +494,14 @@ impl Core {
                 Output::Rows { to } => host.answers.go_on(to),
                 Output::Watch(told) => self.hand_out(id, told),
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
+                Output::Send { to, packet } => self.say(id, to, &packet),
+                Output::Peers(others) => self.set_peers(id, others),
                 Output::Halt(why) => return self.fail(format!("shard {id}: {why}")),
             }
+        }
+        if !host.opened && host.shard.has_log() {
+            host.opened = true;
+            let _ = self.mesh.reports.send(Report::Opened);
         }
         if !host.ready && host.shard.is_ready() {
             host.ready = true;
@@ -591,6 +628,10 @@ impl Core {
     /// Reports once the last connection is gone and the shards rest.
     fn try_stop(&self) {
         let open = self.connections.borrow().iter().flatten().count();
+        if open == 0 {
+            let mut hosts = self.hosts.borrow_mut();
+            hosts.values_mut().for_each(|host| host.shard.handle(Input::Stop));
+        }
         let is_idle = || self.hosts.borrow().values().all(|host| host.shard.is_idle());
         if open == 0 && is_idle() && !self.stopped.replace(true) {
             let _ = self.mesh.reports.send(Report::Stopped);

@@ -75,12 +75,9 @@ impl LogDisk {
         self.0.write(file, offset, buffer, true).await
     }
 
-    /// Does what is not a write of a frame; durable when it returns.
+    /// Does what moves no bytes of frames; durable when it returns.
     pub(crate) async fn perform(&self, command: Command) -> Result<(), DiskError> {
         match command {
-            Command::Write { file, offset, size, .. } => {
-                self.write(file, offset, glommio::allocate_dma_buffer(size)).await
-            }
             Command::Create { file, size } => self.create(file, size).await,
             Command::Activate { from, to, header } => {
                 let mut buffer = glommio::allocate_dma_buffer(header.len());
@@ -91,6 +88,9 @@ impl LogDisk {
             Command::Recycle { from, to } => self.0.rename(from, to).await,
             Command::Remove { file } => self.0.remove(file).await,
             Command::Sync { file } => self.0.sync_file(file).await,
+            Command::Write { .. } | Command::Read { .. } => {
+                unreachable!("what moves bytes has a method of its own")
+            }
         }
     }
 

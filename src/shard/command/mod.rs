@@ -1,13 +1,16 @@
 #![expect(missing_docs, reason = "the archive derives a resolver with bare fields")]
 //! What a client asked to change, as the bytes of one Raft entry.
 //!
-//! An entry's data is one format byte, [`FORMAT_VERSION`], and then one archived [`Command`]. The
+//! An entry's data is one format byte, [`FORMAT_VERSION`], and then one archived [`Command`]; or
+//! the byte is [`FORMAT_WITH_ORIGIN`], and an origin comes between. The
 //! archive is checked each time it is opened, whether it comes from the disk, from a peer or from
 //! this very process; keys and values are used where they lie.
 
 mod lease;
 mod txn;
 
+use crate::shard::origin::ORIGIN_SIZE;
+use crate::shard::origin::Origin;
 use bytes::Bytes;
 use rkyv::rancor::Error as ArchiveError;
 use rkyv::with::InlineAsBox;
@@ -21,6 +24,9 @@ pub use txn::{
 
 /// The first byte of every entry's data; another one is refused, never guessed at.
 pub const FORMAT_VERSION: u8 = 1;
+/// The first byte of the data of an entry that a member has handed to its leader: the origin
+/// follows, then all as in [`FORMAT_VERSION`].
+pub const FORMAT_WITH_ORIGIN: u8 = 2;
 
 /// One client's change to the keyspace.
 #[derive(Archive, Serialize, Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +93,12 @@ pub enum Command<'a> {
         #[rkyv(with = InlineAsBox)]
         leases: &'a [Left],
     },
+    /// Changes what is known of a member, or who belongs to the group; `change` encodes it.
+    Member {
+        /// The change.
+        #[rkyv(with = InlineAsBox)]
+        change: &'a [u8],
+    },
 }
 
 /// An entry's data that is not a command of ours.
@@ -96,7 +108,10 @@ pub enum CommandError {
     #[error("the command is empty")]
     Empty,
     /// Another format than this build writes.
-    #[error("command format {found} is not known; this build reads format {FORMAT_VERSION}")]
+    #[error(
+        "command format {found} is not known; this build reads formats {FORMAT_VERSION} \
+             and {FORMAT_WITH_ORIGIN}"
+    )]
     Version {
         /// The format byte that was found.
         found: u8,
@@ -127,6 +142,7 @@ impl Command<'_> {
             Self::Txn(txn) => txn.archived_size(),
             Self::LeaseExpire { leases } => size_of_val(*leases),
             Self::LeaseCheckpoint { leases } => size_of_val(*leases),
+            Self::Member { change } => change.len(),
             Self::Compact { .. } | Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } => 0,
         };
         Vec::with_capacity(1 + payload + size_of::<ArchivedCommand<'_>>())
@@ -139,6 +155,32 @@ impl Command<'_> {
     }
 }
 
+/// The data of an entry that does what `command`, an entry's data without an origin, does.
+///
+/// # Panics
+/// If it is no such data.
+///
+/// # Cost
+/// One allocation, and a copy.
+#[must_use]
+pub fn with_origin(command: &[u8], origin: Origin) -> Bytes {
+    let (version, archive) = command.split_first().expect("a command has bytes");
+    assert!(*version == FORMAT_VERSION, "a command has one origin");
+    let mut data = Vec::with_capacity(command.len() + ORIGIN_SIZE);
+    data.push(FORMAT_WITH_ORIGIN);
+    data.extend_from_slice(&origin.encode());
+    data.extend_from_slice(archive);
+    Bytes::from(data)
+}
+
+/// Where an entry with this data comes from, if it says so.
+#[must_use]
+pub fn origin(data: &[u8]) -> Option<Origin> {
+    let (version, rest) = data.split_first()?;
+    let origin = || rest.first_chunk::<ORIGIN_SIZE>().map(Origin::decode);
+    (*version == FORMAT_WITH_ORIGIN).then(origin).flatten()
+}
+
 impl ArchivedCommand<'_> {
     /// The command in an entry's data.
     ///
@@ -147,9 +189,15 @@ impl ArchivedCommand<'_> {
     /// beyond them.
     pub fn open(data: &[u8]) -> Result<&Self, CommandError> {
         let (version, archive) = data.split_first().ok_or(CommandError::Empty)?;
-        if *version != FORMAT_VERSION {
-            return Err(CommandError::Version { found: *version });
-        }
+        let archive = match *version {
+            FORMAT_VERSION => archive,
+            FORMAT_WITH_ORIGIN => {
+                let cause = || "it ends within its origin".to_owned();
+                let rest = archive.split_first_chunk::<ORIGIN_SIZE>().map(|(_, rest)| rest);
+                rest.ok_or_else(|| CommandError::Damaged { cause: cause() })?
+            }
+            found => return Err(CommandError::Version { found }),
+        };
         let command = rkyv::access::<ArchivedCommand<'_>, ArchiveError>(archive)
             .map_err(|cause| CommandError::Damaged { cause: cause.to_string() })?;
         command.check().map_err(|cause| CommandError::Damaged { cause: cause.to_owned() })?;
@@ -169,7 +217,8 @@ impl ArchivedCommand<'_> {
             | Self::LeaseGrant { .. }
             | Self::LeaseRevoke { .. }
             | Self::LeaseExpire { .. }
-            | Self::LeaseCheckpoint { .. } => Ok(()),
+            | Self::LeaseCheckpoint { .. }
+            | Self::Member { .. } => Ok(()),
         }
     }
 }
@@ -180,6 +229,7 @@ mod tests {
     use crate::lease::Grant;
     use crate::types::LeaseId;
     use crate::types::LogIndex;
+    use crate::types::NodeId;
     use proptest::prelude::*;
 
     fn put<'a>(key: &'a [u8], value: &'a [u8]) -> Command<'a> {
@@ -209,7 +259,8 @@ mod tests {
             | ArchivedCommand::LeaseGrant { .. }
             | ArchivedCommand::LeaseRevoke { .. }
             | ArchivedCommand::LeaseExpire { .. }
-            | ArchivedCommand::LeaseCheckpoint { .. } => {
+            | ArchivedCommand::LeaseCheckpoint { .. }
+            | ArchivedCommand::Member { .. } => {
                 panic!("a put came back as something else")
             }
         }
@@ -228,6 +279,7 @@ mod tests {
                 Command::LeaseRevoke { id: -1 },
                 Command::LeaseExpire { leases: &[Ended { id: 1, born: 2 }; 3] },
                 Command::LeaseCheckpoint { leases: &[Left { id: 1, born: 2, remaining: 3 }; 3] },
+                Command::Member { change: &key },
             ];
             for command in commands {
                 let buffer = command.encode_into(command.buffer());
@@ -239,9 +291,25 @@ mod tests {
     #[test]
     fn another_format_is_refused_by_number() {
         let mut data = put(b"k", b"v").encode().to_vec();
-        data[0] = 2;
-        assert_eq!(ArchivedCommand::open(&data).err(), Some(CommandError::Version { found: 2 }));
+        data[0] = 3;
+        assert_eq!(ArchivedCommand::open(&data).err(), Some(CommandError::Version { found: 3 }));
         assert_eq!(ArchivedCommand::open(&[]).err(), Some(CommandError::Empty));
+    }
+
+    #[test]
+    fn an_origin_goes_before_a_command_and_changes_nothing_of_it() {
+        let plain = put(b"key", b"value").encode();
+        let from = Origin { node: NodeId(7), life: 3, number: 9 };
+        let data = with_origin(&plain, from);
+        assert_eq!((origin(&data), origin(&plain)), (Some(from), None));
+        assert_eq!(data.len(), plain.len() + ORIGIN_SIZE);
+        assert_eq!(data[1 + ORIGIN_SIZE..], plain[1..]);
+        assert!(matches!(ArchivedCommand::open(&data), Ok(ArchivedCommand::Put { .. })));
+        for size in 0..=ORIGIN_SIZE {
+            assert!(
+                ArchivedCommand::open(&data[..size]).is_err() && origin(&data[..size]).is_none()
+            );
+        }
     }
 
     /// Entries of the logs that the first builds wrote: what came later may not move what was.

@@ -188,7 +188,7 @@ fn crash_in(node: &Node, command: &Command) -> Vec<Disk> {
         }
         Command::Recycle { from, to } => with(&|disk| disk.rename(&name(from), &name(to))),
         Command::Remove { file } => with(&|disk| disk.remove(&name(file))),
-        Command::Write { .. } | Command::Sync { .. } => {}
+        Command::Write { .. } | Command::Read { .. } | Command::Sync { .. } => {}
     }
     disks
 }

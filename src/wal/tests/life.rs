@@ -122,6 +122,67 @@ fn a_lower_index_replaces_what_follows() {
 }
 
 #[test]
+fn entries_are_read_back_where_they_lie_together() {
+    let mut node = Node::new(small());
+    for index in 1..=20 {
+        node.write(&[entry(index, 900), hard_state(1, Some(1), index)]);
+    }
+    node.write(&[Item::Entry(2, 18, vec![9; 50]), Item::Entry(2, 19, vec![8; 50])]);
+    let mut node = node.reopen(small());
+    node.settle();
+    let (mut first, mut fetches, mut terms) = (2, 0, Vec::new());
+    while first <= 19 {
+        let id = node.writer.fetch(LogIndex(first), LogIndex(19), 9_000).expect("it is there");
+        node.settle();
+        let (done, entries) = node.writer.fetched().expect("it was read");
+        let entries = entries.expect("nothing is damaged");
+        assert_eq!(done, id);
+        assert!(entries.iter().map(crate::raft::Entry::size).sum::<usize>() <= 9_000);
+        for entry in entries {
+            assert_eq!(entry.index, LogIndex(first));
+            terms.push(entry.term.0);
+            first += 1;
+        }
+        fetches += 1;
+    }
+    assert!(fetches < 14, "some lay together: {fetches}");
+    assert_eq!(terms, [[1; 16].as_slice(), &[2; 2]].concat());
+    assert!(node.writer.fetch(LogIndex(20), LogIndex(20), 4_000).is_none(), "it was replaced");
+}
+
+#[test]
+fn a_segment_that_is_read_is_not_given_back() {
+    let mut node = Node::new(small());
+    for index in 1..=30 {
+        node.write(&[entry(index, 900)]);
+    }
+    node.write(&[Item::Snapshot(1, 30, false, vec![5; 64])]);
+    let id = node.writer.fetch(LogIndex(1), LogIndex(3), 4_000).expect("it is there");
+    let command = node.writer.poll().expect("it is to be read");
+    node.writer.release(LogIndex(30));
+    node.settle();
+    assert!(node.disk.list().iter().any(|file| file.0 == "0000000000000000.wal"));
+    node.perform(&command);
+    let (done, entries) = node.writer.fetched().expect("it was read");
+    assert_eq!((done, entries.expect("nothing is damaged").len()), (id, 1));
+    node.settle();
+    assert!(!node.disk.list().iter().any(|file| file.0 == "0000000000000000.wal"));
+    assert!(node.writer.fetch(LogIndex(1), LogIndex(3), 4_000).is_none());
+}
+
+#[test]
+fn what_is_damaged_is_told_and_not_handed_over() {
+    let mut node = Node::new(small());
+    node.write(&[entry(1, 900)]);
+    node.disk.flip("0000000000000000.wal", (8192 + 700) * 8);
+    node.writer.fetch(LogIndex(1), LogIndex(1), 4_000).expect("it is there");
+    node.settle();
+    let (_, entries) = node.writer.fetched().expect("it was read");
+    let damage = entries.expect_err("a bit is wrong");
+    assert_eq!((damage.offset, damage.cause), (8192 + 512, Cause::Sector(decide::Row('E'))));
+}
+
+#[test]
 fn released_segments_are_used_again() {
     let mut node = Node::new(Config { spares_max: 8, ..small() });
     for index in 1..=200 {

@@ -205,6 +205,7 @@ impl Node {
             Command::Create { file, size } => format!("create {file} {size}"),
             Command::Recycle { from, to } => format!("recycle {from} {to}"),
             Command::Remove { file } => format!("remove {file}"),
+            Command::Read { id, file, offset, size } => format!("read {id} {file} {offset} {size}"),
             Command::Sync { file } => format!("sync {file}"),
         });
         match command {
@@ -224,6 +225,10 @@ impl Node {
             }
             Command::Recycle { from, to } => self.disk.rename(&name(from), &name(to)),
             Command::Remove { file } => self.disk.remove(&name(file)),
+            Command::Read { id, file, offset, size } => {
+                let bytes = Bytes::copy_from_slice(self.disk.read(&name(file), *offset, *size));
+                return self.writer.handle(Event::Read { id: *id, bytes });
+            }
             Command::Sync { .. } => {}
         }
         self.writer.handle(Event::Done);

@@ -35,6 +35,7 @@ impl World {
                 Output::Rows { to } => self.answers.go_on(to),
                 Output::Watch(told) => self.hand_out(told),
                 Output::Role(_) => {}
+                Output::Send { .. } | Output::Peers(_) => unreachable!("it is alone"),
                 Output::Halt(why) => return Err(format!("it halted: {why}")),
             }
             self.crash_point()?;
@@ -85,6 +86,7 @@ impl World {
             wal::Command::Activate { .. } => "activate",
             wal::Command::Recycle { .. } => "recycle",
             wal::Command::Remove { .. } => "remove",
+            wal::Command::Read { .. } => "read",
             wal::Command::Sync { .. } => "sync",
         }));
         self.is_changed = true;

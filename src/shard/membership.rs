@@ -1,0 +1,254 @@
+//! What a member does about members: it is asked for changes, says who it is, tells who the others
+//! are, and ends when it is removed.
+
+use crate::raft::ConfigData;
+use crate::raft::Entry;
+use crate::raft::EntryKind;
+use crate::shard::Output;
+use crate::shard::Shard;
+use crate::shard::change::Change;
+use crate::shard::change::Context;
+use crate::shard::members::Members;
+use crate::shard::members::are_readable;
+use crate::shard::peer::Packet;
+use crate::shard::request::Failure;
+use crate::shard::request::Member;
+use crate::shard::request::MemberRefusal;
+use crate::shard::request::RequestId;
+use crate::shard::request::Unavailable;
+use crate::types::LogIndex;
+use crate::types::NodeId;
+use crate::types::Tick;
+use std::collections::BTreeMap;
+
+/// Milliseconds for which others must have been heard to count as healthy, as in etcd.
+const HEALTH_INTERVAL: u64 = 5_000;
+/// Members that have left and are still told of it, at most.
+const LEAVING_MAX: usize = 64;
+
+/// What is under way about members.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Members by entries that are in the log and not applied.
+    pending: Vec<(LogIndex, Members)>,
+    /// Who has left, where it was reached, and until when it is told so.
+    leaving: BTreeMap<NodeId, (Vec<String>, Tick)>,
+    /// This member was removed then.
+    removed_at: Option<Tick>,
+    /// It has said who it is, or asked for a seat for another, and looks again then whether that
+    /// is applied.
+    asked: Tick,
+}
+
+/// The least number that is more than half of so many.
+pub(super) fn majority(count: usize) -> usize {
+    count / 2 + 1
+}
+
+impl Shard {
+    /// A client asks for a change.
+    pub(super) fn change_members(
+        &mut self,
+        from: RequestId,
+        change: Change,
+    ) -> Option<Unavailable> {
+        if self.writes_waiting() >= self.config.waiting_max {
+            return Some(Unavailable::TooManyRequests);
+        }
+        let deadline = Tick(self.now.0 + self.config.request_timeout);
+        if !self.hand_over(&change.command(), from, deadline) {
+            return Some(Unavailable::TooManyRequests);
+        }
+        None
+    }
+
+    /// A new member; it gets an id that none has.
+    pub(super) fn add_member(
+        &mut self,
+        from: RequestId,
+        peer_urls: Vec<String>,
+        learner: bool,
+    ) -> Option<Unavailable> {
+        if peer_urls.is_empty() || !are_readable("", &peer_urls) {
+            self.reply(from, Err(MemberRefusal::BadUrls.into()));
+            return None;
+        }
+        let id = NodeId(self.leases.pick_id().0.cast_unsigned());
+        let (name, client_urls) = (String::new(), Vec::new());
+        self.change_members(from, Change::Add(Member { id, name, peer_urls, client_urls, learner }))
+    }
+
+    /// Other URLs for a member.
+    pub(super) fn update_member(
+        &mut self,
+        from: RequestId,
+        id: NodeId,
+        peer_urls: Vec<String>,
+    ) -> Option<Unavailable> {
+        if peer_urls.is_empty() || !are_readable("", &peer_urls) {
+            self.reply(from, Err(MemberRefusal::BadUrls.into()));
+            return None;
+        }
+        self.change_members(from, Change::Urls(id, peer_urls))
+    }
+
+    /// Whether a change leaves the group able to go on, as far as its leader can tell.
+    ///
+    /// # Source
+    /// etcd: `server/etcdserver/server.go`, `mayAddMember`, `mayRemoveMember`. There whoever was
+    /// asked judges, by its connections; here the leader does, as all the others speak to it, and
+    /// one that has just been elected gives them some time.
+    pub(super) fn judge_health(&self, change: &Change) -> Result<(), MemberRefusal> {
+        let lately = Tick(self.now.0.saturating_sub(HEALTH_INTERVAL));
+        let first = self.group.elected.map_or(0, |it| it.0 + self.config.raft.election_ticks);
+        let since = lately.max(Tick(first));
+        let voters = self.raft.membership().voters().len();
+        match change {
+            Change::Remove(id) if self.raft.membership().voters() == [*id] => {
+                Err(MemberRefusal::NotEnoughStarted)
+            }
+            _ if !self.config.strict_reconfig_check => Ok(()),
+            Change::Add(member) => {
+                let (started, count) = self.started(None);
+                let is_second = (started, count) == (1, 1);
+                if !member.learner && !is_second && started < majority(count + 1) {
+                    return Err(MemberRefusal::NotEnoughStarted);
+                }
+                // A majority of the larger group without the new one, which is not there yet.
+                let due = majority(voters + 1).min(voters);
+                let is_healthy = self.voters_heard_since(since) >= due;
+                if is_healthy { Ok(()) } else { Err(MemberRefusal::Unhealthy) }
+            }
+            Change::Remove(id) if self.raft.membership().is_voter(*id) => {
+                let (started, count) = self.started(Some(*id));
+                if started < majority(count) {
+                    return Err(MemberRefusal::NotEnoughStarted);
+                }
+                // One that is down is no part of the majority there is.
+                let is_down = *id != self.member() && !self.is_heard_since(*id, self.now);
+                let active = self.voters_heard_since(since);
+                let is_healthy = is_down || active > 1 + (voters - 1) / 2;
+                if is_healthy { Ok(()) } else { Err(MemberRefusal::Unhealthy) }
+            }
+            Change::Remove(_)
+            | Change::Promote(_)
+            | Change::Seat(_)
+            | Change::Urls(..)
+            | Change::Publish(_) => Ok(()),
+        }
+    }
+
+    /// An entry goes into the log: the members in it are to be reached from now on.
+    pub(super) fn note_change(&mut self, entry: &Entry) {
+        if entry.kind != EntryKind::Config {
+            return;
+        }
+        self.moves.pending.retain(|(index, _)| *index < entry.index);
+        let data = ConfigData::decode(&entry.data);
+        if let Some(context) = data.and_then(|data| Context::decode(&data.context)) {
+            self.moves.pending.push((entry.index, context.members));
+            self.tell_peers();
+        }
+    }
+
+    /// The membership in force is that of entry `index`: what came after it is cut.
+    pub(super) fn on_membership(&mut self, index: LogIndex) {
+        self.moves.pending.retain(|(pending, _)| *pending <= index);
+        self.tell_peers();
+    }
+
+    /// These have left, by an entry that is applied.
+    pub(super) fn forget_members(&mut self, gone: Vec<Member>) {
+        let applied = self.applied.next();
+        self.moves.pending.retain(|(index, _)| *index > applied);
+        let until = Tick(self.now.0.saturating_add(10 * self.config.raft.election_ticks));
+        for member in gone {
+            if member.id == self.member() {
+                self.moves.removed_at = Some(self.now);
+            } else if self.moves.leaving.len() < LEAVING_MAX {
+                self.moves.leaving.insert(member.id, (member.peer_urls, until));
+            }
+        }
+        self.tell_peers();
+    }
+
+    /// Says who the others are and where they are reached, if that is news.
+    pub(super) fn tell_peers(&mut self) {
+        let mut others: BTreeMap<NodeId, Vec<String>> = BTreeMap::new();
+        for (id, (urls, _)) in &self.moves.leaving {
+            others.insert(*id, urls.clone());
+        }
+        let tables = self.moves.pending.iter().map(|(_, members)| members);
+        for members in std::iter::once(&self.members).chain(tables) {
+            others.extend(members.rows().iter().map(|it| (it.id, it.peer_urls.clone())));
+        }
+        others.remove(&self.member());
+        let others: Vec<_> = others.into_iter().collect();
+        if others != self.group.told {
+            self.group.told.clone_from(&others);
+            self.outputs.push_back(Output::Peers(others));
+        }
+    }
+
+    /// A peer that was removed speaks, and is told so.
+    pub(super) fn is_of_removed(&mut self, from: NodeId) -> bool {
+        let is_removed = self.members.is_removed(from) && !self.raft.membership().contains(from);
+        if is_removed {
+            self.send(from, Packet::Removed);
+        }
+        is_removed
+    }
+
+    /// A member says that this one was removed.
+    pub(super) fn on_removed(&mut self, from: NodeId) {
+        if self.members.get(from).is_some() && self.moves.removed_at.is_none() {
+            self.moves.removed_at = Some(self.now);
+        }
+    }
+
+    /// A removed member ends, those who have left are forgotten, and a new one says who it is.
+    pub(super) fn tick_members(&mut self) {
+        let patience = self.config.raft.election_ticks;
+        if self.moves.removed_at.is_some_and(|at| self.now.since(at) >= patience) {
+            let member = self.member().0;
+            return self.halt(format!(
+                "the member has been permanently removed from the cluster: {member:x} is no part \
+                 of it any more; to take part again, remove its data directory and add it anew"
+            ));
+        }
+        let count = self.moves.leaving.len();
+        self.moves.leaving.retain(|_, (_, until)| *until > self.now);
+        if self.moves.leaving.len() < count {
+            self.tell_peers();
+        }
+        if self.now < self.moves.asked || !self.is_ready() || self.stopping {
+            return;
+        }
+        let Some(change) = self.publication().or_else(|| self.next_seat().map(Change::Seat)) else {
+            return;
+        };
+        let to = self.errands.next_stream();
+        let deadline = Tick(self.now.0 + self.config.request_timeout);
+        if self.hand_over(&change.command(), to, deadline) {
+            self.moves.asked = Tick(self.now.0 + patience);
+        }
+    }
+
+    /// Who this member is, if the others do not know.
+    fn publication(&self) -> Option<Change> {
+        let (name, client_urls) = (&self.config.name, &self.config.client_urls);
+        let own = self.members.get(self.member())?;
+        let is_known = (&own.name, &own.client_urls) == (name, client_urls);
+        if is_known || !are_readable(name, client_urls) {
+            return None;
+        }
+        let (name, client_urls) = (name.clone(), client_urls.clone());
+        Some(Change::Publish(Member { name, client_urls, ..own.clone() }))
+    }
+}
+
+impl From<MemberRefusal> for Failure {
+    fn from(refusal: MemberRefusal) -> Self {
+        Self::Member(refusal)
+    }
+}

@@ -1,0 +1,261 @@
+//! Members come, change and go.
+
+use super::world::{Answer, World, id, is_done, put};
+use ringd::shard::Input;
+use ringd::shard::request::{Body, Failure, Member, MemberRefusal, Request, Unavailable};
+use ringd::types::NodeId;
+
+fn list(world: &mut World, nth: usize) -> Vec<Member> {
+    match world.call(nth, Request::MemberList { linearizable: true }) {
+        Ok(response) if response.header.revision.0 == 0 => members(Ok(response)),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn members(answer: Answer) -> Vec<Member> {
+    let Ok(Body::MemberList(members)) = answer.as_ref().map(|it| &it.body) else {
+        panic!("{answer:?}")
+    };
+    members.clone()
+}
+
+fn refusal(answer: Answer) -> MemberRefusal {
+    let Err(Failure::Member(refusal)) = answer else { panic!("{answer:?}") };
+    refusal
+}
+
+/// Asks for one more member: it, and all.
+fn add(world: &mut World, nth: usize, learner: bool) -> (Member, Vec<Member>) {
+    let peer_urls = vec![format!("http://more{}:2380", world.nodes.len())];
+    let answer = world.call(nth, Request::MemberAdd { peer_urls, learner });
+    let Ok(Body::MemberAdd { member, members }) = answer.as_ref().map(|it| &it.body) else {
+        panic!("{answer:?}")
+    };
+    (member.clone(), members.clone())
+}
+
+/// Adds a member, starts it and waits until it serves and has its vote, or has none.
+fn grow(world: &mut World, by: usize, learner: bool) -> usize {
+    let (member, all) = add(world, by, learner);
+    assert!(member.name.is_empty() && member.learner == learner);
+    let nth = world.join(&member, &all);
+    let name = format!("n{nth}");
+    world.until("a name", |world| {
+        let row = world.row(nth, member.id);
+        row.is_some_and(|row| row.name == name && row.learner == learner)
+    });
+    nth
+}
+
+#[test]
+fn each_member_says_its_name_and_where_clients_reach_it() {
+    let mut world = World::new(3, 31, |_| ());
+    world.elect();
+    world.until("names", |world| {
+        (0..3).all(|nth| (0..3).all(|of| !world.row(nth, id(of)).unwrap().client_urls.is_empty()))
+    });
+    let found = list(&mut world, 1);
+    assert_eq!(found.len(), 3);
+    for (nth, member) in found.iter().enumerate() {
+        assert_eq!(member.client_urls, [format!("http://n{nth}:2379")]);
+    }
+    for nth in 0..3 {
+        world.crash(nth);
+        world.start(nth);
+    }
+    world.elect();
+    assert_eq!(list(&mut world, 2), found, "they outlive restarts");
+}
+
+#[test]
+fn a_group_of_one_grows_to_three_and_shrinks_to_two_of_which_the_first_is_none() {
+    let mut world = World::new(1, 32, |_| ());
+    let first = world.elect();
+    world.pass(6_000);
+    assert_eq!(is_done(&world.call(first, put("k", "v"))), Some(true));
+    let second = grow(&mut world, first, false);
+    world.until("a seat", |world| world.voters(first) == 2);
+    world.pass(6_000);
+    let third = grow(&mut world, second, false);
+    world.until("a seat", |world| world.voters(first) == 3);
+    for nth in [first, second, third] {
+        assert_eq!(world.nodes[nth].peers.len(), 2, "{:?}", world.nodes[nth].peers);
+        assert_eq!(world.get(nth, "k", false), Ok(Some("v".to_owned())));
+        assert_eq!(list(&mut world, nth).len(), 3);
+    }
+    world.settle();
+    // Any one of them may end now.
+    world.crash(third);
+    world.elect();
+    assert_eq!(is_done(&world.call(second, put("l", "v"))), Some(true));
+    world.start(third);
+    world.pass(6_000);
+    let gone = world.nodes[first].config.raft.id;
+    let left = members(world.call(second, Request::MemberRemove { id: gone }));
+    assert!(left.len() == 2 && left.iter().all(|member| member.id != gone));
+    world.until("its end", |world| world.nodes[first].halted.is_some());
+    let why = world.nodes[first].halted.clone().unwrap();
+    assert!(why.contains("permanently removed"), "{why}");
+    world.elect();
+    assert_eq!(is_done(&world.call(third, put("m", "v"))), Some(true));
+    assert_eq!(world.settle().len(), 3);
+    world.pass(12_000);
+    assert_eq!(world.nodes[second].peers.len(), 1, "it is forgotten by and by");
+    let unknown = Request::MemberRemove { id: gone };
+    assert_eq!(refusal(world.call(third, unknown)), MemberRefusal::NotFound);
+}
+
+#[test]
+fn a_learner_follows_serves_little_and_is_promoted_when_it_is_in_step() {
+    let mut world = World::new(3, 33, |_| ());
+    let leader = world.elect();
+    world.pass(6_000);
+    for nth in 0..200 {
+        world.ask(leader, put(&format!("k{nth}"), "v"));
+    }
+    let follower = world.follower();
+    let (told, all) = add(&mut world, follower, true);
+    assert_eq!(all.len(), 4);
+    let second = Request::MemberAdd { peer_urls: vec!["http://x:1".to_owned()], learner: true };
+    assert_eq!(refusal(world.call(follower, second)), MemberRefusal::TooManyLearners);
+    let promote = Request::MemberPromote { id: told.id };
+    assert_eq!(refusal(world.call(follower, promote.clone())), MemberRefusal::LearnerNotReady);
+    let learner = world.join(&told, &all);
+    world.until("a name", |world| {
+        world.row(learner, told.id).is_some_and(|row| !row.name.is_empty())
+    });
+    assert_eq!(world.voters(leader), 3);
+    assert_eq!(world.call(learner, put("k", "v")), Err(Unavailable::Learner.into()));
+    assert_eq!(world.get(learner, "k7", false), Err(Unavailable::Learner.into()));
+    assert_eq!(world.get(learner, "k7", true), Ok(Some("v".to_owned())));
+    let status = world.call(learner, Request::Status).expect("it tells").body;
+    assert!(matches!(status, Body::Status(status) if status.learner && status.leader.is_some()));
+    let voter = Request::MemberPromote { id: id(leader) };
+    assert_eq!(refusal(world.call(follower, voter)), MemberRefusal::NotLearner);
+    let moved = world.call(leader, Request::MoveLeader { target: told.id });
+    assert_eq!(moved, Err(Unavailable::BadTransferee.into()));
+    let all = members(world.call(follower, promote));
+    assert!(all.iter().all(|member| !member.learner));
+    assert_eq!(world.voters(leader), 4);
+    world.until("a vote", |world| world.row(learner, told.id).is_some_and(|row| !row.learner));
+    assert_eq!(is_done(&world.call(learner, put("k", "w"))), Some(true));
+}
+
+#[test]
+fn urls_change_and_the_transport_is_told() {
+    let mut world = World::new(3, 34, |_| ());
+    let follower = world.follower();
+    let leader = world.leader().unwrap();
+    let update = |of: usize, url: &str| Request::MemberUpdate {
+        id: id(of),
+        peer_urls: vec![url.to_owned()],
+    };
+    let all = members(world.call(follower, update(follower, "http://moved:1")));
+    let row = all.iter().find(|member| member.id == id(follower)).unwrap();
+    assert_eq!(row.peer_urls, ["http://moved:1"]);
+    let told = world.nodes[leader].peers.iter().find(|peer| peer.0 == id(follower)).unwrap();
+    assert_eq!(told.1, ["http://moved:1"]);
+    let taken = world.call(leader, update(leader, "http://moved:1"));
+    assert_eq!(refusal(taken), MemberRefusal::PeerUrlExists);
+    let peer_urls = vec!["http://moved:1".to_owned()];
+    world.pass(6_000);
+    let taken = world.call(leader, Request::MemberAdd { peer_urls, learner: false });
+    assert_eq!(refusal(taken), MemberRefusal::PeerUrlExists);
+    assert_eq!(refusal(world.call(leader, update(77, "http://x:1"))), MemberRefusal::NotFound);
+}
+
+#[test]
+fn changes_that_would_cost_the_majority_are_refused() {
+    let mut world = World::new(3, 35, |_| ());
+    let leader = world.elect();
+    world.pass(2_000);
+    let down = world.follower();
+    let other = (0..3).find(|nth| *nth != leader && *nth != down).unwrap();
+    let new = Request::MemberAdd { peer_urls: vec!["http://x:1".to_owned()], learner: false };
+    world.crash(down);
+    world.pass(50);
+    assert_eq!(refusal(world.call(leader, new.clone())), MemberRefusal::Unhealthy);
+    world.start(down);
+    world.pass(3_000);
+    assert_eq!(refusal(world.call(leader, new.clone())), MemberRefusal::Unhealthy, "too early");
+    world.pass(6_000);
+    world.crash(down);
+    world.pass(6_000);
+    assert_eq!(refusal(world.call(leader, new.clone())), MemberRefusal::Unhealthy);
+    let remove = |of: usize| Request::MemberRemove { id: id(of) };
+    assert_eq!(refusal(world.call(leader, remove(other))), MemberRefusal::Unhealthy);
+    let left = members(world.call(leader, remove(down)));
+    assert_eq!(left.len(), 2, "who is down is no part of the majority");
+    // It hears of it when it is back.
+    world.start(down);
+    world.until("its end", |world| world.nodes[down].halted.is_some());
+    let left = members(world.call(leader, remove(other)));
+    assert_eq!(left.len(), 1);
+    let last = world.call(leader, remove(leader));
+    assert_eq!(refusal(last), MemberRefusal::NotEnoughStarted, "somebody has to stay");
+    assert_eq!(is_done(&world.call(leader, put("k", "v"))), Some(true));
+    // One that was added and never comes is no reason to stand still, and another none to wait.
+    add(&mut world, leader, false);
+    assert_eq!(is_done(&world.call(leader, put("k", "w"))), Some(true));
+    assert_eq!(refusal(world.call(leader, new)), MemberRefusal::NotEnoughStarted);
+}
+
+#[test]
+fn a_change_whose_answer_is_lost_takes_place_once() {
+    for seed in 0..6 {
+        let mut world = World::new(3, 300 + seed, |config| config.strict_reconfig_check = false);
+        let follower = world.follower();
+        (world.loss, world.doubled, world.delay_max) = (20, 20, 20);
+        let peer_urls = vec!["http://x:1".to_owned()];
+        let of = world.ask(follower, Request::MemberAdd { peer_urls, learner: true });
+        world.pass(100 * seed);
+        let leader = world.leader();
+        if let Some(leader) = leader.filter(|leader| *leader != follower) {
+            world.crash(leader);
+            world.pass(50);
+            world.start(leader);
+        }
+        world.until("an answer", |world| world.is_answered(of));
+        (world.loss, world.doubled) = (0, 0);
+        world.elect();
+        let found = list(&mut world, follower);
+        match world.answer(of).unwrap() {
+            Ok(_) => assert_eq!(found.len(), 4),
+            Err(_) => assert!(found.len() <= 4),
+        }
+    }
+}
+
+#[test]
+fn leadership_moves_when_it_is_asked_for_and_when_a_leader_stops() {
+    let mut world = World::new(3, 36, |_| ());
+    let leader = world.elect();
+    let next = world.follower();
+    let to_next = Request::MoveLeader { target: id(next) };
+    assert_eq!(world.call(next, to_next.clone()), Err(Unavailable::NotLeader.into()));
+    let nobody = Request::MoveLeader { target: NodeId(999) };
+    assert_eq!(world.call(leader, nobody), Err(Unavailable::BadTransferee.into()));
+    let own = Request::MoveLeader { target: id(leader) };
+    assert!(matches!(world.call(leader, own).map(|it| it.body), Ok(Body::MoveLeader)));
+    assert!(matches!(world.call(leader, to_next).map(|it| it.body), Ok(Body::MoveLeader)));
+    assert_eq!(world.elect(), next);
+    world.isolate(leader, true);
+    let to_deaf = Request::MoveLeader { target: id(leader) };
+    assert_eq!(world.call(next, to_deaf), Err(Unavailable::TransferTimeout.into()));
+    world.isolate(leader, false);
+    let leader = world.elect();
+    world.pass(500);
+    let began = world.now;
+    world.nodes[leader].shard.as_mut().unwrap().handle(Input::Stop);
+    assert!(!world.nodes[leader].shard.as_ref().unwrap().is_idle(), "it waits to be relieved");
+    world.until("another", |world| world.leader().is_some_and(|it| it != leader));
+    assert!(world.now - began < 500, "nobody had to miss it: {}", world.now - began);
+    assert!(world.nodes[leader].shard.as_ref().unwrap().is_idle());
+    // Nobody takes over: it does not wait for ever.
+    let leader = world.elect();
+    for other in (0..3).filter(|other| *other != leader) {
+        world.crash(other);
+    }
+    world.nodes[leader].shard.as_mut().unwrap().handle(Input::Stop);
+    world.until("its rest", |world| world.nodes[leader].shard.as_ref().unwrap().is_idle());
+}

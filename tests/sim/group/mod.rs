@@ -1,0 +1,6 @@
+//! Groups of three and five whole shards, and such as grow and shrink.
+
+mod members;
+mod replicate;
+mod serve;
+mod world;

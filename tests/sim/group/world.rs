@@ -1,0 +1,460 @@
+//! Several whole shards of one group, over disks that take their time and a network that loses.
+//!
+//! # The fault model
+//!
+//! May happen: a packet is lost, late, doubled, overtaken; two nodes do not hear each other for a
+//! while; a process ends, or the power goes, at any time, with writes of the log under way.
+//!
+//! What is told of every run: nodes that have applied the same entry have the same state, and what
+//! was acknowledged is there, once.
+
+use crate::dice::Dice;
+use crate::node::{self, Disks};
+use crate::swarm;
+use ringd::mvcc::{KeyRange, RangeQuery};
+use ringd::shard::command::Command;
+use ringd::shard::peer::Packet;
+use ringd::shard::request::{
+    Body, Failure, Member, Range, Request, RequestId, Response, Unavailable,
+};
+use ringd::shard::{Config, Input, Output, Ready, Shard};
+use ringd::types::{LogIndex, NodeId, Tick};
+use ringd::wal;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Rounds that a group may take for what should take a few.
+const ROUNDS_MAX: usize = 20_000;
+
+/// A packet on its way.
+struct Flying {
+    due: u64,
+    from: usize,
+    to: NodeId,
+    bytes: bytes::Bytes,
+}
+
+/// A write of the log under way.
+struct Work {
+    id: u64,
+    write: u64,
+}
+
+/// One node.
+pub(crate) struct Node {
+    pub(crate) config: Config,
+    pub(crate) disks: Disks,
+    pub(crate) shard: Option<Box<Shard>>,
+    works: Vec<Work>,
+    /// The lines for the log.
+    pub(crate) lines: Vec<String>,
+    pub(crate) peers: Vec<(NodeId, Vec<String>)>,
+    pub(crate) halted: Option<String>,
+}
+
+/// What became of a request.
+pub(crate) type Answer = Result<Response, Failure>;
+
+/// All nodes and what is between them.
+pub(crate) struct World {
+    pub(crate) nodes: Vec<Node>,
+    flying: Vec<Flying>,
+    pub(crate) now: u64,
+    pub(crate) dice: Dice,
+    /// Of a hundred packets: those that are lost, and those that come twice.
+    pub(crate) loss: u64,
+    pub(crate) doubled: u64,
+    /// Milliseconds that a packet takes at most.
+    pub(crate) delay_max: u64,
+    /// Of a hundred rounds: those in which a disk does something.
+    pub(crate) disk_speed: u64,
+    /// Nodes that do not hear each other.
+    pub(crate) cut: BTreeSet<(usize, usize)>,
+    asked: u32,
+    answers: BTreeMap<RequestId, Ready>,
+    /// By entry: the revision and the leases of whoever has applied it.
+    states: BTreeMap<LogIndex, (i64, usize)>,
+    /// Packets that went by, by kind.
+    pub(crate) bulk: usize,
+}
+
+pub(crate) fn id(nth: usize) -> NodeId {
+    NodeId(0x51 + u64::try_from(nth).expect("small"))
+}
+
+pub(crate) fn member(nth: usize) -> Member {
+    Member {
+        id: id(nth),
+        name: format!("n{nth}"),
+        peer_urls: vec![format!("http://n{nth}:2380")],
+        client_urls: Vec::new(),
+        learner: false,
+    }
+}
+
+/// A put that can be told from all others.
+pub(crate) fn put(key: &str, value: &str) -> Request {
+    let (key, value) = (key.as_bytes(), value.as_bytes());
+    let put = Command::Put {
+        key,
+        value,
+        lease: 0,
+        prev_kv: false,
+        ignore_value: false,
+        ignore_lease: false,
+    };
+    Request::Write(put.encode())
+}
+
+impl World {
+    /// A group of so many that has not begun; `change` sets limits.
+    pub(crate) fn new(count: usize, seed: u64, change: impl Fn(&mut Config)) -> Self {
+        let mut world = Self {
+            nodes: Vec::new(),
+            flying: Vec::new(),
+            now: 0,
+            dice: Dice::new(seed),
+            loss: 0,
+            doubled: 0,
+            delay_max: 2,
+            disk_speed: 50,
+            cut: BTreeSet::new(),
+            asked: 0,
+            answers: BTreeMap::new(),
+            states: BTreeMap::new(),
+            bulk: 0,
+        };
+        for nth in 0..count {
+            world.add((0..count).map(member).collect(), nth, &change);
+        }
+        for nth in 0..count {
+            world.start(nth);
+        }
+        world
+    }
+
+    /// One more node, with these to begin with.
+    pub(crate) fn add(&mut self, members: Vec<Member>, nth: usize, change: impl Fn(&mut Config)) {
+        let mut config = swarm::config(&mut Dice::new(1));
+        config.wal.segment_size = 1 << 20;
+        config.wal.frame_size_max = 1 << 19;
+        config.wal.pending_size_max = 4 << 20;
+        config.request_size_max = 100 << 10;
+        (config.waiting_max, config.waiting_size_max) = (5_000, 16 << 20);
+        config.store = ringd::store::Config::default();
+        config.catchup_entries = 5_000;
+        config.raft = ringd::raft::Config::new(id(nth));
+        config.members = members;
+        (config.name, config.client_urls) =
+            (format!("n{nth}"), vec![format!("http://n{nth}:2379")]);
+        change(&mut config);
+        self.nodes.push(Node {
+            config,
+            disks: Disks::default(),
+            shard: None,
+            works: Vec::new(),
+            lines: Vec::new(),
+            peers: Vec::new(),
+            halted: None,
+        });
+    }
+
+    /// The node's process begins.
+    pub(crate) fn start(&mut self, nth: usize) {
+        let seed = self.dice.next();
+        let node = &mut self.nodes[nth];
+        node.disks.sync_names();
+        let shard = node::recover(&node.config, &node.disks, seed, Tick(self.now));
+        node.shard = Some(shard.unwrap_or_else(|why| panic!("node {nth}: {why}")));
+        self.run(nth);
+    }
+
+    /// The node's process ends, or its machine.
+    pub(crate) fn crash(&mut self, nth: usize) {
+        let power = self.dice.chance(50);
+        let (node, dice) = (&mut self.nodes[nth], &mut self.dice);
+        node.shard = None;
+        node.works.clear();
+        if power {
+            node.disks.lose_power(&mut |below| dice.below(below));
+        } else {
+            node.disks.lose_process(&mut |below| dice.below(below));
+        }
+        for other in 0..self.nodes.len() {
+            self.lose_connection(other, nth);
+        }
+    }
+
+    /// What `nth` said to `peer` may not have arrived, and it hears of that.
+    fn lose_connection(&mut self, nth: usize, peer: usize) {
+        let peer = self.nodes[peer].config.raft.id;
+        if let Some(shard) = &mut self.nodes[nth].shard {
+            shard.handle(Input::PeerLost { peer });
+        }
+    }
+
+    /// Neither hears the other any more, or again.
+    pub(crate) fn cut(&mut self, one: usize, other: usize, is_cut: bool) {
+        for pair in [(one, other), (other, one)] {
+            if is_cut {
+                self.cut.insert(pair);
+                self.lose_connection(pair.0, pair.1);
+            } else {
+                self.cut.remove(&pair);
+            }
+        }
+    }
+
+    /// The node hears nobody any more, or everybody again.
+    pub(crate) fn isolate(&mut self, nth: usize, is_cut: bool) {
+        for other in (0..self.nodes.len()).filter(|other| *other != nth) {
+            self.cut(nth, other, is_cut);
+        }
+    }
+
+    /// Does all that a node asks for; what its log writes takes a while.
+    fn run(&mut self, nth: usize) {
+        let Self { nodes, flying, now, dice, .. } = self;
+        let node = &mut nodes[nth];
+        let Some(shard) = &mut node.shard else { return };
+        while let Some(output) = shard.poll() {
+            match output {
+                Output::Wal(wal::Command::Write { id, file, offset, size }) => {
+                    let mut buffer = vec![0xee; size];
+                    shard.fill(id, &mut buffer);
+                    let write = node.disks.log.begin(&file.to_string(), offset, buffer);
+                    node.works.push(Work { id, write });
+                }
+                Output::Wal(command) => {
+                    let event = node::perform(shard, &mut node.disks.log, command);
+                    shard.handle(Input::Wal(event));
+                }
+                Output::Store(command) => {
+                    let event = node::perform_store(shard, &mut node.disks.store, command);
+                    shard.handle(Input::Store(event.expect("what is asked for is there")));
+                }
+                Output::Reply { to, ready } => {
+                    assert!(self.answers.insert(to, ready).is_none(), "{to:?} is answered twice");
+                }
+                Output::Send { to, packet } => {
+                    self.bulk += usize::from(packet.is_bulk());
+                    let is_doubled = dice.chance(self.doubled);
+                    for _ in 0..=usize::from(is_doubled) {
+                        if !dice.chance(self.loss) {
+                            let due = *now + 1 + dice.below(self.delay_max);
+                            flying.push(Flying { due, from: nth, to, bytes: packet.encode() });
+                        }
+                    }
+                }
+                Output::Peers(peers) => node.peers = peers,
+                Output::Rows { .. } | Output::Watch(_) => {}
+                Output::Role(line) => node.lines.push(line),
+                Output::Halt(why) => node.halted = Some(why),
+            }
+        }
+        let revision = shard.keyspace().revision().0;
+        let state = (revision, shard.lessor().len());
+        let known = *self.states.entry(shard.applied()).or_insert(state);
+        assert_eq!(known, state, "node {nth} at entry {}", shard.applied());
+        if node.halted.is_some() {
+            node.shard = None;
+        }
+    }
+
+    /// A millisecond or more passes: disks and packets arrive, and everybody goes on.
+    pub(crate) fn step(&mut self) {
+        self.now += 1 + self.dice.below(3);
+        let due: Vec<Flying> = self.flying.extract_if(.., |it| it.due <= self.now).collect();
+        for packet in due {
+            let Some(to) = self.nth(packet.to) else { continue };
+            if self.cut.contains(&(packet.from, to)) {
+                continue;
+            }
+            if self.nodes[to].shard.is_some() {
+                let from = self.nodes[packet.from].config.raft.id;
+                let packet = Packet::decode(packet.bytes).expect("its own bytes");
+                let shard = self.nodes[to].shard.as_mut().expect("it was just there");
+                shard.handle(Input::Packet { from, packet });
+            }
+        }
+        for nth in 0..self.nodes.len() {
+            let node = &mut self.nodes[nth];
+            let Some(shard) = &mut node.shard else { continue };
+            if !node.works.is_empty() && self.dice.chance(self.disk_speed) {
+                let work = node.works.remove(self.dice.index(node.works.len()));
+                node.disks.log.complete(work.write);
+                shard.handle(Input::Wal(wal::Event::Written { id: work.id }));
+            }
+            shard.handle(Input::Tick(Tick(self.now)));
+            self.run(nth);
+            if let Some(shard) = &mut self.nodes[nth].shard {
+                shard.work();
+            }
+            self.run(nth);
+        }
+    }
+
+    /// Steps until it is so.
+    pub(crate) fn until(&mut self, what: &str, mut is_so: impl FnMut(&Self) -> bool) {
+        for _ in 0..ROUNDS_MAX {
+            if is_so(self) {
+                return;
+            }
+            self.step();
+        }
+        let lines = self.nodes.iter().map(|node| (node.lines.last(), &node.halted));
+        panic!("{what} never comes: {:?}", lines.collect::<Vec<_>>());
+    }
+
+    /// Steps for so many milliseconds.
+    pub(crate) fn pass(&mut self, ms: u64) {
+        let end = self.now + ms;
+        while self.now < end {
+            self.step();
+        }
+    }
+
+    /// Who leads and is known to by a majority.
+    pub(crate) fn leader(&self) -> Option<usize> {
+        let running = self.nodes.iter().filter_map(|node| node.shard.as_ref());
+        let here = self.nodes.iter().filter(|node| node.halted.is_none()).count();
+        let majority = here / 2 + 1;
+        let leads = |nth: &usize| {
+            let id = self.nodes[*nth].config.raft.id;
+            let ready = running.clone().filter(|it| it.is_ready() && it.leader() == Some(id));
+            let own = self.nodes[*nth].shard.as_ref();
+            own.is_some_and(|shard| shard.is_leader()) && ready.count() >= majority
+        };
+        (0..self.nodes.len()).find(leads)
+    }
+
+    /// A node that is to join, as one of these says that it may.
+    pub(crate) fn join(&mut self, told: &Member, all: &[Member]) -> usize {
+        let nth = self.nodes.len();
+        self.add(all.to_vec(), nth, |config| {
+            config.raft = ringd::raft::Config::new(told.id);
+            config.joins = true;
+        });
+        self.start(nth);
+        nth
+    }
+
+    /// The node that has this id.
+    pub(crate) fn nth(&self, id: NodeId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.config.raft.id == id)
+    }
+
+    /// What a node knows of a member.
+    pub(crate) fn row(&self, nth: usize, id: NodeId) -> Option<Member> {
+        let shard = self.nodes[nth].shard.as_ref()?;
+        shard.members().iter().find(|member| member.id == id).cloned()
+    }
+
+    /// How many vote, as a node knows.
+    pub(crate) fn voters(&self, nth: usize) -> usize {
+        let shard = self.nodes[nth].shard.as_ref().expect("it runs");
+        shard.membership().voters().len()
+    }
+
+    /// Waits for a leader.
+    pub(crate) fn elect(&mut self) -> usize {
+        self.until("a leader", |world| world.leader().is_some());
+        self.leader().expect("it was just there")
+    }
+
+    /// Somebody that does not lead.
+    pub(crate) fn follower(&mut self) -> usize {
+        let leader = self.elect();
+        (leader + 1) % self.nodes.len()
+    }
+
+    /// Asks a node; the answer comes later, if ever.
+    pub(crate) fn ask(&mut self, nth: usize, request: Request) -> RequestId {
+        self.asked += 1;
+        let connection = u32::try_from(nth).expect("small");
+        let from = RequestId { core: 0, connection, generation: 0, stream: self.asked };
+        if let Some(shard) = &mut self.nodes[nth].shard {
+            shard.handle(Input::Request { from, request });
+            self.run(nth);
+        }
+        from
+    }
+
+    /// What a request was answered with, if it was.
+    pub(crate) fn answer(&self, of: RequestId) -> Option<Answer> {
+        match self.answers.get(&of)? {
+            Ready::Result(result) => Some(result.clone()),
+            Ready::Range(_) | Ready::List(_) => panic!("a read of keys"),
+        }
+    }
+
+    pub(crate) fn is_answered(&self, of: RequestId) -> bool {
+        self.answers.contains_key(&of)
+    }
+
+    /// Asks a node and waits for the answer.
+    pub(crate) fn call(&mut self, nth: usize, request: Request) -> Answer {
+        let of = self.ask(nth, request);
+        self.until("an answer", |world| world.is_answered(of));
+        self.answer(of).expect("it was just there")
+    }
+
+    /// The value of a key, read from a node; what stands in the way of it otherwise.
+    pub(crate) fn get(
+        &mut self,
+        nth: usize,
+        key: &str,
+        serializable: bool,
+    ) -> Result<Option<String>, Failure> {
+        let key = key.as_bytes();
+        let query = RangeQuery::new(KeyRange::One(key));
+        let of = self.ask(nth, Request::Range(Range::new(key, &[], &query, serializable)));
+        self.until("a read", |world| world.is_answered(of));
+        match &self.answers[&of] {
+            Ready::Range(range) => {
+                let (mut found, range) = (None, range.clone());
+                let shard = self.nodes[nth].shard.as_mut().expect("it runs");
+                let read = shard.read(&range, usize::MAX, |_, _, value| {
+                    found = Some(String::from_utf8_lossy(value).into_owned());
+                });
+                read.expect("it is in memory");
+                Ok(found)
+            }
+            Ready::Result(Err(failure)) => Err(failure.clone()),
+            Ready::Result(Ok(_)) | Ready::List(_) => panic!("no read of keys"),
+        }
+    }
+
+    /// Waits until all that run have applied the same, and checks that they hold the same.
+    pub(crate) fn settle(&mut self) -> Vec<(String, String, i64)> {
+        self.until("one state", |world| {
+            let applied: BTreeSet<LogIndex> =
+                world.nodes.iter().filter_map(|it| Some(it.shard.as_ref()?.applied())).collect();
+            applied.len() == 1 && world.leader().is_some()
+        });
+        let mut all: Option<Vec<_>> = None;
+        for nth in 0..self.nodes.len() {
+            let Node { shard: Some(shard), disks, .. } = &mut self.nodes[nth] else { continue };
+            let rows = node::rows(shard, disks, 0).unwrap_or_else(|why| panic!("{why}"));
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            let rows = rows.iter().map(|it| (text(&it.key), text(&it.value), it.version));
+            let rows: Vec<_> = rows.collect();
+            assert_eq!(*all.get_or_insert_with(|| rows.clone()), rows, "node {nth}");
+        }
+        all.expect("somebody runs")
+    }
+}
+
+/// Whether an answer says that a write took place; none if it may have.
+pub(crate) fn is_done(answer: &Answer) -> Option<bool> {
+    match answer {
+        Ok(Response { body: Body::Put { .. }, .. }) => Some(true),
+        Ok(_) => panic!("{answer:?} for a put"),
+        Err(Failure::Unavailable(
+            Unavailable::TooManyRequests
+            | Unavailable::TooLarge
+            | Unavailable::NoLeader
+            | Unavailable::Stopped,
+        )) => Some(false),
+        Err(_) => None,
+    }
+}
