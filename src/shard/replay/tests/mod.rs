@@ -396,7 +396,7 @@ fn every_watcher_sees_every_change_once_and_in_order() {
         cleaned += run.world.removed;
     }
     assert!(slices > 20_000 && events > 20_000, "{slices} slices, {events} events");
-    assert!(compacted > 1000 && cleaned > 1000, "{compacted} compacted, {cleaned} cleaned");
+    assert!(compacted > 1000 && cleaned > 500, "{compacted} compacted, {cleaned} cleaned");
 }
 
 #[test]
