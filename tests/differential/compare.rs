@@ -29,6 +29,8 @@ const STABLE_MAX: i64 = 12;
 
 /// Seconds that a lease may have spent of its time since it was granted: more than any test takes.
 const MOST_SPENT: i64 = 3600;
+/// Seconds that a new leader adds: an election timeout, and what heartbeats may be late.
+const EXTENSION: i64 = 1;
 
 const KEY: i32 = SortTarget::Key as i32;
 const VERSION: i32 = SortTarget::Version as i32;
@@ -80,8 +82,8 @@ pub(crate) fn answers(op: &Op, ours: &Answer, theirs: &Answer) -> Result<Seen, S
     }
 }
 
-/// Compares what is left of a lease: no more than was granted, and of a long one most; how much is
-/// up to each server's clock. Its keys are in no order.
+/// Compares what is left of a lease: no more than was granted and a server that just began to lead
+/// adds, and of a long one most; how much is up to each server's clock. Its keys are in no order.
 pub(crate) fn times_to_live(
     ours: &LeaseTimeToLiveResponse,
     theirs: &LeaseTimeToLiveResponse,
@@ -90,7 +92,8 @@ pub(crate) fn times_to_live(
         let mut answer = answer.clone();
         answer.keys.sort();
         let least = (answer.granted_ttl - MOST_SPENT).max(0);
-        if answer.granted_ttl != 0 && (least..=answer.granted_ttl).contains(&answer.ttl) {
+        let most = answer.granted_ttl + EXTENSION;
+        if answer.granted_ttl != 0 && (least..=most).contains(&answer.ttl) {
             answer.ttl = answer.granted_ttl;
         }
         answer
