@@ -7,7 +7,7 @@
 //! What is applied is part of the state, the same on every replica. Of each member only its latest
 //! process matters, as nobody waits for an answer to an earlier one. A process numbers its requests
 //! from 1, and they come nearly in order: what is applied are a few stretches of numbers. They are
-//! [`SPANS_MAX`] at most; then the lowest gap is closed, and what was to fill it is refused.
+//! `SPANS_MAX` at most; then the lowest gap is closed, and what was to fill it is refused.
 
 use crate::types::NodeId;
 use std::collections::BTreeMap;
