@@ -283,7 +283,10 @@ impl Lessor {
             steps += 1;
             lead.queue.remove(&(place, id));
             let grant = Grant { id, born: lease.born };
-            lease.timer.place = if lease.timer.deadline <= now {
+            lease.timer.place = if lease.timer.deadline <= now && place < lease.timer.deadline {
+                // It was renewed since it was put here: others may have ended before it.
+                lease.timer.deadline
+            } else if lease.timer.deadline <= now {
                 lead.ending += usize::from(is_new);
                 lease.timer.is_ending = true;
                 keys += lease.keys.len();
