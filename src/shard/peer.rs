@@ -324,6 +324,7 @@ fn name(rest: &mut Bytes) -> Option<(u32, u64, LeaseId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::raft;
     use crate::raft::Body;
     use crate::raft::Entry;
     use crate::raft::EntryKind;
@@ -424,6 +425,19 @@ mod tests {
             if let Ok(packet) = Packet::decode(bytes.clone().into()) {
                 prop_assert_eq!(packet.encode(), bytes);
             }
+        }
+    }
+
+    /// A number that no process gives, once applied, would be in every replica's state for good.
+    #[test]
+    fn a_forward_has_a_number_that_a_request_may_have() {
+        for (number, is_taken) in
+            [(0, false), (1, true), (raft::NUMBER_MAX, true), (u64::MAX, false)]
+        {
+            let origin = Origin { node: NodeId(7), life: 3, number };
+            let command = Command::LeaseRevoke { id: 5 }.encode();
+            let packet = Packet::Forward { attempt: 1, data: with_origin(&command, origin) };
+            assert_eq!(Packet::decode(packet.encode()).is_ok(), is_taken, "{number}");
         }
     }
 }

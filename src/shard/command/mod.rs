@@ -9,6 +9,7 @@
 mod lease;
 mod txn;
 
+use crate::raft::NUMBER_MAX;
 use crate::shard::origin::ORIGIN_SIZE;
 use crate::shard::origin::Origin;
 use bytes::Bytes;
@@ -173,12 +174,14 @@ pub fn with_origin(command: &[u8], origin: Origin) -> Bytes {
     Bytes::from(data)
 }
 
-/// Where an entry with this data comes from, if it says so.
+/// Where an entry with this data comes from, if it says so and the number is one that a request
+/// may have.
 #[must_use]
 pub fn origin(data: &[u8]) -> Option<Origin> {
     let (version, rest) = data.split_first()?;
     let origin = || rest.first_chunk::<ORIGIN_SIZE>().map(Origin::decode);
-    (*version == FORMAT_WITH_ORIGIN).then(origin).flatten()
+    let origin = (*version == FORMAT_WITH_ORIGIN).then(origin).flatten();
+    origin.filter(|origin| (1..=NUMBER_MAX).contains(&origin.number))
 }
 
 impl ArchivedCommand<'_> {
