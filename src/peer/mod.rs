@@ -7,10 +7,10 @@
 //! listens to ([`Inlet`]). So no two connections have to agree which of them to keep, and a member
 //! whose own address is wrong still hears.
 //!
-//! Each side first says who it is ([`mod@format`]), and the one that was dialled decides ([`Roster`])
-//! whether that can be: of this cluster, meant for this member, with as many shards, of a version
-//! that goes with ours, and with the memory that it had before. A member whose disk was wiped has
-//! forgotten its votes, and must not be heard under its former id.
+//! Each side first says who it is ([`mod@format`]), and the one that was dialled decides
+//! ([`Roster`]) whether that can be: of this cluster, meant for this member, with as many shards,
+//! of a version that goes with ours, and with the memory that it had before. A member whose disk
+//! was wiped has forgotten its votes, and must not be heard under its former id.
 //!
 //! What takes long has a connection of its own, so that it holds up no heartbeat. A queue that is
 //! full takes nothing more, and that is counted ([`Counts`]).
