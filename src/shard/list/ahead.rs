@@ -84,10 +84,13 @@ impl Shard {
         }
     }
 
-    /// Goes on with lists that wait for room, while there is some; whether there was.
+    /// Goes on with lists that wait for room, while there is some or can be; whether there was.
     pub(super) fn feed_hungry(&mut self) -> bool {
         let mut is_fed = false;
-        while self.lists.held.ahead < self.config.lists.ahead_size_max
+        // Whoever is idle gives back what it holds; it may wait for room in a connection that is
+        // kept for one of the hungry.
+        while (self.lists.held.ahead < self.config.lists.ahead_size_max
+            || !self.lists.idle.is_empty())
             && let Some(to) = self.lists.hungry.pop_front()
         {
             let mut list = self.lists.take(to).expect("who waits for room is open");
