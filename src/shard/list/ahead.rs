@@ -62,9 +62,9 @@ impl Shard {
             && let Some(idle) = self.lists.idle.first().copied()
         {
             let mut other = self.lists.take(idle).expect("who is idle is open");
-            room += other.held.ahead;
             other.give_back();
             self.lists.put(idle, other);
+            room = most.saturating_sub(self.lists.held.ahead + list.held.ahead);
         }
         if room == 0 || !is_needed && !self.lists.hungry.is_empty() {
             if is_needed && !list.is_hungry {
