@@ -259,7 +259,11 @@ impl Store {
         if self.cleaner.removed >= REMOVE_BURST && !is_pressing {
             return None;
         }
-        let (number, size) = self.shelf.leave(&mut self.cache)?;
+        let Some((number, size)) = self.shelf.leave(&mut self.cache) else {
+            // With the last file a sweep is over.
+            self.cleaner.is_awaited &= self.cleaner.sweep.is_some() || self.cleaner.job.is_some();
+            return None;
+        };
         self.cleaner.removed = self.cleaner.removed.saturating_add(size);
         Some(Command::Remove { file: FileId::Segment(number) })
     }
