@@ -727,9 +727,9 @@ impl Shard {
         }
         let why =
             if self.leader().is_some() { Unavailable::Timeout } else { Unavailable::NoLeader };
-        for to in self.leases.asks.expired(self.now) {
-            self.reply(to, Err(why.into()));
-        }
+        let late = self.leases.asks.expired(self.now);
+        late.iter().for_each(|to| self.reply(*to, Err(why.into())));
+        late.into_iter().for_each(|to| self.tell_stream(to));
         for to in self.proposals.expired_held(self.now) {
             let why = self.never();
             self.reply(to, Err(why.into()));
