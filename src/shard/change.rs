@@ -317,7 +317,7 @@ impl Shard {
         let context = context?;
         let is_new = self.origins.is_new(context.origin);
         if is_new && self.membership.contains(context.origin.node) {
-            self.origins.note(context.origin);
+            self.note_origin(context.origin);
         }
         Some(context.change.body(&self.members))
     }
