@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub(crate) delay_max: u64,
     /// Of a hundred rounds: those in which a disk does something.
     pub(crate) disk_speed: u64,
+    /// How many founded the group: every replica's state begins with them.
+    founders: usize,
     /// Nodes that do not hear each other.
     pub(crate) cut: BTreeSet<(usize, usize)>,
     asked: u32,
@@ -117,6 +119,7 @@ impl World {
             doubled: 0,
             delay_max: 2,
             disk_speed: 50,
+            founders: count,
             cut: BTreeSet::new(),
             asked: 0,
             answers: BTreeMap::new(),
@@ -144,6 +147,7 @@ impl World {
         config.catchup_entries = 5_000;
         config.raft = ringd::raft::Config::new(id(nth));
         config.members = members;
+        config.founders = (0..self.founders).map(id).collect();
         (config.name, config.client_urls) =
             (format!("n{nth}"), vec![format!("http://n{nth}:2379")]);
         change(&mut config);
