@@ -143,7 +143,8 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let config = config.clone();
     let plan = Plan { config, identity, is_known, bootstrap, cpus, homes, clock };
     let founders = plan.bootstrap.founders.clone();
-    let peers = PeerSettings { card: card(&plan), founders, resolver };
+    let urls = plan.config.advertise_peer_urls.iter().map(Url::to_string).collect();
+    let peers = PeerSettings { card: card(&plan), founders, urls, resolver };
     describe(&plan);
     if !is_known {
         dir.intend(&plan.identity)?;

@@ -170,7 +170,10 @@ impl Change {
             }
             Self::Remove(_) | Self::Seat(_) => {}
         }
-        members.follow(membership);
+        // Who joins may know of members that the membership at this entry does not have yet.
+        if self.of_raft().is_some() {
+            members.follow(membership);
+        }
     }
 
     /// What to answer once it is applied.
