@@ -258,7 +258,7 @@ impl Node {
         let (report, reports) = flume::unbounded();
         let (senders, inboxes): (Vec<_>, Vec<_>) =
             plan.cpus.iter().map(|_| flume::bounded::<Message>(INBOX_MAX)).unzip();
-        let placement = Arc::new(Placement::new(plan.cpus.len()));
+        let placement = Arc::new(Placement::new(plan.cpus.len(), plan.homes.len()));
         for (index, inbox) in (0u32..).zip(inboxes) {
             let (plan, peers, report) = (plan.clone(), senders.clone(), report.clone());
             let (placement, settings) = (placement.clone(), settings.clone());
