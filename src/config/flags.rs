@@ -499,7 +499,7 @@ const OURS: &[Flag] = &[
          shards together.",
         |d, v| put(&mut d.config.store.cache_bytes, unsigned(v)),
     ),
-    early(
+    set(
         "learner-auto-promote",
         Boolean,
         "false",

@@ -34,6 +34,8 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// Members without a vote that there may be (`--max-learners`, etcd's default of 1).
     pub learners_max: usize,
+    /// Make a learner a voter unasked once it may be one (`--learner-auto-promote`).
+    pub learner_auto_promote: bool,
     /// Consensus; names this member.
     pub raft: raft::Config,
     /// The log.
@@ -121,6 +123,7 @@ impl Config {
             joins: bootstrap.joins,
             strict_reconfig_check: node.raft.strict_reconfig_check,
             learners_max: to_usize(node.raft.learners_max.into()),
+            learner_auto_promote: node.raft.learner_auto_promote,
             raft,
             wal,
             store,

@@ -35,8 +35,8 @@ pub(super) struct Moves {
     leaving: BTreeMap<NodeId, (Vec<String>, Tick)>,
     /// This member was removed then.
     removed_at: Option<Tick>,
-    /// It has said who it is, or asked for a seat for another, and looks again then whether that
-    /// is applied.
+    /// It has said who it is, or asked for a seat or a vote for another, and looks again then
+    /// whether that is applied.
     asked: Tick,
 }
 
@@ -218,7 +218,8 @@ impl Shard {
         }
     }
 
-    /// A removed member ends, those who have left are forgotten, and a new one says who it is.
+    /// A removed member ends, those who have left are forgotten, a new one says who it is, and one
+    /// that has caught up gets what is due to it.
     pub(super) fn tick_members(&mut self) {
         let patience = self.config.raft.election_ticks;
         if self.members.is_removed(self.member()) {
@@ -239,9 +240,11 @@ impl Shard {
         if self.now < self.moves.asked || !self.is_ready() || self.stopping {
             return;
         }
-        let Some(change) = self.publication().or_else(|| self.next_seat().map(Change::Seat)) else {
-            return;
-        };
+        let change = self
+            .publication()
+            .or_else(|| self.next_seat().map(Change::Seat))
+            .or_else(|| self.next_promotion().map(Change::Promote));
+        let Some(change) = change else { return };
         let to = self.errands.next_stream();
         let deadline = Tick(self.now.0 + self.config.request_timeout);
         if self.hand_over(&change.command(), to, deadline) {

@@ -431,6 +431,7 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         client_urls: Vec::new(),
         joins: false,
         founders: Vec::new(),
+        learner_auto_promote: false,
         strict_reconfig_check: true,
         learners_max: 1,
         raft,

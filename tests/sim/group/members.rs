@@ -224,6 +224,25 @@ fn a_learner_follows_serves_little_and_is_promoted_when_it_is_in_step() {
 }
 
 #[test]
+fn a_learner_that_has_caught_up_is_promoted_unasked_where_that_is_wanted() {
+    for is_wanted in [true, false] {
+        let mut world = World::new(3, 40, |config| config.learner_auto_promote = is_wanted);
+        let leader = world.elect();
+        world.pass(6_000);
+        let (told, all) = add(&mut world, leader, true);
+        world.pass(3_000);
+        assert_eq!(world.voters(leader), 3, "it has not begun");
+        let learner = world.join(&told, &all);
+        world.until("a name", |world| {
+            world.row(learner, told.id).is_some_and(|row| !row.name.is_empty())
+        });
+        world.pass(5_000);
+        assert_eq!(world.row(learner, told.id).unwrap().learner, !is_wanted);
+        assert_eq!(world.voters(leader), if is_wanted { 4 } else { 3 });
+    }
+}
+
+#[test]
 fn urls_change_and_the_transport_is_told() {
     let mut world = World::new(3, 34, |_| ());
     let follower = world.follower();
