@@ -36,6 +36,9 @@ pub struct Config {
     pub learners_max: usize,
     /// Make a learner a voter unasked once it may be one (`--learner-auto-promote`).
     pub learner_auto_promote: bool,
+    /// Let the first election come sooner once others are there
+    /// (`--initial-election-tick-advance`).
+    pub election_tick_advance: bool,
     /// Consensus; names this member.
     pub raft: raft::Config,
     /// The log.
@@ -124,6 +127,7 @@ impl Config {
             strict_reconfig_check: node.raft.strict_reconfig_check,
             learners_max: to_usize(node.raft.learners_max.into()),
             learner_auto_promote: node.raft.learner_auto_promote,
+            election_tick_advance: node.raft.election_tick_advance,
             raft,
             wal,
             store,

@@ -151,6 +151,11 @@ pub enum Input {
         /// What.
         packet: Packet,
     },
+    /// A peer can be spoken to.
+    PeerUp {
+        /// The peer.
+        peer: NodeId,
+    },
     /// The connection to a peer broke: what was sent to it may not have arrived.
     PeerLost {
         /// The peer.
@@ -279,6 +284,7 @@ impl Shard {
         let members = members.unwrap_or_else(|| Members::new(&config.members));
         let origins = sealed.as_ref().map_or_else(Origins::default, |it| it.origins.clone());
         let applied = sealed.as_ref().map_or_else(raft::Position::default, |it| it.applied);
+        let is_hasty = config.election_tick_advance;
         let mut shard = Self {
             config,
             raft,
@@ -303,7 +309,7 @@ impl Shard {
             feed: Feed::default(),
             replays: Replays::default(),
             leases: Leases::new(lessor, seed),
-            group: Group::default(),
+            group: Group::new(now, is_hasty),
             errands: Errands::default(),
             moves: Moves::default(),
             transfers: Transfers::default(),
@@ -337,6 +343,7 @@ impl Shard {
             }
             Input::Watch(ask) => self.on_watch(ask),
             Input::Packet { from, packet } => self.on_packet(from, packet),
+            Input::PeerUp { peer } => self.on_peer_up(peer),
             Input::PeerLost { peer } => self.on_peer_lost(peer),
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stop(),

@@ -432,6 +432,7 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         joins: false,
         founders: Vec::new(),
         learner_auto_promote: false,
+        election_tick_advance: true,
         strict_reconfig_check: true,
         learners_max: 1,
         raft,

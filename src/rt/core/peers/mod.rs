@@ -80,6 +80,7 @@ struct Aftermath {
     heard: Vec<(ShardId, NodeId, Bytes)>,
     /// Members that say that this one was removed.
     removed: Vec<(ShardId, NodeId)>,
+    up: Vec<(ShardId, NodeId)>,
     lost: Vec<(ShardId, NodeId)>,
 }
 
@@ -368,6 +369,9 @@ impl Peers {
                 }
                 LinkOutput::Up => {
                     tracing::info!(shard = shard.0, peer = id, ?kind, "peer became active");
+                    if kind == Kind::Raft {
+                        self.after.up.push((shard, to));
+                    }
                 }
                 LinkOutput::Lost(fault) => {
                     let reason = fault.to_string();
@@ -432,6 +436,12 @@ impl Core {
                     tracing::warn!(shard = shard.0, peer, "{error}");
                 }
             }
+        }
+        for (shard, from) in after.removed {
+            self.tell_shard(shard, Input::Packet { from, packet: Packet::Removed });
+        }
+        for (shard, peer) in after.up {
+            self.tell_shard(shard, Input::PeerUp { peer });
         }
         for (shard, peer) in after.lost {
             self.tell_shard(shard, Input::PeerLost { peer });
