@@ -39,6 +39,8 @@ pub struct Config {
     /// Let the first election come sooner once others are there
     /// (`--initial-election-tick-advance`).
     pub election_tick_advance: bool,
+    /// Which of the voters is to lead, counted round by their ids; none if whoever does is as good.
+    pub leader_turn: Option<u32>,
     /// Consensus; names this member.
     pub raft: raft::Config,
     /// The log.
@@ -128,6 +130,7 @@ impl Config {
             learners_max: to_usize(node.raft.learners_max.into()),
             learner_auto_promote: node.raft.learner_auto_promote,
             election_tick_advance: node.raft.election_tick_advance,
+            leader_turn: (node.shards.len() > 1).then_some(id.0),
             raft,
             wal,
             store,

@@ -48,6 +48,7 @@ pub mod recover;
 mod replay;
 pub mod request;
 mod seal;
+mod spread;
 mod state;
 mod transfer;
 mod wait;
@@ -94,6 +95,7 @@ use crate::shard::request::Status;
 use crate::shard::request::Unavailable;
 use crate::shard::seal::MARK_TOKEN;
 use crate::shard::seal::Seals;
+use crate::shard::spread::Spread;
 use crate::shard::state::State;
 use crate::shard::transfer::Transfers;
 use crate::shard::wait::Proposals;
@@ -258,6 +260,7 @@ pub struct Shard {
     errands: Errands,
     moves: Moves,
     transfers: Transfers,
+    spread: Spread,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -313,6 +316,7 @@ impl Shard {
             errands: Errands::default(),
             moves: Moves::default(),
             transfers: Transfers::default(),
+            spread: Spread::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -714,6 +718,7 @@ impl Shard {
         self.look_at_peers();
         self.repeat_asks();
         self.tick_members();
+        self.spread_leaders();
         self.leases.tick(self.now);
         self.compact_by_itself();
         self.expire();

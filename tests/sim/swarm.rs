@@ -433,6 +433,7 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         founders: Vec::new(),
         learner_auto_promote: false,
         election_tick_advance: true,
+        leader_turn: None,
         strict_reconfig_check: true,
         learners_max: 1,
         raft,

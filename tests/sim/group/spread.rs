@@ -1,7 +1,48 @@
 //! Who comes to lead, and when.
 
-use super::world::{World, id};
+use super::world::{World, id, is_done, put};
 use ringd::shard::Input;
+
+/// A group whose second member is to lead.
+fn inclined(seed: u64) -> World {
+    World::new(3, seed, |config| config.leader_turn = Some(4))
+}
+
+#[test]
+fn a_leader_hands_over_to_the_one_that_is_to_lead_once_all_is_calm() {
+    for seed in 0..4 {
+        let mut world = inclined(400 + seed);
+        let first = world.elect();
+        world.pass(8_000);
+        assert_eq!(world.leader(), Some(first), "not so soon after an election");
+        world.until("the second", |world| world.leader() == Some(1));
+        assert_eq!(is_done(&world.call(first, put("k", "v"))), Some(true));
+        world.pass(90_000);
+        assert_eq!(world.leader(), Some(1), "it stays");
+    }
+}
+
+#[test]
+fn who_is_to_lead_and_is_away_is_waited_for() {
+    let mut world = inclined(410);
+    world.elect();
+    world.crash(1);
+    let other = world.elect();
+    world.pass(30_000);
+    assert_eq!(world.leader(), Some(other));
+    world.start(1);
+    world.pass(5_000);
+    assert_eq!(world.leader(), Some(other), "it has just come");
+    world.until("the second", |world| world.leader() == Some(1));
+}
+
+#[test]
+fn without_a_turn_whoever_leads_goes_on() {
+    let mut world = World::new(3, 411, |_| ());
+    let leader = world.elect();
+    world.pass(60_000);
+    assert_eq!(world.leader(), Some(leader));
+}
 
 #[test]
 fn the_first_election_comes_sooner_where_two_others_are_there() {
