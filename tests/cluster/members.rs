@@ -2,7 +2,7 @@
 
 use crate::support::http1;
 use crate::support::peers::under_test;
-use crate::support::process::{Lines, run, signal};
+use crate::support::process::{Lines, run, signal, wait};
 use crate::support::say;
 use crate::support::server::{PATIENCE, free_ports};
 use rustix::process::Signal;
@@ -80,6 +80,38 @@ impl Members {
         let ready = self.launch(nth);
         if let Err(log) = self.wait(nth, &ready) {
             panic!("member {nth} did not start again; its log ends:\n{log}");
+        }
+    }
+
+    /// Starts these again; each may need the others.
+    ///
+    /// # Panics
+    ///
+    /// If one does not become ready.
+    pub(crate) fn restart_these(&mut self, these: &[usize]) {
+        let ready: Vec<_> = these.iter().map(|nth| self.launch(*nth)).collect();
+        for (nth, ready) in these.iter().zip(&ready) {
+            if let Err(log) = self.wait(*nth, ready) {
+                panic!("member {nth} did not start again; its log ends:\n{log}");
+            }
+        }
+    }
+
+    /// Starts one that will not become ready.
+    pub(crate) fn try_start(&mut self, nth: usize) {
+        drop(self.launch(nth));
+    }
+
+    /// Waits until one has ended by itself; what it wrote last.
+    ///
+    /// # Panics
+    ///
+    /// If it goes on.
+    pub(crate) fn end(&mut self, nth: usize) -> String {
+        let (child, lines) = self.running[nth].take().expect("it runs");
+        match wait(child, PATIENCE) {
+            Ok(_) => lines.text(),
+            Err(_) => panic!("member {nth} goes on; its log ends:\n{}", lines.text()),
         }
     }
 

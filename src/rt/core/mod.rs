@@ -520,6 +520,10 @@ impl Core {
             host.ready = true;
             let _ = self.mesh.reports.send(Report::Ready);
         }
+        let has_leader = host.shard.leader().is_some();
+        if self.mesh.placement.has_leader(id) != has_leader {
+            self.mesh.placement.set_leader(id, has_leader);
+        }
         let disks = host.disks.clone();
         // A spawned task runs at once up to its first wait, and may borrow what is borrowed here.
         drop(hosts);
