@@ -710,7 +710,8 @@ impl Shard {
     }
 
     fn on_tick(&mut self, now: Tick) {
-        self.seals.tick(now.since(self.now));
+        let elapsed = now.since(self.now);
+        self.seals.tick(elapsed);
         self.now = self.now.max(now);
         self.raft.handle(raft::Input::Tick(self.now));
         self.store.tick(self.now);
@@ -719,7 +720,7 @@ impl Shard {
         self.repeat_asks();
         self.tick_members();
         self.spread_leaders();
-        self.leases.tick(self.now);
+        self.leases.tick(self.now, elapsed);
         self.compact_by_itself();
         self.expire();
         if self.unmarked.is_some_and(|since| self.now.since(since) >= self.config.mark_after) {

@@ -57,7 +57,7 @@ use std::time::Duration;
 const TURN_SIZE_MAX: usize = 4 << 20;
 /// Ticks within which every connection is told the time: more than that and a thousand idle ones
 /// take a twentieth of a core, and no timeout of theirs is so short.
-const TICK_ROUND: usize = 8;
+const TICK_ROUND: usize = 25;
 /// Connections that are told the time in each tick, if there are so many.
 const TICKED_MIN: usize = 64;
 /// Bytes of the buffer that answers are made in that stay for the next: twice what is made in one
