@@ -367,6 +367,10 @@ impl Shard {
             self.place_held();
             self.send_forwards();
             self.ask_lease_point();
+            if !self.outputs.is_empty() {
+                // What was handed over leaves now: who is asked next may be asked much later.
+                continue;
+            }
             if let Some(output) = self.raft.poll() {
                 self.on_raft(output);
                 continue;

@@ -393,8 +393,11 @@ impl World {
         for _ in 0..10_000 {
             let mut is_still = true;
             for id in self.running() {
+                let mut rounds = 0;
                 while self.store(id) || self.fetch(id) || self.snapshot(id, true) {
                     is_still = false;
+                    rounds += 1;
+                    assert!(rounds < 10_000, "a node comes to rest");
                 }
             }
             if !self.network.is_empty() {

@@ -160,8 +160,12 @@ fn one_that_joins_keeps_to_its_leader_through_all_that_was_before() {
         world.elect();
     }
     world.pass(6_000);
+    // Whoever leads is none of those who founded the group.
+    let target = world.nodes[new[0]].config.raft.id;
     let leader = world.elect();
-    let last = grow(&mut world, leader, false);
+    assert!(world.call(leader, Request::MoveLeader { target }).is_ok());
+    world.until("it leads", |world| world.leader() == Some(new[0]));
+    let last = grow(&mut world, new[0], false);
     world.until("a seat", |world| world.voters(last) == 4);
     assert!(new.iter().chain([&2, &last]).all(|nth| world.nodes[*nth].halted.is_none()));
     world.settle();

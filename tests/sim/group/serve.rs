@@ -34,6 +34,19 @@ fn a_follower_answers_writes_once_they_are_applied_there() {
     assert_eq!(rows.iter().map(|row| row.2).sum::<i64>(), 30, "each counts once");
 }
 
+/// A write was handed over, and a lease asked about, only when something else happened afterwards.
+#[test]
+fn what_is_for_the_leader_leaves_in_the_same_turn() {
+    let mut world = World::new(3, 21, |_| ());
+    let follower = world.follower();
+    world.pass(1_000);
+    for request in [put("k", "v"), Request::LeaseKeepAlive { id: LeaseId(1) }] {
+        let before = world.under_way_from(follower);
+        world.ask(follower, request);
+        assert_eq!(world.under_way_from(follower), before + 1);
+    }
+}
+
 #[test]
 fn refusals_of_the_state_come_back_to_who_asked() {
     let mut world = World::new(3, 12, |_| ());

@@ -277,6 +277,11 @@ impl World {
         }
     }
 
+    /// Packets on their way from a node.
+    pub(crate) fn under_way_from(&self, nth: usize) -> usize {
+        self.flying.iter().filter(|packet| packet.from == nth).count()
+    }
+
     /// A packet arrives, unless the connection that it came by is refused.
     fn arrive(&mut self, to: usize, packet: Flying) {
         let from = self.nodes[packet.from].config.raft.id;
