@@ -67,6 +67,13 @@ fn what_is_wrong_is_told_by_name() {
         (&["get", "a", "--endpoints", ""], 2, "no available endpoints"),
         (&["elect", "a"], 128, "no proposal argument but -l not set"),
         (&["snapshot", "save", "/x", "--endpoints", "a:1,b:1"], 5, "one selected node"),
+        (&["member", "add"], 128, "member name not provided"),
+        (&["member", "add", "a", "http://b:1"], 128, "did you mean --peer-urls=http://b:1"),
+        (&["member", "add", "a"], 128, "member peer urls not provided"),
+        (&["member", "add", "a", "--peer-urls=b:1"], 1, "URL scheme must be http"),
+        (&["member", "update", "1"], 128, "member peer urls not provided"),
+        (&["member", "remove"], 128, "member ID is not provided"),
+        (&["member", "promote", "x"], 128, "bad member ID arg (strconv.ParseUint"),
         (&["inspect"], 1, "required arguments were not provided"),
     ] {
         let (found, printed, said) = told(line);

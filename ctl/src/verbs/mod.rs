@@ -35,20 +35,8 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
 /// etcdctl's commands that ringctl does not have.
-const ELSEWHERE: [&str; 12] = [
-    "add",
-    "auth",
-    "check",
-    "completion",
-    "downgrade",
-    "make-mirror",
-    "options",
-    "promote",
-    "remove",
-    "role",
-    "update",
-    "user",
-];
+const ELSEWHERE: [&str; 8] =
+    ["auth", "check", "completion", "downgrade", "make-mirror", "options", "role", "user"];
 
 /// What every command has at hand.
 #[derive(Debug)]
@@ -136,7 +124,7 @@ pub(crate) async fn run(
         ["lock"] => lock::run(given, context).await,
         ["elect"] => elect::run(given, context).await,
         ["endpoint", name] => endpoint::run(name, given, context).await,
-        ["member", "list"] => member::run(given, context).await,
+        ["member", name] => member::run(name, given, context).await,
         ["move-leader"] => move_leader::run(given, context).await,
         ["alarm", name] => alarm::run(name, given, context).await,
         ["defrag"] => defrag::run(given, context).await,
