@@ -26,6 +26,7 @@ use crate::client::Client;
 use crate::client::Refused;
 use crate::failure::Exit;
 use crate::failure::Failure;
+use crate::playground;
 use crate::print::Printer;
 use crate::settings::Settings;
 use clap::ArgMatches;
@@ -84,6 +85,7 @@ pub(crate) fn commands() -> Vec<Command> {
         defrag::command(),
         snapshot::command(),
         version::command(),
+        playground::command(),
     ]
 }
 
@@ -130,6 +132,7 @@ pub(crate) async fn run(
         ["defrag"] => defrag::run(given, context).await,
         ["snapshot", "save"] => snapshot::run(given, context).await,
         ["version"] => version::run(context),
+        ["playground"] => playground::run(given, context).await,
         path => Err(Failure::new(Exit::BadFeature, unknown(&path.join(" ")))),
     }
 }
