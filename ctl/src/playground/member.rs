@@ -28,8 +28,9 @@ use tokio::time::Instant;
 
 /// What a server says once it serves.
 const READY: &str = "ready to serve client requests";
-/// Lines of its log that are shown if it does not.
-const LINES_KEPT_MAX: usize = 10;
+/// Lines of its log that are shown if it does not: so many of its beginning, and of its end.
+const LINES_FIRST_MAX: usize = 3;
+const LINES_LAST_MAX: usize = 7;
 
 /// How far a member has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +127,7 @@ impl Member {
         match tokio::time::timeout_at(until, has_begun).await {
             Err(_) => Err("it takes too long".to_owned()),
             Ok(stage) => match &*stage.expect("its end is told") {
-                Stage::Ended(how) => Err(how.clone()),
+                Stage::Ended(how) => Err(format!("it has ended {how}")),
                 Stage::Starting | Stage::Serving => Ok(()),
             },
         }
@@ -145,8 +146,8 @@ impl Member {
         }
     }
 
-    /// The last lines of its log.
-    pub(super) fn log_end(&self) -> String {
+    /// The first lines of its log, and the last.
+    pub(super) fn log(&self) -> String {
         kept(&self.lines).iter().fold(String::new(), |text, line| text + line + "\n")
     }
 
@@ -197,8 +198,8 @@ async fn follow(
             });
         }
         let mut kept = kept(&lines);
-        if kept.len() == LINES_KEPT_MAX {
-            kept.pop_front();
+        if kept.len() == LINES_FIRST_MAX + LINES_LAST_MAX {
+            kept.remove(LINES_FIRST_MAX);
         }
         kept.push_back(line);
     }

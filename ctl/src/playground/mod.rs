@@ -101,7 +101,7 @@ async fn play(members: &mut [Member], folder: &Folder, context: &Context) -> Res
     let until = Instant::now() + START;
     for member in members.iter_mut() {
         if let Err(why) = member.ready(until).await {
-            let text = format!("{} does not serve: {why}\n{}", member.name(), member.log_end());
+            let text = format!("{} does not serve: {why}\n{}", member.name(), member.log());
             return Err(Failure::new(Exit::Error, text.trim_end()));
         }
     }
