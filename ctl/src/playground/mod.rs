@@ -42,8 +42,8 @@ pub(crate) fn command() -> Command {
         .override_usage("ringctl playground [flags] [-- <flags of ringd>]")
         .long_about(
             "Starts members of ringd on free ports of the loopback, prints where they are and what \
-             to try, tells when one of them ends, and takes everything away on Ctrl-C. What follows \
-             -- is given to each of them.",
+             to try, tells when one of them ends, and takes everything away on Ctrl-C. What \
+             follows -- is given to each of them.",
         )
         .arg(arguments::text("members", "3", "How many").short('n').value_name("int"))
         .arg(
