@@ -183,8 +183,8 @@ impl Truth {
         }
     }
 
-    /// What each call has seen, of whatever kind it was, is the state at the revision that it tells,
-    /// or the one before its own change.
+    /// What each call has seen, of whatever kind it was, is the state at the revision that it
+    /// tells, or the one before its own change.
     fn was_seen(&self, records: &[Record]) {
         let states = self.states();
         for record in records {
@@ -206,7 +206,7 @@ impl Truth {
         }
     }
 
-    /// Sees that a watcher from the beginning was told all to its last revision, in order, and once.
+    /// Sees that a watcher from the beginning was told all to its last revision, in order and once.
     ///
     /// # Panics
     ///

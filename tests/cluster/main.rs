@@ -6,6 +6,7 @@ mod history;
 mod linear;
 mod linear_tests;
 mod load;
+mod planted;
 mod refused;
 mod slow_disk;
 #[path = "../support/mod.rs"]

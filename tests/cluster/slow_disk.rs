@@ -18,7 +18,7 @@ pub(crate) struct SlowDisk {
 }
 
 impl SlowDisk {
-    /// Makes the disk that holds `data` slow for a process; none, with a message, where one may not.
+    /// Makes the disk that holds `data` slow for a process; none, and a message, if one may not.
     pub(crate) fn of(pid: u32, data: &Path) -> Option<Self> {
         let group = Path::new(GROUPS).join(format!("ringd-test-{pid}"));
         let device = stat(data).ok()?.st_dev;
