@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::failure::Failure;
 use crate::h2::connection::{Answer, Connection, Outcome};
 use crate::h2::hpack::Method;
-use crate::message::{self, Listed, Range, Sizes};
+use crate::message::{self, Listed, Range, Status};
 
 /// How long connecting may take, on this machine.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -113,13 +113,13 @@ impl Caller {
         self.call(Method::Compact, &message::compaction(revision, physical), 0).map(|_| ())
     }
 
-    /// What the server says of its sizes.
+    /// What the server says of itself.
     ///
     /// # Errors
     /// Those of [`Self::call`].
-    pub(crate) fn sizes(&mut self) -> Result<Sizes, Failure> {
+    pub(crate) fn status(&mut self) -> Result<Status, Failure> {
         let answer = self.call(Method::Status, &[], usize::MAX)?;
-        Ok(message::sizes(&answer.body))
+        Ok(message::status(&answer.body))
     }
 
     fn receive(&mut self) -> Result<(), Failure> {

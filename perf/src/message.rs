@@ -211,19 +211,32 @@ pub(crate) fn listed(
     }
 }
 
-/// What `Maintenance.Status` says of sizes, in bytes.
+/// What `Maintenance.Status` says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Sizes {
-    /// What the store takes on disk.
+pub(crate) struct Status {
+    /// The member that answers.
+    pub(crate) member: u64,
+    /// The leader that it knows; zero if none.
+    pub(crate) leader: u64,
+    /// The revision that it has applied.
+    pub(crate) revision: u64,
+    /// What the store takes on disk, in bytes.
     pub(crate) allocated: u64,
     /// What of that is in use.
     pub(crate) in_use: u64,
 }
 
-/// Reads the sizes in an answer to `Maintenance.Status`.
-pub(crate) fn sizes(answer: &[u8]) -> Sizes {
+/// Reads an answer to `Maintenance.Status`.
+pub(crate) fn status(answer: &[u8]) -> Status {
     let fields = Fields::of(answer);
-    Sizes { allocated: fields.clone().number(3), in_use: fields.number(9) }
+    let header = Fields::of(fields.clone().bytes(1));
+    Status {
+        member: header.clone().number(2),
+        leader: fields.clone().number(4),
+        revision: header.number(3),
+        allocated: fields.clone().number(3),
+        in_use: fields.number(9),
+    }
 }
 
 #[cfg(test)]
@@ -297,7 +310,7 @@ mod tests {
             let noise: Vec<u8> =
                 (0..random.below(40)).map(|_| random.next().to_le_bytes()[0]).collect();
             let _ = listed(&noise, &mut |_, _| {});
-            let _ = (sizes(&noise), revision(&noise), succeeded(&noise));
+            let _ = (status(&noise), revision(&noise), succeeded(&noise));
         }
     }
 }

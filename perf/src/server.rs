@@ -315,16 +315,48 @@ impl Server {
     /// # Errors
     /// When it cannot be started, ends by itself, or does not answer in time; with its last words.
     pub(crate) fn start(recipe: &Recipe, interrupt: &AtomicBool) -> Result<Self, Failure> {
+        let mut server = Self::launch(recipe, free_address()?, free_address()?)?;
+        server.wait_ready(START_TIME_MAX, interrupt)?;
+        Ok(server)
+    }
+
+    /// Starts a server on a fresh directory; it need not answer yet.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn launch(
+        recipe: &Recipe,
+        address: SocketAddr,
+        peer: SocketAddr,
+    ) -> Result<Self, Failure> {
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let dir = recipe.base.join(format!("{}-{}-{number}", recipe.name, std::process::id()));
         fs::create_dir_all(&dir).map_err(Failure::io(format!("create {}", dir.display())))?;
-        let (address, peer) = (free_address()?, free_address()?);
         let log = dir.join("log");
         let command = command(recipe, &dir, &log, address, peer)?;
         let process = Guarded::start(command, Some(dir.clone()))?;
-        let mut server = Self { process, recipe: recipe.clone(), dir, log, address, peer };
-        server.wait_ready(START_TIME_MAX, interrupt)?;
-        Ok(server)
+        Ok(Self { process, recipe: recipe.clone(), dir, log, address, peer })
+    }
+
+    /// Waits until a server on a fresh directory answers.
+    ///
+    /// # Errors
+    /// When it ends by itself or does not answer in time; with its last words.
+    pub(crate) fn await_start(&mut self, interrupt: &AtomicBool) -> Result<(), Failure> {
+        self.wait_ready(START_TIME_MAX, interrupt)
+    }
+
+    /// Kills the server, as a crash would.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts one that was killed on its directory again; it need not answer yet.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub(crate) fn resume(&mut self) -> Result<(), Failure> {
+        self.process.replace(command(&self.recipe, &self.dir, &self.log, self.address, self.peer)?)
     }
 
     /// Kills the server, as a crash would, starts it on the same directory, and says how long it
@@ -338,13 +370,12 @@ impl Server {
         cold: bool,
         interrupt: &AtomicBool,
     ) -> Result<Duration, Failure> {
-        self.process.kill();
+        self.kill();
         if cold {
             drop_cached(&self.dir).map_err(Failure::io("drop the server's files from memory"))?;
         }
-        let command = command(&self.recipe, &self.dir, &self.log, self.address, self.peer)?;
         let clock = Clock::start();
-        self.process.replace(command)?;
+        self.resume()?;
         self.wait_ready(RESTART_TIME_MAX, interrupt)?;
         Ok(Duration::from_nanos(clock.now().0))
     }
@@ -442,7 +473,7 @@ fn drop_cached(dir: &Path) -> std::io::Result<()> {
 }
 
 /// A port that nobody listens on at the moment.
-fn free_address() -> Result<SocketAddr, Failure> {
+pub(crate) fn free_address() -> Result<SocketAddr, Failure> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(Failure::io("find a free port"))?;
     listener.local_addr().map_err(Failure::io("find a free port"))
 }

@@ -24,6 +24,7 @@ use crate::http2::Head;
 use crate::http2::Limits;
 use crate::http2::StreamId;
 use crate::shard::request::Request;
+use crate::shard::request::Unavailable;
 use crate::types::Tick;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -47,6 +48,12 @@ pub trait Sink {
     /// Takes a message of a stream of watchers; what it leads to comes by
     /// [`Session::push`](crate::api::Session::push).
     fn watch(&mut self, stream: u32, request: WatchRequest);
+
+    /// Whether the shard that requests go to knows a leader; some calls do not want to wait for
+    /// one.
+    fn has_leader(&self) -> bool {
+        true
+    }
 }
 
 /// What every session of a node knows.
@@ -61,6 +68,9 @@ pub struct Settings {
     pub watch_notify_interval: u64,
     /// Bytes of keys and values of an answer that is made in one go.
     pub whole_size_max: usize,
+    /// Milliseconds between two looks for a leader, for calls that do not want to go on without
+    /// (`--election-timeout`).
+    pub election_timeout: u64,
     /// Whether the empty handler answers.
     pub bench: bool,
     /// What one HTTP/2 connection may do.
@@ -86,6 +96,7 @@ impl Settings {
             watch_notify_interval: ms(config.connections.watch_notify_interval)
                 .max(WATCH_NOTIFY_INTERVAL_MIN),
             whole_size_max: WHOLE_SIZE_MAX,
+            election_timeout: config.raft.election_timeout_ms,
             bench: config.connections.bench_method,
             limits,
         }
@@ -183,6 +194,8 @@ pub(crate) struct Call {
     partial: Option<Partial>,
     /// When the client has given up.
     pub(crate) deadline: Option<Tick>,
+    /// It is a stream that is to end when there is no leader for a while.
+    pub(crate) needs_leader: bool,
 }
 
 impl Call {
@@ -252,6 +265,8 @@ pub(crate) struct Route {
     head: u64,
     decision: Decision,
     timeout_ms: Option<u64>,
+    /// It asks for a leader (`hasleader: true`).
+    needs_leader: bool,
 }
 
 /// What a request's headers lead to.
@@ -301,7 +316,8 @@ impl<S: Sink> Dispatch<'_, S> {
             (decision, _) => decision,
         };
         let timeout_ms = timeout.and_then(Result::ok);
-        *self.route = Some(Route { head: head.id(), decision, timeout_ms });
+        let needs_leader = head.get(b"hasleader") == Some(b"true");
+        *self.route = Some(Route { head: head.id(), decision, timeout_ms, needs_leader });
     }
 
     /// A message is whole.
@@ -623,7 +639,14 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
         self.route(head);
         let route = self.route.as_ref().expect("a route was just made");
         let deadline = route.timeout_ms.map(|ms| Tick(self.now.0.saturating_add(ms)));
+        let is_stream =
+            matches!(&route.decision, Decision::Call(method) if method.is_answered_by_many());
         let phase = match &route.decision {
+            Decision::Call(_) if route.needs_leader && !self.sink.has_leader() => {
+                let status = Status::from(&Unavailable::NoLeader);
+                self.immediate.push((stream, Immediate::End(status)));
+                Phase::Waiting
+            }
             Decision::Call(Method::Duplex(flow)) => Phase::Duplex(Duplex {
                 flow: *flow,
                 is_begun: false,
@@ -647,7 +670,8 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
             }
             Decision::Plain(plain) => Phase::Plain(plain.clone()),
         };
-        let mut call = Call { phase, partial: None, deadline };
+        let needs_leader = is_stream && route.needs_leader;
+        let mut call = Call { phase, partial: None, deadline, needs_leader };
         if end {
             self.take(stream, &mut call, &[], true);
         }

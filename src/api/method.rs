@@ -61,6 +61,16 @@ pub(crate) enum Method {
     BenchEmpty,
 }
 
+impl Method {
+    /// Whether its answer is a stream of messages.
+    pub(crate) fn is_answered_by_many(self) -> bool {
+        matches!(
+            self,
+            Self::Duplex(_) | Self::RangeStream | Self::HealthWatch | Self::Recipe(Goal::Observe)
+        )
+    }
+}
+
 /// A call whose client sends messages for as long as it likes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flow {

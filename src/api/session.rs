@@ -42,6 +42,9 @@ const HTTP1_STREAM: u32 = 1;
 /// as it can leave. 4 MiB: what many small reads asked for at once come to.
 const WAITING_SIZE_MAX: usize = 4 << 20;
 
+/// Looks in a row that find no leader before streams that want one end, as in etcd.
+const LEADERLESS_MAX: u32 = 3;
+
 /// The connection must close once its output is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closing {
@@ -72,6 +75,8 @@ pub struct Session {
     now: Tick,
     /// Since when the same request has been coming in, and its number; HTTP/2 counts for itself.
     incoming: Option<(u64, Tick)>,
+    /// When to look next for a leader, and how many looks in a row have found none.
+    look: (Tick, u32),
 }
 
 /// What the first bytes turned out to be.
@@ -98,6 +103,7 @@ impl Session {
             gone: Vec::new(),
             now: Tick::default(),
             incoming: None,
+            look: (Tick::default(), 0),
         }
     }
 
@@ -177,9 +183,16 @@ impl Session {
     /// # Errors
     /// As for [`Self::receive`].
     pub fn tick(&mut self, now: Tick, sink: &mut impl Sink) -> Result<(), Closing> {
+        let is_leaderless = self.look_for_leader(now, sink);
         let Link::Http2(connection) = &mut self.link else {
             return self.tick_incoming(now);
         };
+        if is_leaderless {
+            for stream in connection.calls_where(|call| call.needs_leader) {
+                end(connection, stream, &Status::from(&Unavailable::NoLeader));
+                self.gone.push(stream.0);
+            }
+        }
         for stream in connection.calls_where(|call| call.deadline.is_some_and(|at| at <= now)) {
             let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
             end(connection, stream, &status);
@@ -205,6 +218,20 @@ impl Session {
         self.immediate.clear();
         self.forget_gone(sink);
         result.map_err(|closed| Closing { reason: closed.reason })
+    }
+
+    /// Looks for a leader every election timeout; whether there has been none for too long.
+    ///
+    /// # Source
+    /// etcd: `server/etcdserver/api/v3rpc/interceptor.go`, `monitorLeader`.
+    fn look_for_leader(&mut self, now: Tick, sink: &impl Sink) -> bool {
+        let (next, leaderless) = &mut self.look;
+        if now < *next {
+            return false;
+        }
+        *next = Tick(now.0.saturating_add(self.settings.election_timeout));
+        *leaderless = if sink.has_leader() { 0 } else { leaderless.saturating_add(1) };
+        *leaderless >= LEADERLESS_MAX
     }
 
     /// Ends a connection that has been sending one request, or its first bytes, for too long.
@@ -690,6 +717,100 @@ mod tests {
         assert!(!session.is_done());
         session.shutdown(Tick(6));
         assert!(session.is_done());
+    }
+
+    /// A member that may know no leader.
+    struct Alone {
+        has_leader: bool,
+        forgotten: Vec<u32>,
+    }
+
+    impl Sink for Alone {
+        fn submit(&mut self, _stream: u32, _request: Request) {}
+
+        fn forget(&mut self, stream: u32) {
+            self.forgotten.push(stream);
+        }
+
+        fn watch(&mut self, _stream: u32, _request: WatchRequest) {}
+
+        fn has_leader(&self) -> bool {
+            self.has_leader
+        }
+    }
+
+    /// A watch and a list of members, opened with or without this metadata.
+    fn two_calls(field: Option<(&str, &str)>) -> Vec<u8> {
+        let mut bytes = PREFACE.to_vec();
+        frame::put_settings(&mut bytes, &[]);
+        for (stream, path) in
+            [(1, "/etcdserverpb.Watch/Watch"), (3, "/etcdserverpb.Cluster/MemberList")]
+        {
+            let fields = [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", path),
+                (":authority", "localhost"),
+                ("content-type", "application/grpc"),
+                ("te", "trailers"),
+            ];
+            let mut block = Vec::new();
+            for (name, value) in fields.into_iter().chain(field) {
+                hpack::encode_literal(&mut block, name.as_bytes(), value.as_bytes());
+            }
+            frame::put_block(&mut bytes, stream, &block, false);
+            let end = if stream == 1 { 0 } else { frame::END_STREAM };
+            frame::put(&mut bytes, frame::DATA, end, stream, &[0; 5]);
+        }
+        bytes
+    }
+
+    /// How often the output tells of a missing leader.
+    fn refusals(session: &mut Session) -> usize {
+        let text = b"etcdserver: no leader";
+        let count = session.output().windows(text.len()).filter(|part| part == text).count();
+        session.sent(session.output().len());
+        count
+    }
+
+    #[test]
+    fn who_asks_for_a_leader_does_not_wait_for_one() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let asks = Some(("hasleader", "true"));
+        for (field, has_leader, due) in [
+            (asks, false, 2),
+            (asks, true, 0),
+            (None, false, 0),
+            (Some(("hasleader", "false")), false, 0),
+        ] {
+            let mut sink = Alone { has_leader, forgotten: Vec::new() };
+            let mut session = Session::new(&settings);
+            assert_eq!(session.receive(&two_calls(field), Tick(0), &mut sink), Ok(()));
+            assert_eq!(refusals(&mut session), due, "{field:?}");
+        }
+    }
+
+    #[test]
+    fn a_stream_that_asks_for_a_leader_ends_after_three_looks_in_a_row_without() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let patience = settings.election_timeout;
+        for (field, due) in [(Some(("hasleader", "true")), 1), (None, 0)] {
+            let mut sink = Alone { has_leader: true, forgotten: Vec::new() };
+            let mut session = Session::new(&settings);
+            assert_eq!(session.tick(Tick(1), &mut sink), Ok(()));
+            assert_eq!(session.receive(&two_calls(field), Tick(1), &mut sink), Ok(()));
+            for (look, has_leader) in [false, false, true, false, false].into_iter().enumerate() {
+                sink.has_leader = has_leader;
+                let now = 1 + patience * (1 + u64::try_from(look).unwrap());
+                assert_eq!(session.tick(Tick(now), &mut sink), Ok(()));
+                assert_eq!(refusals(&mut session), 0, "look {look}");
+            }
+            assert_eq!(session.tick(Tick(6 * patience), &mut sink), Ok(()), "too early");
+            assert_eq!(refusals(&mut session), 0);
+            assert_eq!(session.tick(Tick(1 + 6 * patience), &mut sink), Ok(()));
+            assert_eq!(refusals(&mut session), due);
+            assert_eq!(sink.forgotten, vec![1; due], "its watchers are forgotten");
+        }
     }
 
     /// Takes requests that no test here looks at.

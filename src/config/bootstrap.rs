@@ -14,6 +14,13 @@ use crate::config::{ClusterState, Config};
 use crate::types::{ClusterId, NodeId};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Most members that a cluster may have.
+pub const MEMBERS_MAX: usize = 64;
+/// Most URLs of one kind that a member may have.
+pub const MEMBER_URLS_MAX: usize = 64;
+/// Most bytes of a member's name, or of one of its URLs.
+pub const MEMBER_TEXT_SIZE_MAX: usize = 4096;
+
 /// A cluster as a member first knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bootstrap {
@@ -124,6 +131,11 @@ impl Config {
             return Err(ConfigError::DuplicateUrl(initial.clone()));
         }
         self.check_own(own)?;
+        check_count("initial-cluster", "members", by_name.len(), MEMBERS_MAX)?;
+        for (name, urls) in &by_name {
+            check_size("initial-cluster", "name", name)?;
+            check_kept("initial-cluster", urls)?;
+        }
         Ok(by_name)
     }
 
@@ -152,6 +164,39 @@ impl Config {
         let peer_urls = urls.into_iter().collect();
         InitialMember { id, name, peer_urls, client_urls: Vec::new(), learner: false }
     }
+}
+
+/// Refuses URLs that members could not keep: what is in their state is read again.
+pub(super) fn check_kept<'a>(
+    flag: &'static str,
+    urls: impl IntoIterator<Item = &'a Url>,
+) -> Result<(), ConfigError> {
+    let mut count = 0;
+    for url in urls {
+        check_size(flag, "URL", url.text())?;
+        count += 1;
+    }
+    check_count(flag, "URLs of one member", count, MEMBER_URLS_MAX)
+}
+
+fn check_count(
+    flag: &'static str,
+    what: &'static str,
+    count: usize,
+    most: usize,
+) -> Result<(), ConfigError> {
+    if count <= most { Ok(()) } else { Err(ConfigError::TooMany { flag, what, count, most }) }
+}
+
+/// Refuses a text that members could not keep.
+pub(super) fn check_size(
+    flag: &'static str,
+    what: &'static str,
+    text: &str,
+) -> Result<(), ConfigError> {
+    let size = text.len();
+    let is_kept = size <= MEMBER_TEXT_SIZE_MAX;
+    if is_kept { Ok(()) } else { Err(ConfigError::TooLong { flag, what, size }) }
 }
 
 /// The first difference between two sorted lists of URLs, in etcd's words.

@@ -118,6 +118,31 @@ pub enum ConfigError {
     /// A list of URLs that needs one and has none.
     #[error("--{0} needs at least one URL")]
     NoUrl(&'static str),
+    /// More of something than members keep.
+    #[error("--{flag} gives {count} {what}; members keep {most} at most")]
+    TooMany {
+        /// The flag.
+        flag: &'static str,
+        /// What there are too many of.
+        what: &'static str,
+        /// How many.
+        count: usize,
+        /// How many there may be.
+        most: usize,
+    },
+    /// A name or a URL that is longer than members keep.
+    #[error(
+        "--{flag} gives a {what} of {size} bytes; members keep {} at most",
+        crate::config::MEMBER_TEXT_SIZE_MAX
+    )]
+    TooLong {
+        /// The flag.
+        flag: &'static str,
+        /// What it is.
+        what: &'static str,
+        /// How long it is.
+        size: usize,
+    },
     /// A kind of URL that we do not serve.
     #[error("{0}: only http URLs are implemented yet in ringd")]
     SchemeNotYet(String),

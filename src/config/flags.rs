@@ -320,7 +320,7 @@ const CLUSTERING: &[Flag] = &[
     set("pre-vote", Boolean, "true", "Ask before standing for election.", |d, v| {
         put(&mut d.config.raft.pre_vote, boolean(v))
     }),
-    early(
+    set(
         "initial-election-tick-advance",
         Boolean,
         "true",
@@ -499,7 +499,7 @@ const OURS: &[Flag] = &[
          shards together.",
         |d, v| put(&mut d.config.store.cache_bytes, unsigned(v)),
     ),
-    early(
+    set(
         "learner-auto-promote",
         Boolean,
         "false",

@@ -24,6 +24,7 @@ mod url;
 mod value;
 
 pub use bootstrap::{Bootstrap, InitialMember};
+pub use bootstrap::{MEMBER_TEXT_SIZE_MAX, MEMBER_URLS_MAX, MEMBERS_MAX};
 pub use compaction::AutoCompaction;
 pub use error::{ConfigError, Source};
 pub use features::Features;

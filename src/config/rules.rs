@@ -1,5 +1,6 @@
 //! What holds between flags, and what follows from a flag that was not given.
 
+use crate::config::bootstrap::{check_kept, check_size};
 use crate::config::error::ConfigError;
 use crate::config::parse::{Draft, Start};
 use crate::config::url::{Scheme, Url};
@@ -140,6 +141,7 @@ impl Draft {
             self.config.cluster.initial = pairs.join(",");
         }
         self.config.shards = self.shards()?;
+        self.check_kept()?;
         Ok(Start { config: self.config, notices: self.notices })
     }
 
@@ -181,6 +183,18 @@ impl Draft {
             Some((flag, _)) => Err(ConfigError::NoUrl(flag)),
             None => Ok(()),
         }
+    }
+
+    /// The rules about what members keep of each other.
+    fn check_kept(&self) -> Result<(), ConfigError> {
+        check_size("name", "name", &self.config.name)?;
+        check_kept("initial-advertise-peer-urls", &self.config.advertise_peer_urls)?;
+        let mut shards = self.config.shards.iter();
+        let flag = "shard-advertise-client-urls";
+        if let Some(first) = shards.next() {
+            check_kept("advertise-client-urls", &first.advertise_client_urls)?;
+        }
+        shards.try_for_each(|shard| check_kept(flag, &shard.advertise_client_urls))
     }
 
     /// The rules about what is logged, and where to.

@@ -510,6 +510,50 @@ fn a_cluster_that_cannot_be_founded_is_refused_in_etcds_words() {
     }
 }
 
+/// Such names were taken, written to the members' state, and then not read.
+#[test]
+fn what_members_could_not_keep_is_refused() {
+    let long = "x".repeat(MEMBER_TEXT_SIZE_MAX + 1);
+    let urls = |count: usize| {
+        let urls = (0..count).map(|nth| format!("http://h:{}", nth + 1));
+        urls.collect::<Vec<_>>().join(",")
+    };
+    let cases = [
+        (format!("--name={long}"), "--name gives a name of 4097 bytes; members keep 4096"),
+        (
+            format!("--initial-advertise-peer-urls={}", urls(65)),
+            "--initial-advertise-peer-urls gives 65 URLs of one member; members keep 64",
+        ),
+        (
+            format!("--advertise-client-urls=http://{long}:1"),
+            "--advertise-client-urls gives a URL of 4106 bytes",
+        ),
+    ];
+    for (flag, due) in cases {
+        let refused = command(&[&flag], &[], None).expect_err(due).to_string();
+        assert!(refused.starts_with(due), "{refused}");
+    }
+    assert!(command(&[&format!("--advertise-client-urls={}", urls(64))], &[], None).is_ok());
+    let own = "a=http://localhost:2380";
+    let others = |count| {
+        let others = (0..count).map(|nth| format!(",n{nth}=http://h:{}", nth + 1));
+        others.collect::<String>()
+    };
+    let of_one = (1..=65).map(|port| format!(",b=http://h:{port}")).collect::<String>();
+    let cases = [
+        (others(MEMBERS_MAX), "--initial-cluster gives 65 members; members keep 64"),
+        (format!(",{long}=http://h:1"), "--initial-cluster gives a name of 4097 bytes"),
+        (of_one, "--initial-cluster gives 65 URLs of one member"),
+    ];
+    for (more, due) in cases {
+        let node = config(&["--name=a", &format!("--initial-cluster={own}{more}")]);
+        let refused = node.bootstrap().expect_err(due).to_string();
+        assert!(refused.starts_with(due), "{refused}");
+    }
+    let most = format!("--initial-cluster={own}{}", others(MEMBERS_MAX - 1));
+    assert!(config(&["--name=a", &most]).bootstrap().is_ok());
+}
+
 /// The flags of member `name` of three, of whom nobody has said anything.
 fn of_three(name: &str, more: &[&str]) -> Config {
     let port = |name: &str| 2480 + u16::from(name.as_bytes()[0] - b'a');

@@ -47,7 +47,11 @@
 //! | `5` | version | their versions do not go together: not within one minor version |
 //! | `6` | log | this member was here with another log: it has lost its memory |
 //! | `7` | twice | two processes are this member |
-//! | `8` | unknown | the answerer knows no such member, or not yet, or not any more |
+//! | `8` | unknown | the answerer knows no such member, and hears too many already |
+//! | `9` | removed | the caller was a member, and was removed |
+//!
+//! Who is of the cluster and not known is heard: an answerer that was away, or that joins, learns
+//! of newer members only from them.
 //!
 //! # Frame
 //!
@@ -56,13 +60,16 @@
 //! | offset | size | field | value |
 //! |-------:|-----:|----------------|---------------------------------------------------------|
 //! | 0 | 4 | size | bytes of the payload |
-//! | 4 | 1 | kind | 1 packet, 2 ping, 3 pong |
+//! | 4 | 1 | kind | 1 packet, 2 ping, 3 pong, 4 urls |
 //! | 5 | 3 | reserved | zero |
 //! | 8 | 4 | crc | CRC-32 of the frame's number, bytes 0..8, and the payload |
 //!
 //! A frame's number (8 bytes) is how many went before it in its direction, so that one that is lost
 //! or comes twice is not whole. A ping asks for a pong; both are empty. Only the dialler sends
 //! packets; their payload is the shard's business.
+//!
+//! The dialler's first frame on a raft connection says where its peers reach it: each URL's size
+//! (2 bytes) and the URL, to the end, 64 KiB at most.
 //!
 //! # Versions
 //!
@@ -84,6 +91,9 @@ pub const FORMAT_VERSION: u16 = 1;
 pub const GREETING_SIZE: usize = 72;
 /// Bytes of a frame's header.
 pub const HEADER_SIZE: usize = 12;
+
+/// Bytes of a payload that says where a member is reached.
+const URLS_SIZE_MAX: u32 = 64 << 10;
 
 /// Name, offset and size of each field of a greeting.
 pub const GREETING_FIELDS: [(&str, usize, usize); 15] = [
@@ -148,12 +158,14 @@ pub enum Verdict {
     Log,
     /// Two processes are this member.
     Twice,
-    /// It is no member that is known here.
+    /// It is no member that is known here, and there are too many of those.
     Unknown,
+    /// It was a member.
+    Removed,
 }
 
 /// Every verdict, by its code.
-pub const VERDICTS: [Verdict; 9] = [
+pub const VERDICTS: [Verdict; 10] = [
     Verdict::Welcome,
     Verdict::Format,
     Verdict::Cluster,
@@ -163,6 +175,7 @@ pub const VERDICTS: [Verdict; 9] = [
     Verdict::Log,
     Verdict::Twice,
     Verdict::Unknown,
+    Verdict::Removed,
 ];
 
 /// A version of ringd.
@@ -327,6 +340,8 @@ pub enum FrameKind {
     Ping,
     /// Its answer.
     Pong,
+    /// Where the sender's peers reach it.
+    Urls,
 }
 
 /// The header of frame `number` with this payload.
@@ -342,6 +357,7 @@ pub fn header(number: u64, kind: FrameKind, payload: &[u8]) -> [u8; HEADER_SIZE]
         FrameKind::Packet => 1,
         FrameKind::Ping => 2,
         FrameKind::Pong => 3,
+        FrameKind::Urls => 4,
     };
     let crc = checksum(&[&number.to_le_bytes(), &out[..8], payload]);
     out[8..].copy_from_slice(&crc.to_le_bytes());
@@ -356,9 +372,38 @@ pub fn read_header(header: &[u8; HEADER_SIZE]) -> Option<(FrameKind, u32)> {
         [1, 0, 0, 0] => FrameKind::Packet,
         [2, 0, 0, 0] if size == 0 => FrameKind::Ping,
         [3, 0, 0, 0] if size == 0 => FrameKind::Pong,
+        [4, 0, 0, 0] if size <= URLS_SIZE_MAX => FrameKind::Urls,
         _ => return None,
     };
     Some((kind, size))
+}
+
+/// The payload that says where a member is reached: as many of its URLs as there is room for.
+#[must_use]
+pub fn urls_payload(urls: &[String]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let size_max = usize::try_from(URLS_SIZE_MAX).expect("usize is 64 bits");
+    for url in urls {
+        let Ok(size) = u16::try_from(url.len()) else { continue };
+        if out.len() + 2 + url.len() <= size_max {
+            out.extend_from_slice(&size.to_le_bytes());
+            out.extend_from_slice(url.as_bytes());
+        }
+    }
+    out
+}
+
+/// The URLs in such a payload; none if it is not one.
+#[must_use]
+pub fn read_urls(mut payload: &[u8]) -> Option<Vec<String>> {
+    let mut urls = Vec::new();
+    while !payload.is_empty() {
+        let (size, rest) = payload.split_first_chunk::<2>()?;
+        let (url, rest) = rest.split_at_checked(u16::from_le_bytes(*size).into())?;
+        urls.push(String::from_utf8(url.to_vec()).ok()?);
+        payload = rest;
+    }
+    Some(urls)
 }
 
 /// Whether a whole frame is number `number` of its direction, as it was sent.
@@ -426,6 +471,20 @@ mod tests {
             assert!(!is_whole(3, &bytes, b"abc"), "bit {bit}");
         }
         assert!(!is_whole(3, &whole, b"abd"));
+    }
+
+    #[test]
+    fn urls_come_back_as_they_were_and_parts_of_them_do_not_read() {
+        let urls = ["http://a:1".to_owned(), "http://b:2".to_owned()];
+        let bytes = urls_payload(&urls);
+        assert_eq!(read_urls(&bytes), Some(urls.to_vec()));
+        for size in 0..bytes.len() {
+            assert_ne!(read_urls(&bytes[..size]), Some(urls.to_vec()), "{size}");
+        }
+        assert_eq!(read_urls(&[1, 0, 0xff]), None, "it is no text");
+        let long = "x".repeat(40_000);
+        let many = [long.clone(), long.clone(), "y".repeat(70_000), "http://c:3".to_owned()];
+        assert_eq!(read_urls(&urls_payload(&many)), Some(vec![long, many[3].clone()]));
     }
 
     #[test]

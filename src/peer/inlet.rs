@@ -1,7 +1,9 @@
 //! The side of a connection that was dialled: it listens.
 
 use crate::peer::Limits;
+use crate::peer::format;
 use crate::peer::format::Card;
+use crate::peer::format::FrameKind;
 use crate::peer::format::Hello;
 use crate::peer::format::HelloError;
 use crate::peer::format::Kind;
@@ -26,6 +28,8 @@ pub struct Inlet {
     limits: Limits,
     pipe: Pipe,
     state: State,
+    /// Where the member says that it is reached, until it is asked for.
+    urls: Option<Vec<String>>,
     began: Tick,
 }
 
@@ -41,7 +45,8 @@ impl Inlet {
     /// A connection that has just come.
     #[must_use]
     pub fn new(limits: Limits, now: Tick) -> Self {
-        Self { limits, pipe: Pipe::new(limits, now), state: State::Greeting, began: now }
+        let (pipe, state) = (Pipe::new(limits, now), State::Greeting);
+        Self { limits, pipe, state, urls: None, began: now }
     }
 
     /// Takes in bytes, and hands on each packet.
@@ -58,13 +63,30 @@ impl Inlet {
             State::Greeting => self.greeted(bytes),
             State::Asked(_) if bytes.is_empty() => Ok(()),
             State::Asked(_) => Err(Fault::Early),
-            State::Open(_) => self.pipe.receive(bytes, now, sink),
+            State::Open(_) => self.heard(bytes, now, sink),
             State::Over => Err(Fault::Ended),
         };
         if result.is_err() {
             self.state = State::Over;
         }
         result
+    }
+
+    fn heard(&mut self, bytes: &[u8], now: Tick, sink: &mut dyn FnMut(Bytes)) -> Result<(), Fault> {
+        let mut said = None;
+        self.pipe.receive(bytes, now, &mut |kind, payload| match kind {
+            FrameKind::Urls => said = Some(format::read_urls(&payload)),
+            FrameKind::Packet | FrameKind::Ping | FrameKind::Pong => sink(payload),
+        })?;
+        if let Some(urls) = said {
+            self.urls = Some(urls.ok_or(Fault::Urls)?);
+        }
+        Ok(())
+    }
+
+    /// Where the member is reached, if it has just said so.
+    pub fn take_urls(&mut self) -> Option<Vec<String>> {
+        self.urls.take()
     }
 
     fn greeted(&mut self, bytes: &[u8]) -> Result<(), Fault> {

@@ -2,6 +2,7 @@
 
 use crate::peer::Counts;
 use crate::peer::Limits;
+use crate::peer::format;
 use crate::peer::format::Card;
 use crate::peer::format::FrameKind;
 use crate::peer::format::HEADER_SIZE;
@@ -68,6 +69,8 @@ pub struct Link {
     /// Packets that wait for a bulk link to come up, and their size.
     waiting: VecDeque<Bytes>,
     waiting_size: usize,
+    /// What the peer is told first: where this member is reached.
+    urls: Vec<u8>,
     /// The last reason that was told.
     told: Option<Verdict>,
     outputs: VecDeque<LinkOutput>,
@@ -102,10 +105,17 @@ impl Link {
             failures: 0,
             waiting: VecDeque::new(),
             waiting_size: 0,
+            urls: Vec::new(),
             told: None,
             outputs: VecDeque::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// The same, that tells the peer where this member is reached.
+    #[must_use]
+    pub fn with_urls(self, urls: &[String]) -> Self {
+        Self { urls: format::urls_payload(urls), ..self }
     }
 
     /// The next thing to do or to know.
@@ -223,7 +233,7 @@ impl Link {
             return Ok(());
         };
         let mut is_against = false;
-        pipe.receive(bytes, now, &mut |_| is_against = true)?;
+        pipe.receive(bytes, now, &mut |_, _| is_against = true)?;
         if is_against { Err(Fault::Direction) } else { Ok(()) }
     }
 
@@ -245,6 +255,9 @@ impl Link {
             std::mem::replace(&mut self.state, State::Rest)
         {
             pipe = greeting;
+        }
+        if !self.urls.is_empty() {
+            pipe.put(FrameKind::Urls, &self.urls);
         }
         for payload in self.waiting.drain(..) {
             pipe.put(FrameKind::Packet, &payload);

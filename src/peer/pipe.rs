@@ -46,6 +46,9 @@ pub enum Fault {
     /// A frame is not as it was sent.
     #[error("frame {0} is damaged, lost or doubled")]
     Damaged(u64),
+    /// Where it is reached does not read.
+    #[error("its addresses do not read")]
+    Urls,
     /// A packet came from the side that only listens.
     #[error("a packet came against the direction")]
     Direction,
@@ -125,7 +128,7 @@ impl Pipe {
         Ok(Some((hello, taken)))
     }
 
-    /// Takes in bytes of frames, and hands on each packet's payload.
+    /// Takes in bytes of frames, and hands on each payload that is not the pipe's own business.
     ///
     /// # Errors
     /// The first thing that is not as it should be; nothing after it is looked at.
@@ -133,7 +136,7 @@ impl Pipe {
         &mut self,
         mut bytes: &[u8],
         now: Tick,
-        sink: &mut dyn FnMut(Bytes),
+        sink: &mut dyn FnMut(FrameKind, Bytes),
     ) -> Result<(), Fault> {
         if !bytes.is_empty() {
             (self.heard, self.ping) = (now, None);
@@ -169,7 +172,7 @@ impl Pipe {
             }
             self.frames_in += 1;
             match kind {
-                FrameKind::Packet => sink(payload),
+                FrameKind::Packet | FrameKind::Urls => sink(kind, payload),
                 // Who has that much to read hears us without it.
                 FrameKind::Ping if self.output().len() > PONG_QUEUE_MAX => {}
                 FrameKind::Ping => self.put(FrameKind::Pong, &[]),

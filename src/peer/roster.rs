@@ -6,13 +6,21 @@ use crate::peer::format::Verdict;
 use crate::types::NodeId;
 use std::collections::BTreeMap;
 
-/// The members that a shard may hear, and what they were when it heard them.
+/// Guests that are heard at a time: as many as a group has members.
+const GUESTS_MAX: usize = 64;
+
+/// Who a shard may hear, and what they were when it heard them.
+///
+/// Who calls and is not known may be a member all the same: this one may have been away, or begin
+/// with a log from before the other's time, and hears of it from nobody else. So whoever is of the
+/// cluster is heard as a *guest*. One that was removed is not, which keeps it from disturbing.
 ///
 /// # Shape
-/// A row for each of the other members, and for nobody else.
+/// A row for each of the other members, and for each guest; nobody is both.
 #[derive(Debug, Default)]
 pub struct Roster {
     members: BTreeMap<NodeId, Option<Seen>>,
+    guests: BTreeMap<NodeId, Option<Seen>>,
 }
 
 /// A member as it was heard.
@@ -27,8 +35,34 @@ impl Roster {
     /// These are the other members from now on.
     pub fn set(&mut self, members: impl IntoIterator<Item = NodeId>) {
         let former = std::mem::take(&mut self.members);
-        let row = |id| (id, former.get(&id).copied().flatten());
+        let guests = &mut self.guests;
+        let row = |id| {
+            let guest = guests.remove(&id);
+            (id, former.get(&id).copied().or(guest).flatten())
+        };
         self.members = members.into_iter().map(row).collect();
+    }
+
+    /// Whether this one is heard.
+    #[must_use]
+    pub fn hears(&self, id: NodeId) -> bool {
+        self.members.contains_key(&id) || self.is_guest(id)
+    }
+
+    /// Whether this one is heard and is no member that is known.
+    #[must_use]
+    pub fn is_guest(&self, id: NodeId) -> bool {
+        self.guests.contains_key(&id)
+    }
+
+    /// The guests.
+    pub fn guests(&self) -> impl Iterator<Item = NodeId> {
+        self.guests.keys().copied()
+    }
+
+    /// A guest has left.
+    pub fn dismiss(&mut self, id: NodeId) {
+        self.guests.remove(&id);
     }
 
     /// The members that were heard.
@@ -36,16 +70,23 @@ impl Roster {
         self.members.iter().filter(|(_, seen)| seen.is_some()).map(|(id, _)| *id)
     }
 
-    /// What becomes of a greeting that came to the member with this card.
+    /// What becomes of a greeting that came to the member with this card; `is_removed` if the
+    /// caller was a member and was removed.
     ///
     /// A member that was heard keeps its log's id, or it has lost what it promised. Its process may
     /// be another one each time, and never again the one before: that is alive beside it, then.
-    pub fn judge(&mut self, card: &Card, hello: &Hello) -> Verdict {
+    pub fn judge(&mut self, card: &Card, hello: &Hello, is_removed: bool) -> Verdict {
         let other = &hello.card;
         if other.cluster != card.cluster {
             return Verdict::Cluster;
         }
-        if hello.to != card.node || other.node == card.node || other.shard != card.shard {
+        if other.shard != card.shard {
+            return Verdict::Addressee;
+        }
+        if is_removed && !self.members.contains_key(&other.node) {
+            return Verdict::Removed;
+        }
+        if hello.to != card.node || other.node == card.node {
             return Verdict::Addressee;
         }
         if !other.version.goes_with(card.version) {
@@ -54,8 +95,11 @@ impl Roster {
         if other.shards != card.shards {
             return Verdict::Shards;
         }
-        let Some(seen) = self.members.get_mut(&other.node) else {
-            return Verdict::Unknown;
+        let is_full = self.guests.len() >= GUESTS_MAX && !self.is_guest(other.node);
+        let seen = match self.members.get_mut(&other.node) {
+            Some(seen) => seen,
+            None if is_full => return Verdict::Unknown,
+            None => self.guests.entry(other.node).or_default(),
         };
         let former_run = match seen {
             Some(seen) if seen.log != other.log => return Verdict::Log,
@@ -113,9 +157,13 @@ pub fn explain(verdict: Verdict, caller: &Card, answerer: &Card) -> Option<Strin
              only to replace the one it comes from"
         ),
         Verdict::Unknown => format!(
-            "member {id:x} is not known to member {:x}; if it was removed, stop it and add it anew \
-             (member add)",
+            "member {id:x} is not known to member {:x}, which hears too many such already; stop \
+             what is no member of the cluster",
             answerer.node.0
+        ),
+        Verdict::Removed => format!(
+            "member {id:x} has been permanently removed from the cluster; stop it, and to take \
+             part again, remove its data directory and add it anew (member add)"
         ),
     })
 }

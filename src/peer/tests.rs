@@ -76,7 +76,7 @@ fn up_within(kind: Kind, limits: Limits) -> (Link, Inlet) {
     assert!(link.connected(0, Tick(0)));
     forth(&mut link, &mut inlet, Tick(0), &mut Vec::new());
     let hello = *inlet.asked().expect("a greeting has come");
-    let verdict = roster().judge(&card(B), &hello);
+    let verdict = roster().judge(&card(B), &hello, false);
     inlet.answer(card(B), verdict);
     back(&mut inlet, &mut link, Tick(0));
     assert_eq!(told(&mut link), [LinkOutput::Up]);
@@ -228,16 +228,19 @@ fn each_verdict_is_told_once_with_what_to_do() {
         (Card { shard: ShardId(0), ..other }, Verdict::Addressee, "member update"),
         (Card { shards: 1, ..other }, Verdict::Shards, "same --shards"),
         (Card { version: far, ..other }, Verdict::Version, "one minor version"),
-        (Card { node: NodeId(3), ..other }, Verdict::Unknown, "member add"),
         (Card { log: 5, ..other }, Verdict::Log, "put its data directory back"),
     ];
     for (card_of, due, advice) in cases {
         let mut roster = roster();
-        assert_eq!(roster.judge(&card(B), &hello(other)), Verdict::Welcome);
-        assert_eq!(roster.judge(&card(B), &hello(card_of)), due);
+        assert_eq!(roster.judge(&card(B), &hello(other), false), Verdict::Welcome);
+        assert_eq!(roster.judge(&card(B), &hello(card_of), false), due);
         let text = explain(due, &card_of, &card(B)).expect("a reason");
         assert!(text.contains(advice), "{text}");
-        assert_eq!(roster.judge(&card(B), &hello(other)), Verdict::Welcome, "it is still heard");
+        assert_eq!(
+            roster.judge(&card(B), &hello(other), false),
+            Verdict::Welcome,
+            "it is still heard"
+        );
     }
     let mut link = link(Kind::Raft);
     for attempt in 0..3 {
@@ -257,7 +260,7 @@ fn a_process_that_was_succeeded_is_not_heard_again() {
     let mut judge = |run| {
         let card_of = Card { run, ..card(A) };
         let (to, kind, verdict) = (NodeId(B), Kind::Raft, Verdict::Welcome);
-        roster.judge(&card(B), &Hello { card: card_of, to, kind, verdict })
+        roster.judge(&card(B), &Hello { card: card_of, to, kind, verdict }, false)
     };
     for run in [1, 1, 2, 3, 3] {
         assert_eq!(judge(run), Verdict::Welcome, "run {run}");
@@ -268,7 +271,67 @@ fn a_process_that_was_succeeded_is_not_heard_again() {
     roster.set([NodeId(A)]);
     let (to, kind, verdict) = (NodeId(B), Kind::Raft, Verdict::Welcome);
     let hello = Hello { card: Card { log: 9, ..card(A) }, to, kind, verdict };
-    assert_eq!(roster.judge(&card(B), &hello), Verdict::Welcome, "it was removed and added anew");
+    assert_eq!(
+        roster.judge(&card(B), &hello, false),
+        Verdict::Welcome,
+        "it was removed and added anew"
+    );
+}
+
+#[test]
+fn who_is_not_known_is_heard_unless_it_was_removed_or_there_are_too_many() {
+    let mut roster = roster();
+    let hello = |node, to| {
+        let (to, kind, verdict) = (NodeId(to), Kind::Raft, Verdict::Welcome);
+        Hello { card: card(node), to, kind, verdict }
+    };
+    assert_eq!(roster.judge(&card(B), &hello(1, B), false), Verdict::Welcome);
+    assert!(roster.hears(NodeId(1)) && roster.is_guest(NodeId(1)) && !roster.is_guest(NodeId(A)));
+    assert!(roster.heard().next().is_none(), "a guest has not been up as a member");
+    assert_eq!(roster.judge(&card(B), &hello(2, B), true), Verdict::Removed);
+    assert!(!roster.hears(NodeId(2)));
+    // It called where somebody lived that it knew, and is told by who lives there now.
+    assert_eq!(roster.judge(&card(B), &hello(2, 9), true), Verdict::Removed);
+    assert_eq!(roster.judge(&card(B), &hello(3, 9), false), Verdict::Addressee);
+    // Who has left is still to hear of it.
+    assert_eq!(roster.judge(&card(B), &hello(A, B), true), Verdict::Welcome);
+    for node in 100..163 {
+        assert_eq!(roster.judge(&card(B), &hello(node, B), false), Verdict::Welcome);
+    }
+    assert_eq!(roster.judge(&card(B), &hello(200, B), false), Verdict::Unknown);
+    assert_eq!(roster.judge(&card(B), &hello(1, B), false), Verdict::Welcome, "it is here");
+    roster.dismiss(NodeId(100));
+    assert_eq!(roster.judge(&card(B), &hello(200, B), false), Verdict::Welcome);
+    // A guest that turns out to be a member is one that was heard.
+    roster.set([NodeId(A), NodeId(1)]);
+    assert!(roster.heard().any(|id| id == NodeId(1)) && !roster.is_guest(NodeId(1)));
+    let wiped = Hello { card: Card { log: 5, ..card(1) }, ..hello(1, B) };
+    assert_eq!(roster.judge(&card(B), &wiped, false), Verdict::Log);
+    for (verdict, advice) in [(Verdict::Removed, "member add"), (Verdict::Unknown, "too many")] {
+        let text = explain(verdict, &card(2), &card(B)).expect("a reason");
+        assert!(text.contains(advice), "{text}");
+    }
+}
+
+#[test]
+fn a_link_first_says_where_its_member_is_reached() {
+    let urls = ["http://a:1".to_owned(), "http://b:2".to_owned()];
+    let mut link = link(Kind::Raft).with_urls(&urls);
+    let mut inlet = Inlet::new(Limits::default(), Tick(0));
+    link.tick(Tick(0));
+    assert!(link.connected(0, Tick(0)));
+    forth(&mut link, &mut inlet, Tick(0), &mut Vec::new());
+    inlet.answer(card(B), Verdict::Welcome);
+    back(&mut inlet, &mut link, Tick(0));
+    assert!(link.send(Bytes::from_static(b"one"), Tick(0)));
+    let mut heard = Vec::new();
+    forth(&mut link, &mut inlet, Tick(0), &mut heard);
+    assert_eq!(heard, [Bytes::from_static(b"one")]);
+    assert_eq!(inlet.take_urls(), Some(urls.to_vec()));
+    assert_eq!(inlet.take_urls(), None, "once");
+    let bent = [9, 0, b'x'];
+    let bent = [&header(2, FrameKind::Urls, &bent)[..], &bent].concat();
+    assert_eq!(inlet.receive(&bent, Tick(0), &mut |_| {}), Err(Fault::Urls));
 }
 
 #[test]

@@ -217,7 +217,7 @@ impl Node {
         let prev = LogIndex(peer.next.0 - 1);
         if peer.state == PeerState::Replicate && peer.matched < prev {
             // Something is still unanswered. Was it lost, this tells; if not, it costs little.
-            if let Some(prev_term) = log.term(prev) {
+            if let Some(prev_term) = log.term(prev).or_else(|| peer.term(prev)) {
                 let prev = Position { term: prev_term, index: prev };
                 let body = Body::Append { prev, entries: Vec::new(), committed };
                 let message = Message { term, body };
@@ -258,7 +258,7 @@ impl Node {
             return;
         }
         peer.fetch = None;
-        let mut prev = LogIndex(peer.next.0 - 1);
+        let prev = LogIndex(peer.next.0 - 1);
         if first != prev && first != peer.next {
             // It had more than was known when they were asked for.
             return;
@@ -273,13 +273,17 @@ impl Node {
         let is_last = entries.last().is_some_and(|entry| entry.index <= self.log.last().index);
         assert!(is_last, "fetched entries are of this log");
         let prev_term = if first == prev {
-            prev = entries[0].index;
             Some(entries.remove(0).term)
         } else {
-            self.log.term(prev)
+            self.log.term(prev).or_else(|| peer.term(prev))
         };
         let Some(prev_term) = prev_term else { return };
         let prev = Position { term: prev_term, index: prev };
+        peer.fetched = entries.last().map_or(prev, Entry::position);
+        if entries.is_empty() {
+            // What follows lies elsewhere on the disk; now it can be asked for by itself.
+            return;
+        }
         let size = entries.iter().map(Entry::size).sum();
         let last = entries.last().map_or(prev.index, |entry| entry.index);
         peer.sent(last, size);
@@ -336,7 +340,7 @@ impl Feed<'_> {
             self.outputs.push_back(Output::SendSnapshot { to, term: self.term, index_min });
             return false;
         }
-        let prev_term = self.log.term(prev);
+        let prev_term = self.log.term(prev).or_else(|| peer.term(prev));
         let (Some(term), true) = (prev_term, prev >= self.log.base()) else {
             let first = if prev_term.is_none() { prev } else { peer.next };
             peer.fetch = Some(first);

@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 
+use crate::raft::message::Position;
 use crate::types::LogIndex;
 use crate::types::NodeId;
+use crate::types::Term;
 
 /// How a leader feeds one follower.
 ///
@@ -63,6 +65,8 @@ pub(super) struct Peer {
     pub(super) committed: LogIndex,
     /// The first entry asked of the disk for it.
     pub(super) fetch: Option<LogIndex>,
+    /// The last entry that was fetched for it: the log in memory may not know its term.
+    pub(super) fetched: Position,
     inflight: VecDeque<(LogIndex, usize)>,
     inflight_size: usize,
 }
@@ -80,6 +84,7 @@ impl Peer {
             round: 0,
             committed: LogIndex(0),
             fetch: None,
+            fetched: Position::default(),
             inflight: VecDeque::new(),
             inflight_size: 0,
         }
@@ -94,6 +99,11 @@ impl Peer {
             inflight_count: self.inflight.len(),
             is_active: self.is_active,
         }
+    }
+
+    /// The term of the entry at `index`, if that was the last one fetched.
+    pub(super) fn term(&self, index: LogIndex) -> Option<Term> {
+        (self.fetched.index == index).then_some(self.fetched.term)
     }
 
     /// Starts over from what it surely has, or from `next` if that is more.

@@ -1,10 +1,13 @@
-//! Which core a new connection goes to, and how much is on its way between cores.
+//! Which core a new connection goes to, how much is on its way between cores, and which shards have
+//! a leader.
 //!
 //! A request that arrives where its shard lives makes no hop, so a connection goes to its shard's
 //! core while that has room; then to the core with the most of it. With few clients a hop costs
 //! more than it saves; with many it is the front end that has to spread, and how busy a core is
 //! shows only after they have all come. So the home core also takes only so many more than others.
 
+use crate::types::ShardId;
+use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
@@ -25,6 +28,8 @@ const ANSWERS_SIZE_MAX: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Placement {
     cores: Vec<Load>,
+    /// By shard: whether it knows a leader.
+    leaders: Vec<AtomicBool>,
 }
 
 #[derive(Debug, Default)]
@@ -36,8 +41,23 @@ struct Load {
 }
 
 impl Placement {
-    pub(crate) fn new(cores: usize) -> Self {
-        Self { cores: (0..cores).map(|_| Load::default()).collect() }
+    pub(crate) fn new(cores: usize, shards: usize) -> Self {
+        let leaders = (0..shards).map(|_| AtomicBool::new(false)).collect();
+        Self { cores: (0..cores).map(|_| Load::default()).collect(), leaders }
+    }
+
+    fn leader(&self, shard: ShardId) -> &AtomicBool {
+        &self.leaders[usize::try_from(shard.0).expect("usize is 64 bits")]
+    }
+
+    /// Whether a shard knows a leader.
+    pub(crate) fn has_leader(&self, shard: ShardId) -> bool {
+        self.leader(shard).load(Relaxed)
+    }
+
+    /// A shard knows a leader, or does not.
+    pub(crate) fn set_leader(&self, shard: ShardId, is_known: bool) {
+        self.leader(shard).store(is_known, Relaxed);
     }
 
     fn load(&self, core: u32) -> &Load {
@@ -97,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_connection_stays_with_its_shard_until_that_core_is_full() {
-        let placement = Placement::new(2);
+        let placement = Placement::new(2, 1);
         let most = HOME_FEW + 2;
         placement.set_busy(0, 900);
         // So few that it can not be they who make it busy.
@@ -114,7 +134,7 @@ mod tests {
 
     #[test]
     fn many_connections_spread_however_idle_their_home_is() {
-        let placement = Placement::new(3);
+        let placement = Placement::new(3, 1);
         placement.set_busy(1, 500);
         placement.set_busy(2, 400);
         let chosen = |count: u32| {
@@ -132,18 +152,18 @@ mod tests {
         assert_eq!(last, [2]);
         placement.ended(2);
         assert_eq!(placement.choose(1, HOME_LEAD), Some(2));
-        assert_eq!(Placement::new(1).choose(0, 1), Some(0));
+        assert_eq!(Placement::new(1, 1).choose(0, 1), Some(0));
     }
 
     #[test]
     fn a_lone_core_takes_all() {
-        let placement = Placement::new(1);
+        let placement = Placement::new(1, 1);
         assert!((0..2 * HOME_LEAD).all(|_| placement.choose(0, 10_000) == Some(0)));
     }
 
     #[test]
     fn answers_on_their_way_are_bounded() {
-        let placement = Placement::new(2);
+        let placement = Placement::new(2, 1);
         placement.answers_leave(1, ANSWERS_SIZE_MAX);
         assert!(!placement.takes_answers(1) && placement.takes_answers(0));
         placement.answers_arrive(1, 1);

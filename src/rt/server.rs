@@ -143,7 +143,8 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     let config = config.clone();
     let plan = Plan { config, identity, is_known, bootstrap, cpus, homes, clock };
     let founders = plan.bootstrap.founders.clone();
-    let peers = PeerSettings { card: card(&plan), founders, resolver };
+    let urls = plan.config.advertise_peer_urls.iter().map(Url::to_string).collect();
+    let peers = PeerSettings { card: card(&plan), founders, urls, resolver };
     describe(&plan);
     if !is_known {
         dir.intend(&plan.identity)?;
@@ -257,7 +258,7 @@ impl Node {
         let (report, reports) = flume::unbounded();
         let (senders, inboxes): (Vec<_>, Vec<_>) =
             plan.cpus.iter().map(|_| flume::bounded::<Message>(INBOX_MAX)).unzip();
-        let placement = Arc::new(Placement::new(plan.cpus.len()));
+        let placement = Arc::new(Placement::new(plan.cpus.len(), plan.homes.len()));
         for (index, inbox) in (0u32..).zip(inboxes) {
             let (plan, peers, report) = (plan.clone(), senders.clone(), report.clone());
             let (placement, settings) = (placement.clone(), settings.clone());

@@ -120,7 +120,7 @@ impl Shard {
         }
         let applied = self.apply_command(data)?;
         if applied.is_some() {
-            self.origins.note(origin);
+            self.note_origin(origin);
         }
         Ok(applied.map(Some))
     }

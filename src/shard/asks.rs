@@ -7,7 +7,7 @@
 //!
 //! A replica that does not lead *sends* each question to the leader, and keeps what the leader says
 //! until it is that question's turn. What is not answered is sent again, as nothing comes of asking
-//! twice.
+//! twice; and so is what was answered too long before its turn, as a lease's time runs meanwhile.
 //!
 //! A question at the head of its stream may then be *held* by a lease: one that has ended is
 //! answered once it is gone. Those behind it in the stream wait with it, other streams do not.
@@ -46,8 +46,8 @@ struct Ask {
     number: u64,
     what: What,
     deadline: Tick,
-    /// What the leader says, before it is this question's turn.
-    told: Option<LeaseTold>,
+    /// What the leader says, before it is this question's turn, and when it was heard.
+    told: Option<(LeaseTold, Tick)>,
 }
 
 /// The questions of one stream; never empty.
@@ -163,21 +163,32 @@ impl Asks {
     }
 
     /// The leader answers question `number`: the stream whose first question that may be.
-    pub(super) fn tell(&mut self, number: u64, told: LeaseTold) -> Option<RequestId> {
+    pub(super) fn tell(&mut self, number: u64, told: LeaseTold, now: Tick) -> Option<RequestId> {
         let to = self.sent.remove(&number)?;
         let stream = self.streams.get_mut(&to)?;
         let ask = stream.asks.iter_mut().find(|ask| ask.number == number)?;
         let (What::KeepAlive(lease, _) | What::TimeToLive(lease, _)) = ask.what;
         if lease == told.id {
-            ask.told = Some(told);
+            ask.told = Some((told, now));
         }
         Some(to)
     }
 
     /// The first question of this stream, and what the leader says of it, if it does.
-    pub(super) fn told(&mut self, to: RequestId) -> Option<(What, LeaseTold)> {
-        let ask = self.streams.get_mut(&to)?.asks.front_mut()?;
-        ask.told.take().map(|told| (ask.what, told))
+    ///
+    /// If it was heard before `since`, it is asked again, and so are those behind it.
+    pub(super) fn told(&mut self, to: RequestId, since: Tick) -> Option<(What, LeaseTold)> {
+        let stream = self.streams.get_mut(&to)?;
+        let first = stream.asks.front_mut()?;
+        if first.told.as_ref()?.1 >= since {
+            return first.told.take().map(|(told, _)| (first.what, told));
+        }
+        for ask in &mut stream.asks {
+            if ask.told.take_if(|(_, at)| *at < since).is_some() {
+                self.unsent.push_back((ask.number, to));
+            }
+        }
+        None
     }
 
     /// The context to ask for a read point with, if there are questions that none was asked for.
@@ -425,19 +436,48 @@ mod tests {
             sent.push((number, lease(what)));
         }
         assert_eq!(sent, [(1, 10), (2, 11), (3, 12)]);
-        assert_eq!(asks.tell(2, told(11)), Some(id(1)));
-        assert_eq!(asks.told(id(1)), None, "the one before is not answered");
+        assert_eq!(asks.tell(2, told(11), Tick(1)), Some(id(1)));
+        assert_eq!(asks.told(id(1), Tick(0)), None, "the one before is not answered");
         asks.send_again();
         assert_eq!(asks.next_unsent().map(|it| it.0), Some(1));
         assert_eq!(asks.next_unsent().map(|it| it.0), Some(3));
-        assert_eq!(asks.tell(1, told(10)), Some(id(1)));
+        assert_eq!(asks.tell(1, told(10), Tick(2)), Some(id(1)));
         for due in [10, 11] {
-            assert_eq!(asks.told(id(1)).map(|it| it.1), Some(told(due)));
+            assert_eq!(asks.told(id(1), Tick(1)).map(|it| it.1), Some(told(due)));
             asks.answered(id(1));
         }
         assert_eq!(asks.expired(Tick(9)), [id(3)]);
-        assert_eq!(asks.tell(3, told(12)), None);
+        assert_eq!(asks.tell(3, told(12), Tick(9)), None);
         assert!(asks.is_empty() && !asks.has_sent());
+        asks.check();
+    }
+
+    /// A client was told of a whole time to live that had begun long before: the answer had waited
+    /// behind one that was lost.
+    #[test]
+    fn what_was_answered_too_long_ago_is_asked_again() {
+        let mut asks = Asks::default();
+        asks.restart(true);
+        for lease in [10, 11, 12, 13] {
+            ask(&mut asks, 1, lease, 900);
+        }
+        while asks.next_unsent().is_some() {}
+        for (number, now) in [(2, 1), (3, 2), (4, 500), (1, 501)] {
+            assert_eq!(asks.tell(number, told(9 + number.cast_signed()), Tick(now)), Some(id(1)));
+        }
+        assert_eq!(asks.told(id(1), Tick(401)).map(|it| it.1), Some(told(10)));
+        asks.answered(id(1));
+        assert_eq!(asks.told(id(1), Tick(401)), None, "it is too old");
+        assert_eq!(asks.next_unsent().map(|it| it.0), Some(2));
+        assert_eq!(asks.next_unsent().map(|it| it.0), Some(3));
+        assert_eq!(asks.next_unsent(), None, "the last one is not");
+        assert_eq!(asks.tell(3, told(12), Tick(502)), Some(id(1)));
+        assert_eq!(asks.told(id(1), Tick(402)), None, "it is not its turn");
+        assert_eq!(asks.tell(2, told(11), Tick(502)), Some(id(1)));
+        for due in [11, 12, 13] {
+            assert_eq!(asks.told(id(1), Tick(402)).map(|it| it.1), Some(told(due)));
+            asks.answered(id(1));
+        }
         asks.check();
     }
 

@@ -170,7 +170,10 @@ impl Change {
             }
             Self::Remove(_) | Self::Seat(_) => {}
         }
-        members.follow(membership);
+        // Who joins may know of members that the membership at this entry does not have yet.
+        if self.of_raft().is_some() {
+            members.follow(membership);
+        }
     }
 
     /// What to answer once it is applied.
@@ -277,6 +280,19 @@ impl Shard {
         self.raft.progress().find(is_due).map(|peer| peer.id)
     }
 
+    /// A learner that may get its vote, if that is to be done unasked.
+    pub(super) fn next_promotion(&self) -> Option<NodeId> {
+        if !self.config.learner_auto_promote {
+            return None;
+        }
+        let is_due = |peer: &PeerStatus| {
+            peer.is_active
+                && self.members.get(peer.id).is_some_and(|member| member.learner)
+                && self.judge_promotion(peer.id, true).is_ok()
+        };
+        self.raft.progress().find(is_due).map(|peer| peer.id)
+    }
+
     /// Whether a learner may get its vote: it is in step, and enough others are up.
     fn judge_promotion(&self, id: NodeId, is_asked: bool) -> Result<(), MemberRefusal> {
         let progress: Option<PeerStatus> = self.raft.progress().find(|peer| peer.id == id);
@@ -317,7 +333,7 @@ impl Shard {
         let context = context?;
         let is_new = self.origins.is_new(context.origin);
         if is_new && self.membership.contains(context.origin.node) {
-            self.origins.note(context.origin);
+            self.note_origin(context.origin);
         }
         Some(context.change.body(&self.members))
     }

@@ -34,6 +34,13 @@ pub struct Config {
     pub strict_reconfig_check: bool,
     /// Members without a vote that there may be (`--max-learners`, etcd's default of 1).
     pub learners_max: usize,
+    /// Make a learner a voter unasked once it may be one (`--learner-auto-promote`).
+    pub learner_auto_promote: bool,
+    /// Let the first election come sooner once others are there
+    /// (`--initial-election-tick-advance`).
+    pub election_tick_advance: bool,
+    /// Which of the voters is to lead, counted round by their ids; none if whoever does is as good.
+    pub leader_turn: Option<u32>,
     /// Consensus; names this member.
     pub raft: raft::Config,
     /// The log.
@@ -121,6 +128,9 @@ impl Config {
             joins: bootstrap.joins,
             strict_reconfig_check: node.raft.strict_reconfig_check,
             learners_max: to_usize(node.raft.learners_max.into()),
+            learner_auto_promote: node.raft.learner_auto_promote,
+            election_tick_advance: node.raft.election_tick_advance,
+            leader_turn: (node.shards.len() > 1).then_some(id.0),
             raft,
             wal,
             store,

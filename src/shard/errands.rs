@@ -108,8 +108,18 @@ impl Shard {
         if life != self.wal.epoch() || !self.raft.membership().contains(from) {
             return;
         }
-        let Some(to) = self.leases.asks.tell(number, told) else { return };
-        while let Some((what, told)) = self.leases.asks.told(to) {
+        if let Some(to) = self.leases.asks.tell(number, told, self.now) {
+            self.tell_stream(to);
+        }
+    }
+
+    /// Hands on what the leader says of a stream's questions, as far as it is their turn.
+    ///
+    /// What was heard longer ago than a heartbeat is asked again: whoever gets it takes the time
+    /// that it tells of for one that begins now.
+    pub(super) fn tell_stream(&mut self, to: RequestId) {
+        let since = Tick(self.now.0.saturating_sub(self.config.raft.heartbeat_ticks));
+        while let Some((what, told)) = self.leases.asks.told(to, since) {
             let LeaseTold { id, ttl, granted, keys } = told;
             let (header, body) = match what {
                 What::KeepAlive(_, header) => (header, Body::LeaseKeepAlive { id, ttl }),

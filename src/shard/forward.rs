@@ -52,10 +52,12 @@ struct Seen {
 /// The changes handed over, and those taken over from others.
 ///
 /// # Shape
-/// Deadlines ascend with numbers. `unsent` and `refused` have numbers in `open`, and none in both.
+/// `unsent` and `refused` have numbers in `open`, and none in both; `deadlines` has all of them. A
+/// change that was held before it got its number may have less time left than those before it.
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
     open: BTreeMap<u64, Forward>,
+    deadlines: BTreeSet<(Tick, u64)>,
     /// Bytes of all in `open`.
     size: usize,
     /// To be handed over.
@@ -92,8 +94,17 @@ impl Forwards {
         self.seen.retain(|node, _| is_kept(*node));
     }
 
+    /// Takes in a change under a number that none has; it is to be handed over.
+    fn insert(&mut self, number: u64, forward: Forward) {
+        self.size += forward.data.len();
+        self.deadlines.insert((forward.deadline, number));
+        self.open.insert(number, forward);
+        self.unsent.insert(number);
+    }
+
     fn remove(&mut self, number: u64) -> Option<Forward> {
         let forward = self.open.remove(&number)?;
+        self.deadlines.remove(&(forward.deadline, number));
         self.size -= forward.data.len();
         self.unsent.remove(&number);
         self.refused.remove(&number);
@@ -123,11 +134,30 @@ impl Shard {
         let number = self.forwards.number_last;
         let origin = Origin { node: self.member(), life: self.wal.epoch(), number };
         let data = command::with_origin(command, origin);
-        self.forwards.size += data.len();
         let forward = Forward { data, to, deadline, sent: self.now, attempts: Vec::new() };
-        self.forwards.open.insert(number, forward);
-        self.forwards.unsent.insert(number);
+        self.forwards.insert(number, forward);
         true
+    }
+
+    /// An entry of this origin is applied, and counts no more.
+    ///
+    /// Numbers of this process may be given up for it. What has one of those did not take place and
+    /// never will, on any replica: it gets another, and is handed over anew.
+    pub(super) fn note_origin(&mut self, origin: Origin) {
+        let Some(gone) = self.origins.note(origin) else { return };
+        if (origin.node, origin.life) != (self.member(), self.wal.epoch()) {
+            return;
+        }
+        let gone: Vec<u64> = self.forwards.open.range(gone).map(|(number, _)| *number).collect();
+        for number in gone {
+            let mut forward = self.forwards.remove(number).expect("it was just there");
+            self.forwards.number_last += 1;
+            let number = self.forwards.number_last;
+            let origin = Origin { number, ..origin };
+            forward.data = command::with_other_origin(&forward.data, origin);
+            forward.attempts.clear();
+            self.forwards.insert(number, forward);
+        }
     }
 
     /// Hands over what is to be, if there is somebody to take it.
@@ -263,14 +293,13 @@ impl Shard {
     pub(super) fn expire_forwards(&mut self) {
         let refused = std::mem::take(&mut self.forwards.refused);
         self.forwards.unsent.extend(refused);
-        while let Some(first) = self.forwards.open.first_entry()
-            && first.get().deadline <= self.now
+        while let Some(&(deadline, number)) = self.forwards.deadlines.first()
+            && deadline <= self.now
         {
-            let number = *first.key();
             let forward = self.forwards.remove(number).expect("it is there");
             let why = match forward.attempts.is_empty() {
                 true => self.never(),
-                false => self.late(forward.deadline),
+                false => self.late(deadline),
             };
             self.reply(forward.to, Err(why.into()));
         }

@@ -21,6 +21,9 @@ use std::collections::BTreeSet;
 /// Stretches of the log that may be read at a time; those who ask beyond that ask again.
 const FETCH_COUNT_MAX: usize = 8;
 
+/// Milliseconds after the start in which the first election may be brought nearer, as in etcd.
+const HASTE_MAX: u64 = 5_000;
+
 /// What this replica does for the others.
 #[derive(Debug, Default)]
 pub(super) struct Group {
@@ -38,6 +41,17 @@ pub(super) struct Group {
     pub(super) elected: Option<Tick>,
     /// Since when each peer is heard without a break.
     heard: BTreeMap<NodeId, Heard>,
+    /// The peers that can be spoken to, until the first election was brought nearer.
+    up: BTreeSet<NodeId>,
+    /// Until when it may be; none if that is over.
+    haste_until: Option<Tick>,
+}
+
+impl Group {
+    pub(super) fn new(now: Tick, is_hasty: bool) -> Self {
+        let haste_until = is_hasty.then(|| Tick(now.0.saturating_add(HASTE_MAX)));
+        Self { haste_until, ..Self::default() }
+    }
 }
 
 /// How a peer is heard.
@@ -220,9 +234,26 @@ impl Shard {
         }
     }
 
+    /// A peer can be spoken to: with a second one the first election need not wait for long.
+    ///
+    /// # Source
+    /// etcd: `server/etcdserver/server.go`, `adjustTicks`.
+    pub(super) fn on_peer_up(&mut self, peer: NodeId) {
+        if self.group.haste_until.is_none_or(|until| self.now > until) {
+            return;
+        }
+        self.group.up.insert(peer);
+        if self.group.up.len() > 1 {
+            self.group.haste_until = None;
+            self.group.up.clear();
+            self.raft.hasten();
+        }
+    }
+
     /// The connection to a peer broke: what was on its way there may not have arrived.
     pub(super) fn on_peer_lost(&mut self, peer: NodeId) {
         self.raft.handle(raft::Input::Unreachable { peer });
+        self.group.up.remove(&peer);
         self.group.heard.remove(&peer);
         self.forwards.lose(peer);
     }

@@ -1,5 +1,8 @@
 //! The members as clients see them: part of the state, the same on every replica.
 
+use crate::config::MEMBER_TEXT_SIZE_MAX;
+use crate::config::MEMBER_URLS_MAX;
+use crate::config::MEMBERS_MAX;
 use crate::raft::MEMBER_COUNT_MAX;
 use crate::raft::Membership;
 use crate::shard::request::Member;
@@ -7,10 +10,8 @@ use crate::types::NodeId;
 
 /// Removed members that are remembered, so that they can be told; the latest.
 const REMOVED_MAX: usize = 1024;
-/// Bytes of a name or a URL that are read.
-const TEXT_SIZE_MAX: usize = 4096;
-/// URLs of one kind that a member may have.
-pub(super) const URLS_MAX: usize = 64;
+
+const _: () = assert!(MEMBERS_MAX == MEMBER_COUNT_MAX, "whoever may be named can take part");
 
 /// Who belongs to the group, and who did.
 ///
@@ -134,9 +135,9 @@ pub(super) fn put_member(out: &mut Vec<u8>, member: &Member) {
 
 /// Whether these can be a member's, and so be read when they were written.
 pub(super) fn are_readable(name: &str, urls: &[String]) -> bool {
-    name.len() <= TEXT_SIZE_MAX
-        && urls.len() <= URLS_MAX
-        && urls.iter().all(|url| url.len() <= TEXT_SIZE_MAX)
+    name.len() <= MEMBER_TEXT_SIZE_MAX
+        && urls.len() <= MEMBER_URLS_MAX
+        && urls.iter().all(|url| url.len() <= MEMBER_TEXT_SIZE_MAX)
 }
 
 /// The bytes not yet read.
@@ -163,12 +164,12 @@ impl<'a> Reader<'a> {
     }
 
     fn text(&mut self) -> Option<String> {
-        let size = self.count(TEXT_SIZE_MAX)?;
+        let size = self.count(MEMBER_TEXT_SIZE_MAX)?;
         String::from_utf8(self.take(size)?.to_vec()).ok()
     }
 
     pub(super) fn texts(&mut self) -> Option<Vec<String>> {
-        let count = self.count(URLS_MAX)?;
+        let count = self.count(MEMBER_URLS_MAX)?;
         (0..count).map(|_| self.text()).collect()
     }
 

@@ -35,8 +35,8 @@ pub(super) struct Moves {
     leaving: BTreeMap<NodeId, (Vec<String>, Tick)>,
     /// This member was removed then.
     removed_at: Option<Tick>,
-    /// It has said who it is, or asked for a seat for another, and looks again then whether that
-    /// is applied.
+    /// It has said who it is, or asked for a seat or a vote for another, and looks again then
+    /// whether that is applied.
     asked: Tick,
 }
 
@@ -175,6 +175,12 @@ impl Shard {
     /// Says who the others are and where they are reached, if that is news.
     pub(super) fn tell_peers(&mut self) {
         let mut others: BTreeMap<NodeId, Vec<String>> = BTreeMap::new();
+        if !self.membership.contains(self.member()) {
+            // It joins, and has applied nothing yet of the time when it was added: who sends it the
+            // log may not be among the members of long ago.
+            let known = self.config.members.iter().filter(|it| !self.members.is_removed(it.id));
+            others.extend(known.map(|it| (it.id, it.peer_urls.clone())));
+        }
         for (id, (urls, _)) in &self.moves.leaving {
             others.insert(*id, urls.clone());
         }
@@ -190,9 +196,15 @@ impl Shard {
         }
     }
 
+    /// Whether this was a member and was removed.
+    #[must_use]
+    pub fn has_removed(&self, id: NodeId) -> bool {
+        self.members.is_removed(id) && !self.raft.membership().contains(id)
+    }
+
     /// A peer that was removed speaks, and is told so.
     pub(super) fn is_of_removed(&mut self, from: NodeId) -> bool {
-        let is_removed = self.members.is_removed(from) && !self.raft.membership().contains(from);
+        let is_removed = self.has_removed(from);
         if is_removed {
             self.send(from, Packet::Removed);
         }
@@ -206,9 +218,13 @@ impl Shard {
         }
     }
 
-    /// A removed member ends, those who have left are forgotten, and a new one says who it is.
+    /// A removed member ends, those who have left are forgotten, a new one says who it is, and one
+    /// that has caught up gets what is due to it.
     pub(super) fn tick_members(&mut self) {
         let patience = self.config.raft.election_ticks;
+        if self.members.is_removed(self.member()) {
+            self.moves.removed_at.get_or_insert(self.now);
+        }
         if self.moves.removed_at.is_some_and(|at| self.now.since(at) >= patience) {
             let member = self.member().0;
             return self.halt(format!(
@@ -224,9 +240,11 @@ impl Shard {
         if self.now < self.moves.asked || !self.is_ready() || self.stopping {
             return;
         }
-        let Some(change) = self.publication().or_else(|| self.next_seat().map(Change::Seat)) else {
-            return;
-        };
+        let change = self
+            .publication()
+            .or_else(|| self.next_seat().map(Change::Seat))
+            .or_else(|| self.next_promotion().map(Change::Promote));
+        let Some(change) = change else { return };
         let to = self.errands.next_stream();
         let deadline = Tick(self.now.0 + self.config.request_timeout);
         if self.hand_over(&change.command(), to, deadline) {

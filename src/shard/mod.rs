@@ -48,6 +48,7 @@ pub mod recover;
 mod replay;
 pub mod request;
 mod seal;
+mod spread;
 mod state;
 mod transfer;
 mod wait;
@@ -94,6 +95,7 @@ use crate::shard::request::Status;
 use crate::shard::request::Unavailable;
 use crate::shard::seal::MARK_TOKEN;
 use crate::shard::seal::Seals;
+use crate::shard::spread::Spread;
 use crate::shard::state::State;
 use crate::shard::transfer::Transfers;
 use crate::shard::wait::Proposals;
@@ -150,6 +152,11 @@ pub enum Input {
         from: NodeId,
         /// What.
         packet: Packet,
+    },
+    /// A peer can be spoken to.
+    PeerUp {
+        /// The peer.
+        peer: NodeId,
     },
     /// The connection to a peer broke: what was sent to it may not have arrived.
     PeerLost {
@@ -253,6 +260,7 @@ pub struct Shard {
     errands: Errands,
     moves: Moves,
     transfers: Transfers,
+    spread: Spread,
     wants: Wants,
     seals: Seals,
     auto: AutoCompact,
@@ -279,6 +287,7 @@ impl Shard {
         let members = members.unwrap_or_else(|| Members::new(&config.members));
         let origins = sealed.as_ref().map_or_else(Origins::default, |it| it.origins.clone());
         let applied = sealed.as_ref().map_or_else(raft::Position::default, |it| it.applied);
+        let is_hasty = config.election_tick_advance;
         let mut shard = Self {
             config,
             raft,
@@ -303,10 +312,11 @@ impl Shard {
             feed: Feed::default(),
             replays: Replays::default(),
             leases: Leases::new(lessor, seed),
-            group: Group::default(),
+            group: Group::new(now, is_hasty),
             errands: Errands::default(),
             moves: Moves::default(),
             transfers: Transfers::default(),
+            spread: Spread::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
             auto,
@@ -337,6 +347,7 @@ impl Shard {
             }
             Input::Watch(ask) => self.on_watch(ask),
             Input::Packet { from, packet } => self.on_packet(from, packet),
+            Input::PeerUp { peer } => self.on_peer_up(peer),
             Input::PeerLost { peer } => self.on_peer_lost(peer),
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stop(),
@@ -699,7 +710,8 @@ impl Shard {
     }
 
     fn on_tick(&mut self, now: Tick) {
-        self.seals.tick(now.since(self.now));
+        let elapsed = now.since(self.now);
+        self.seals.tick(elapsed);
         self.now = self.now.max(now);
         self.raft.handle(raft::Input::Tick(self.now));
         self.store.tick(self.now);
@@ -707,7 +719,8 @@ impl Shard {
         self.look_at_peers();
         self.repeat_asks();
         self.tick_members();
-        self.leases.tick(self.now);
+        self.spread_leaders();
+        self.leases.tick(self.now, elapsed);
         self.compact_by_itself();
         self.expire();
         if self.unmarked.is_some_and(|since| self.now.since(since) >= self.config.mark_after) {
@@ -727,9 +740,9 @@ impl Shard {
         }
         let why =
             if self.leader().is_some() { Unavailable::Timeout } else { Unavailable::NoLeader };
-        for to in self.leases.asks.expired(self.now) {
-            self.reply(to, Err(why.into()));
-        }
+        let late = self.leases.asks.expired(self.now);
+        late.iter().for_each(|to| self.reply(*to, Err(why.into())));
+        late.into_iter().for_each(|to| self.tell_stream(to));
         for to in self.proposals.expired_held(self.now) {
             let why = self.never();
             self.reply(to, Err(why.into()));

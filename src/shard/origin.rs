@@ -7,10 +7,12 @@
 //! What is applied is part of the state, the same on every replica. Of each member only its latest
 //! process matters, as nobody waits for an answer to an earlier one. A process numbers its requests
 //! from 1, and they come nearly in order: what is applied are a few stretches of numbers. They are
-//! `SPANS_MAX` at most; then the lowest gap is closed, and what was to fill it is refused.
+//! `SPANS_MAX` at most; then the lowest gap is closed, and what was to fill it never takes place
+//! under its number. Who waits for it learns that from the same entry, and gives it another.
 
 use crate::types::NodeId;
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 /// Bytes of an origin.
 pub(crate) const ORIGIN_SIZE: usize = 20;
@@ -76,7 +78,8 @@ impl Life {
         after > 0 && number <= self.spans[after - 1].1
     }
 
-    fn insert(&mut self, number: u64) {
+    /// Takes in a number; says which numbers were given up for it, if any were.
+    fn insert(&mut self, number: u64) -> Option<RangeInclusive<u64>> {
         let after = self.spans.partition_point(|span| span.0 <= number);
         let joins_next = self.spans.get(after).is_some_and(|span| span.0 - 1 == number);
         let before = after.checked_sub(1).map(|at| &mut self.spans[at]);
@@ -89,10 +92,13 @@ impl Life {
             self.spans[after - 1].1 = self.spans[after].1;
             self.spans.remove(after);
         }
-        if self.spans.len() > SPANS_MAX {
-            self.spans[1].0 = self.spans[0].0;
-            self.spans.remove(0);
+        if self.spans.len() <= SPANS_MAX {
+            return None;
         }
+        let gap = self.spans[0].1 + 1..=self.spans[1].0 - 1;
+        self.spans[1].0 = self.spans[0].0;
+        self.spans.remove(0);
+        Some(gap)
     }
 }
 
@@ -111,14 +117,15 @@ impl Origins {
         })
     }
 
-    /// An entry of this origin, which is new, is applied.
-    pub(super) fn note(&mut self, origin: Origin) {
+    /// An entry of this origin, which is new, is applied; says which numbers of the same process
+    /// will never be, if there are any that might have been.
+    pub(super) fn note(&mut self, origin: Origin) -> Option<RangeInclusive<u64>> {
         assert!(self.is_new(origin), "what was handed over is applied once");
         let known = self.lives.entry(origin.node).or_default();
         if known.life != origin.life {
             *known = Life { life: origin.life, spans: Vec::new() };
         }
-        known.insert(origin.number);
+        known.insert(origin.number)
     }
 
     /// Forgets all but those members that are to be kept.
@@ -202,9 +209,10 @@ mod tests {
     fn gaps_are_bounded_and_the_lowest_is_closed_first() {
         let mut origins = Origins::default();
         let count = u64::try_from(SPANS_MAX).unwrap();
-        for nth in 1..=count + 1 {
-            origins.note(origin(5, 1, nth * 2));
+        for nth in 1..=count {
+            assert_eq!(origins.note(origin(5, 1, nth * 2)), None);
         }
+        assert_eq!(origins.note(origin(5, 1, count * 2 + 2)), Some(3..=3));
         assert_eq!(origins.lives[&NodeId(5)].spans.len(), SPANS_MAX);
         assert!(!origins.is_new(origin(5, 1, 3)) && origins.is_new(origin(5, 1, 5)));
         assert!(origins.is_new(origin(5, 1, 1)), "below the first there is no gap");

@@ -54,11 +54,11 @@ const STRETCHES_MAX: usize = 2;
 /// Milliseconds of allowance that a job costs besides what it copies: its files are synced.
 const JOB_COST: u64 = 8;
 /// Percent of what is alive above which cleaning is faster.
-const BRISK_PERCENT: u64 = 150;
+const BRISK_PERCENT: u64 = 140;
 /// How much faster.
 const BRISK_FACTOR: u64 = 4;
 /// Percent of what is alive above which cleaning is not limited.
-const HURRY_PERCENT: u64 = 200;
+const HURRY_PERCENT: u64 = 170;
 /// Most milliseconds that one tick gives allowance for.
 const TICK_MAX: u64 = 200;
 /// Bytes of files a millisecond that may be removed: 4 MB/s. A file system may tell the disk of all

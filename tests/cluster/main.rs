@@ -1,6 +1,7 @@
 //! Several members as processes on the loopback: one truth, whoever is killed and whatever else
 //! happens to them; and starts that must not be.
 
+mod comings;
 mod faults;
 mod history;
 mod linear;
@@ -126,6 +127,35 @@ fn go_on_without_the_leader(members: &mut Members, due: &mut BTreeMap<Bytes, Byt
     }
 }
 
+/// Adds a member, starts it, and waits until it has its vote; its number and its id.
+fn join(members: &mut Members, due: &mut BTreeMap<Bytes, Bytes>) -> (usize, u64) {
+    let (nth, url) = members.grow();
+    let id = block_on(async {
+        let add = MemberAddRequest { peer_ur_ls: vec![url], is_learner: true };
+        let path = "/etcdserverpb.Cluster/MemberAdd";
+        let client = &clients(members).await[1];
+        let answer = client.unary::<MemberAddResponse>(path, &add).await.expect("it is added");
+        answer.member.expect("the new member").id
+    });
+    members.restart(nth);
+    block_on(async {
+        let (path, promote) = ("/etcdserverpb.Cluster/MemberPromote", MemberPromoteRequest { id });
+        let client = &clients(members).await[0];
+        let mut last = None;
+        for time in 0..TRIES_MAX {
+            match client.unary::<MemberPromoteResponse>(path, &promote).await {
+                Ok(_) => return,
+                Err(status) => last = Some(status),
+            }
+            let key = format!("meanwhile/{time}");
+            put(client, &key, "").await;
+            due.insert(key.into(), Bytes::new());
+        }
+        panic!("it is not promoted: {last:?}");
+    });
+    (nth, id)
+}
+
 #[test]
 fn three_members_are_one_truth_whoever_leads() {
     let mut members = Members::start(3, &[]);
@@ -170,30 +200,7 @@ fn a_member_that_joins_has_the_whole_truth() {
     let mut members = Members::start(3, &["--strict-reconfig-check=false"]);
     let mut due = BTreeMap::new();
     block_on(put_through_each(&members, "before", &mut due));
-    let (nth, url) = members.grow();
-    let id = block_on(async {
-        let add = MemberAddRequest { peer_ur_ls: vec![url], is_learner: true };
-        let path = "/etcdserverpb.Cluster/MemberAdd";
-        let client = &clients(&members).await[1];
-        let answer = client.unary::<MemberAddResponse>(path, &add).await.expect("it is added");
-        answer.member.expect("the new member").id
-    });
-    members.restart(nth);
-    block_on(async {
-        let (path, promote) = ("/etcdserverpb.Cluster/MemberPromote", MemberPromoteRequest { id });
-        let client = &clients(&members).await[0];
-        let mut last = None;
-        for time in 0..TRIES_MAX {
-            match client.unary::<MemberPromoteResponse>(path, &promote).await {
-                Ok(_) => return,
-                Err(status) => last = Some(status),
-            }
-            let key = format!("meanwhile/{time}");
-            put(client, &key, "").await;
-            due.insert(key.into(), Bytes::new());
-        }
-        panic!("it is not promoted: {last:?}");
-    });
+    join(&mut members, &mut due);
     block_on(one_truth(&members, &due));
     go_on_without_the_leader(&mut members, &mut due);
 }

@@ -189,6 +189,7 @@ impl World {
             txn_ops_max: 128,
             whole_size_max: swarm.whole_size_max,
             watch_notify_interval: swarm.watches.notify_interval,
+            election_timeout: swarm.config.raft.election_ticks,
             bench: false,
             limits: Limits::default(),
         };

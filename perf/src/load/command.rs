@@ -88,7 +88,7 @@ impl LoadArgs {
     /// When the endpoint is not an address on this machine.
     pub(crate) fn plan(&self) -> Result<Plan, Failure> {
         Ok(Plan {
-            address: loopback(&self.endpoint)?,
+            addresses: vec![loopback(&self.endpoint)?],
             connections: self.connections,
             in_flight: self.in_flight,
             threads: self.threads,

@@ -36,8 +36,8 @@ pub(crate) enum End {
 /// One run, fully decided.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// The server.
-    pub(crate) address: SocketAddr,
+    /// The server, or the members of a cluster: each next connection is to the next of them.
+    pub(crate) addresses: Vec<SocketAddr>,
     /// How many connections.
     pub(crate) connections: usize,
     /// How many requests each connection may have in flight.
@@ -119,7 +119,8 @@ pub(crate) fn run_until(
     check(plan)?;
     let mut sockets: Vec<Vec<TcpStream>> = (0..plan.threads).map(|_| Vec::new()).collect();
     for index in 0..plan.connections {
-        sockets[index % plan.threads].push(wire::connect(plan.address)?);
+        let address = plan.addresses[index % plan.addresses.len()];
+        sockets[index % plan.threads].push(wire::connect(address)?);
     }
     let (completed, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     let shared = Shared { completed, stop, enough };
@@ -142,6 +143,9 @@ pub(crate) fn run_until(
 
 fn check(plan: &Plan) -> Result<(), Failure> {
     let refuse = |what: &str| Err(Failure::Usage(what.to_owned()));
+    if plan.addresses.is_empty() {
+        return refuse("there is at least one server");
+    }
     if plan.connections == 0 || plan.in_flight == 0 || plan.shape.keys == 0 {
         return refuse("connections, in-flight and keys are at least 1");
     }

@@ -63,7 +63,7 @@ fn answer(stream: u32, out: &mut Vec<u8>) {
 
 fn plan(address: SocketAddr) -> Plan {
     Plan {
-        address,
+        addresses: vec![address],
         connections: 2,
         in_flight: 8,
         threads: 2,

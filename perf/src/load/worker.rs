@@ -134,7 +134,8 @@ impl<'a> Worker<'a> {
             let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
             epoll::add(&poll, &socket, EventData::new_u64(index as u64), flags)
                 .map_err(Failure::io("epoll"))?;
-            let mut machine = Connection::new(&plan.address.to_string());
+            let peer = socket.peer_addr().map_err(Failure::io("see who is connected"))?;
+            let mut machine = Connection::new(&peer.to_string());
             if plan.shape.workload == Workload::Update {
                 machine.keep(ANSWER_HEAD_SIZE);
             }

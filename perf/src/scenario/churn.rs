@@ -123,7 +123,7 @@ fn compact(
 
 /// What the server itself says of its sizes at the end.
 fn sizes(stage: &mut Stage<'_>, server: &Server) -> Result<(), Failure> {
-    let sizes = Caller::connect(server.address, PATIENCE)?.sizes()?;
+    let sizes = Caller::connect(server.address, PATIENCE)?.status()?;
     let mib = |bytes: u64| bytes as f64 / 1_048_576.0;
     stage.figure("status", "dbSize MiB", mib(sizes.allocated));
     stage.figure("status", "dbSizeInUse MiB", mib(sizes.in_use));

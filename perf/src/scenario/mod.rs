@@ -27,6 +27,7 @@ use crate::workload::{Order, Shape, Workload};
 
 mod args;
 mod churn;
+mod cluster;
 mod compaction;
 mod expiry;
 mod fanout;
@@ -83,6 +84,14 @@ pub(crate) enum Scenario {
     Churn,
     /// A mix of everything, for long
     Soak,
+    /// Puts and gets with three members
+    Cluster,
+    /// Kill -9 of the leader of three: how long nobody is served
+    Failover,
+    /// Puts while one of three members catches up
+    CatchUp,
+    /// A mix of everything, for long, while leaders of three members are killed
+    ClusterSoak,
 }
 
 impl Scenario {
@@ -102,12 +111,21 @@ impl Scenario {
             Self::Large => "large",
             Self::Churn => "churn",
             Self::Soak => "soak",
+            Self::Cluster => "cluster",
+            Self::Failover => "failover",
+            Self::CatchUp => "catch-up",
+            Self::ClusterSoak => "cluster-soak",
         }
     }
 
     /// Whether it is run once, whatever the rounds, and only when named.
     fn is_long(self) -> bool {
-        matches!(self, Self::Large | Self::Churn | Self::Soak)
+        matches!(self, Self::Large | Self::Churn | Self::Soak | Self::ClusterSoak)
+    }
+
+    /// Whether several members are started; those are run only when named.
+    fn is_of_cluster(self) -> bool {
+        matches!(self, Self::Cluster | Self::Failover | Self::CatchUp | Self::ClusterSoak)
     }
 
     fn play(self, stage: &mut Stage<'_>) -> Result<(), Failure> {
@@ -125,6 +143,10 @@ impl Scenario {
             Self::Large => large::play(stage),
             Self::Churn => churn::play(stage),
             Self::Soak => soak::play(stage),
+            Self::Cluster => cluster::play(stage),
+            Self::Failover => cluster::failover::play(stage),
+            Self::CatchUp => cluster::catch_up::play(stage),
+            Self::ClusterSoak => cluster::kills::play(stage),
         }
     }
 }
@@ -132,7 +154,7 @@ impl Scenario {
 /// The flags of scenarios.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ScenarioArgs {
-    /// Which of them (default: those before `large`; the others take long and run once)
+    /// Which of them (default: those before `large`, which, churn and the soaks are run once)
     #[arg(value_enum)]
     names: Vec<Scenario>,
     /// The ringd program
@@ -240,7 +262,11 @@ impl ScenarioArgs {
         if !self.names.is_empty() {
             return self.names.clone();
         }
-        Scenario::value_variants().iter().copied().filter(|s| !s.is_long()).collect()
+        Scenario::value_variants()
+            .iter()
+            .copied()
+            .filter(|s| !s.is_long() && !s.is_of_cluster())
+            .collect()
     }
 
     /// The servers, with flags that both need for as much data as these scenarios put.
@@ -407,7 +433,7 @@ impl Stage<'_> {
     /// A closed loop of `shape` that goes on for the measured time of this run.
     fn plan(&self, server: &Server, shape: &Shape) -> Plan {
         Plan {
-            address: server.address,
+            addresses: vec![server.address],
             connections: CLIENTS.0,
             in_flight: CLIENTS.1,
             threads: 1,
@@ -437,12 +463,26 @@ impl Stage<'_> {
         what: &str,
         enough: &AtomicBool,
     ) -> Result<Load, Failure> {
-        let (clock, subject) = (self.clock, server.subject());
+        let subject = server.subject();
+        let usage = || subject.usage();
+        self.load_on(&usage, &|failure| server.explain(failure), plan, what, enough)
+    }
+
+    /// The same against whatever `usage` accounts for, and `explain` knows the last words of.
+    fn load_on(
+        &mut self,
+        usage: &dyn Fn() -> Usage,
+        explain: &dyn Fn(Failure) -> Failure,
+        plan: &Plan,
+        what: &str,
+        enough: &AtomicBool,
+    ) -> Result<Load, Failure> {
+        let clock = self.clock;
         let (mut begin, mut end, mut last) = (None, None, (clock.now(), 0));
         let result = load::run_until(plan, clock, enough, self.interrupt, &mut |moment, done| {
             match moment {
-                Moment::Begin => begin = Some((clock.now(), subject.usage(), done)),
-                Moment::End => end = Some((clock.now(), subject.usage(), done)),
+                Moment::Begin => begin = Some((clock.now(), usage(), done)),
+                Moment::End => end = Some((clock.now(), usage(), done)),
                 Moment::Progress => {}
             }
             let now = clock.now();
@@ -454,7 +494,7 @@ impl Stage<'_> {
                 last = (now, done);
             }
         });
-        let measured = result.map_err(|failure| server.explain(failure))?;
+        let measured = result.map_err(explain)?;
         let (begin, end) = begin.zip(end).ok_or(Failure::Interrupted)?;
         if measured.error_count() > 0 {
             let text = measured.last_message.clone().unwrap_or_default();

@@ -113,7 +113,7 @@ impl BenchArgs {
             return Ok(());
         }
         let plan = Plan {
-            address: server.address,
+            addresses: vec![server.address],
             connections: 10,
             in_flight: 100,
             threads: 1,
@@ -134,7 +134,7 @@ impl BenchArgs {
     /// The lean generator's run of `case`.
     pub(crate) fn plan(&self, server: &Server, case: Case) -> Plan {
         Plan {
-            address: server.address,
+            addresses: vec![server.address],
             connections: case.connections,
             in_flight: case.in_flight,
             threads: 1,

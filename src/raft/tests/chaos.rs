@@ -71,6 +71,7 @@ fn chaos(voters: u64, seed: u64) -> Chaos {
         }
     };
     let mut world = World::new(voters, seed, shape);
+    world.segment_len = [u64::MAX, 1, 3, 10][luck.index(4)];
     // Nodes that may be added later; they know nobody yet.
     for id in voters + 1..=voters + 2 {
         world.join(NodeId(id), Membership::default(), shape);

@@ -260,6 +260,31 @@ fn a_follower_that_is_far_behind_is_fed_from_the_disk() {
     assert_eq!(world.installs, 0);
 }
 
+/// A leader that was restarted knows no terms below the entry that its state was sealed at. It read
+/// the one that it needed, and forgot it whenever nothing more came with it: at a segment's end, or
+/// where entries are large. It then read it again, for ever.
+#[test]
+fn a_restarted_leader_feeds_a_follower_past_the_ends_of_segments() {
+    for segment_len in 1..6 {
+        let mut world = led(3, |config| {
+            bare(config);
+            config.cache_size_max = 0;
+        });
+        world.segment_len = segment_len;
+        isolate(&mut world, THREE);
+        for _ in 0..20 {
+            propose(&mut world, ONE, "a").unwrap();
+            world.settle();
+        }
+        world.crash(ONE);
+        world.restart_from(ONE, LogIndex(20), LogIndex(20), 7);
+        world.blocked.clear();
+        elect(&mut world, ONE);
+        let all = world.node(ONE).last().index;
+        assert!(world.run_until(3000, |world| world.members[&THREE].applied == all));
+    }
+}
+
 // Safety: paper §5.4.
 
 #[test]

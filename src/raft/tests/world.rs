@@ -147,6 +147,8 @@ pub(crate) struct World {
     pub(crate) reads_lost: u64,
     pub(crate) installs: u64,
     pub(crate) fetched: u64,
+    /// What lies together on the disk: a fetch does not go past the end of so many entries.
+    pub(crate) segment_len: u64,
     next: u64,
 }
 
@@ -168,6 +170,7 @@ impl World {
             reads_lost: 0,
             installs: 0,
             fetched: 0,
+            segment_len: u64::MAX,
             next: 0,
         };
         for id in &ids {
@@ -221,7 +224,6 @@ impl World {
     /// Starts a node from its disk.
     pub(crate) fn restart(&mut self, id: NodeId) {
         let seed = self.luck.next();
-        let now = Tick(self.now);
         let (choice, other) = (self.luck.next(), self.luck.next());
         let member = self.member(id);
         // The state machine is anywhere between its snapshot and what was known as committed; the
@@ -229,11 +231,24 @@ impl World {
         let start = member.disk.mark.last.index.0;
         let applied = start + choice % (member.disk.hard.committed.0.max(start) - start + 1);
         let base = start + other % (applied - start + 1);
-        let restored = member.disk.restored(LogIndex(base), LogIndex(applied));
+        self.restart_from(id, LogIndex(base), LogIndex(applied), seed);
+    }
+
+    /// Starts a node from its disk, with the entries after `base` in memory.
+    pub(crate) fn restart_from(
+        &mut self,
+        id: NodeId,
+        base: LogIndex,
+        applied: LogIndex,
+        seed: u64,
+    ) {
+        let now = Tick(self.now);
+        let member = self.member(id);
+        let restored = member.disk.restored(base, applied);
         let mut node = Node::new(member.config.clone(), restored, seed);
         node.handle(Input::Tick(now));
         member.node = Some(node);
-        member.applied = LogIndex(applied);
+        member.applied = applied;
         member.committed = LogIndex(0);
         self.drain(id);
     }
@@ -283,14 +298,16 @@ impl World {
 
     /// Answers the first fetch; says whether there was one.
     pub(crate) fn fetch(&mut self, id: NodeId) -> bool {
+        let segment_len = self.segment_len;
         let member = self.member(id);
         let Some(Output::Fetch { peer, first, last, size_max }) = member.fetches.pop_front() else {
             return false;
         };
-        let mut size = 0;
+        let (mut size, segment) = (0, first.0 / segment_len);
         let fits = |entry: &&Entry| {
             size += entry.size();
-            entry.index <= last && (entry.index == first || size <= size_max)
+            let is_near = entry.index <= last && entry.index.0 / segment_len == segment;
+            is_near && (entry.index == first || size <= size_max)
         };
         let from = member.disk.entries.iter().skip_while(|entry| entry.index < first);
         let mut entries: Vec<Entry> = from.take_while(fits).cloned().collect();

@@ -88,6 +88,10 @@ impl Sink for Route<'_> {
     fn watch(&mut self, stream: u32, request: WatchRequest) {
         self.core.watch(self.shard, RequestId { stream, ..self.id }, request);
     }
+
+    fn has_leader(&self) -> bool {
+        self.core.mesh.placement.has_leader(self.shard)
+    }
 }
 
 impl Core {

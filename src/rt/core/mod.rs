@@ -55,6 +55,11 @@ use std::time::Duration;
 /// Bytes of answers that one turn makes before writes, other shards and other connections have
 /// theirs: a millisecond or so.
 const TURN_SIZE_MAX: usize = 4 << 20;
+/// Ticks within which every connection is told the time: more than that and a thousand idle ones
+/// take a twentieth of a core, and no timeout of theirs is so short.
+const TICK_ROUND: usize = 25;
+/// Connections that are told the time in each tick, if there are so many.
+const TICKED_MIN: usize = 64;
 /// Bytes of the buffer that answers are made in that stay for the next: twice what is made in one
 /// go. Deletions and transactions may be answered with more.
 const ANSWER_KEPT_MAX: usize = 2 << 20;
@@ -293,7 +298,7 @@ impl Core {
 
     /// Tells shards and sessions the time, for as long as the core runs.
     pub(crate) async fn keep_time(self: Rc<Self>, every: Duration) {
-        let (mut last, mut rest) = (self.clock.now(), Rest::default());
+        let (mut last, mut rest, mut next) = (self.clock.now(), Rest::default(), 0);
         loop {
             glommio::timer::sleep(every).await;
             let now = self.clock.now();
@@ -304,15 +309,23 @@ impl Core {
             }
             self.tick_watches(now);
             self.tick_peers(now);
-            let count = self.connections.borrow().len();
-            for at in 0..count {
-                self.tick_connection(u32::try_from(at).expect("connections are few"));
-            }
+            next = self.tick_connections(next);
             if self.stopping.get() {
                 self.try_stop();
             }
             self.turn.set();
         }
+    }
+
+    /// Tells some connections the time, from one on, and says from which to go on.
+    fn tick_connections(&self, next: usize) -> usize {
+        let count = self.connections.borrow().len();
+        let from = if next < count { next } else { 0 };
+        let end = count.min(from + TICKED_MIN.max(count.div_ceil(TICK_ROUND)));
+        for at in from..end {
+            self.tick_connection(u32::try_from(at).expect("connections are few"));
+        }
+        end
     }
 
     /// Takes what other cores and the main thread send.
@@ -506,6 +519,10 @@ impl Core {
         if !host.ready && host.shard.is_ready() && host.shard.is_listed() {
             host.ready = true;
             let _ = self.mesh.reports.send(Report::Ready);
+        }
+        let has_leader = host.shard.leader().is_some();
+        if self.mesh.placement.has_leader(id) != has_leader {
+            self.mesh.placement.set_leader(id, has_leader);
         }
         let disks = host.disks.clone();
         // A spawned task runs at once up to its first wait, and may borrow what is borrowed here.

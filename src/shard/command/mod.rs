@@ -174,6 +174,18 @@ pub fn with_origin(command: &[u8], origin: Origin) -> Bytes {
     Bytes::from(data)
 }
 
+/// An entry's data that names an origin, with another one in its place.
+///
+/// # Panics
+/// If it names none.
+#[must_use]
+pub fn with_other_origin(data: &[u8], origin: Origin) -> Bytes {
+    assert!(data.first() == Some(&FORMAT_WITH_ORIGIN), "the data names an origin");
+    let mut data = data.to_vec();
+    data[1..=ORIGIN_SIZE].copy_from_slice(&origin.encode());
+    Bytes::from(data)
+}
+
 /// Where an entry with this data comes from, if it says so and the number is one that a request
 /// may have.
 #[must_use]

@@ -105,6 +105,88 @@ fn a_group_of_one_grows_to_three_and_shrinks_to_two_of_which_the_first_is_none()
     assert_eq!(refusal(world.call(third, unknown)), MemberRefusal::NotFound);
 }
 
+/// Replaces the first members of a group by as many others, while one is away.
+fn replace_all_but(world: &mut World, away: usize) -> Vec<usize> {
+    let mut new = Vec::new();
+    for (old, nth) in (0..3).filter(|nth| *nth != away).zip(0..) {
+        let by = world.elect();
+        let next = grow(world, by, false);
+        world.until("a seat", |world| world.voters(next) == 4);
+        let by = world.elect();
+        let gone = Request::MemberRemove { id: id(old) };
+        assert_eq!(members(world.call(by, gone)).len(), 3, "the {nth}th goes");
+        world.until("its end", |world| world.nodes[old].halted.is_some());
+        new.push(next);
+    }
+    new
+}
+
+/// It knew none of those who were there by then, did not hear them, and called only those who were
+/// gone.
+#[test]
+fn one_that_was_away_while_all_others_were_replaced_follows_again() {
+    let mut world = World::new(3, 37, |config| config.strict_reconfig_check = false);
+    world.elect();
+    world.pass(1_000);
+    let away = 2;
+    world.crash(away);
+    let new = replace_all_but(&mut world, away);
+    world.pass(12_000);
+    assert_eq!(is_done(&world.call(new[0], put("k", "v"))), Some(true));
+    world.start(away);
+    world.until("the key", |world| {
+        let shard = |nth: usize| world.nodes[nth].shard.as_ref().unwrap();
+        shard(away).applied() == shard(new[0]).applied()
+    });
+    assert_eq!(world.get(away, "k", false), Ok(Some("v".to_owned())));
+    world.settle();
+    world.pass(12_000);
+    assert_eq!(world.nodes[away].peers.len(), 2, "those who have left are forgotten");
+}
+
+/// Whoever joins applies the log from its first entry. It took members that it had been told of for
+/// removed ones when it came to an entry from before their time, and told them so; they ended.
+#[test]
+fn one_that_joins_keeps_to_its_leader_through_all_that_was_before() {
+    let mut world = World::new(3, 38, |config| config.strict_reconfig_check = false);
+    world.elect();
+    world.pass(1_000);
+    let new = replace_all_but(&mut world, 2);
+    world.append_size_max = 100;
+    for nth in new.iter().copied().chain([2]) {
+        world.nodes[nth].config.raft.append_size_max = 100;
+        world.crash(nth);
+        world.start(nth);
+        world.elect();
+    }
+    world.pass(6_000);
+    let leader = world.elect();
+    let last = grow(&mut world, leader, false);
+    world.until("a seat", |world| world.voters(last) == 4);
+    assert!(new.iter().chain([&2, &last]).all(|nth| world.nodes[*nth].halted.is_none()));
+    world.settle();
+}
+
+#[test]
+fn one_that_was_removed_while_it_was_away_is_told_so_long_after() {
+    let mut world = World::new(3, 39, |config| config.strict_reconfig_check = false);
+    world.elect();
+    world.pass(1_000);
+    world.crash(2);
+    let leader = world.elect();
+    assert_eq!(members(world.call(leader, Request::MemberRemove { id: id(2) })).len(), 2);
+    world.pass(15_000);
+    assert_eq!(world.nodes[leader].peers.len(), 1, "nobody calls it any more");
+    for _ in 0..2 {
+        world.start(2);
+        world.until("its end", |world| world.nodes[2].halted.is_some());
+        let why = world.nodes[2].halted.take().unwrap();
+        assert!(why.contains("permanently removed"), "{why}");
+        world.crash(2);
+    }
+    assert_eq!(is_done(&world.call(leader, put("k", "v"))), Some(true));
+}
+
 #[test]
 fn a_learner_follows_serves_little_and_is_promoted_when_it_is_in_step() {
     let mut world = World::new(3, 33, |_| ());
@@ -139,6 +221,25 @@ fn a_learner_follows_serves_little_and_is_promoted_when_it_is_in_step() {
     assert_eq!(world.voters(leader), 4);
     world.until("a vote", |world| world.row(learner, told.id).is_some_and(|row| !row.learner));
     assert_eq!(is_done(&world.call(learner, put("k", "w"))), Some(true));
+}
+
+#[test]
+fn a_learner_that_has_caught_up_is_promoted_unasked_where_that_is_wanted() {
+    for is_wanted in [true, false] {
+        let mut world = World::new(3, 40, |config| config.learner_auto_promote = is_wanted);
+        let leader = world.elect();
+        world.pass(6_000);
+        let (told, all) = add(&mut world, leader, true);
+        world.pass(3_000);
+        assert_eq!(world.voters(leader), 3, "it has not begun");
+        let learner = world.join(&told, &all);
+        world.until("a name", |world| {
+            world.row(learner, told.id).is_some_and(|row| !row.name.is_empty())
+        });
+        world.pass(5_000);
+        assert_eq!(world.row(learner, told.id).unwrap().learner, !is_wanted);
+        assert_eq!(world.voters(leader), if is_wanted { 4 } else { 3 });
+    }
 }
 
 #[test]

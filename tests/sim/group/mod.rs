@@ -3,4 +3,5 @@
 mod members;
 mod replicate;
 mod serve;
+mod spread;
 mod world;

@@ -3,7 +3,7 @@
 use super::world::{Answer, World, id, is_done, put};
 use ringd::shard::command::Command;
 use ringd::shard::request::{Body, Failure, LeaseRefusal, Request, Response, Unavailable};
-use ringd::types::LeaseId;
+use ringd::types::{LeaseId, NodeId};
 
 fn body(answer: Answer) -> Body {
     answer.unwrap_or_else(|failure| panic!("{failure:?}")).body
@@ -64,6 +64,49 @@ fn what_is_lost_on_the_way_is_handed_over_again_and_counts_once() {
         let rows = world.settle();
         assert!(rows.len() >= done && rows.iter().all(|row| row.2 == 1));
     }
+}
+
+/// Refused changes leave gaps among the numbers that are applied. Of those only so many are told
+/// apart: the number of a write that was lost on its way was given up, and it was never answered.
+#[test]
+fn a_write_that_hundreds_overtake_is_done() {
+    let mut world = World::new(3, 19, |_| ());
+    let follower = world.follower();
+    world.pass(1_000);
+    assert_eq!(is_done(&world.call(follower, put("first", "v"))), Some(true));
+    (world.loss, world.delay_max) = (100, 1);
+    let of = world.ask(follower, put("lost", "v"));
+    world.loss = 0;
+    for nth in 0..300 {
+        let nobody = NodeId(999);
+        world.ask(follower, Request::MemberRemove { id: nobody });
+        world.ask(follower, put(&format!("k{nth}"), "v"));
+    }
+    world.until("an answer", |world| world.is_answered(of));
+    assert_eq!(is_done(&world.answer(of).unwrap()), Some(true));
+    assert_eq!(world.settle().len(), 302);
+}
+
+/// A write that was held while nobody led got its number after a change that came later, and was
+/// told that it was late only when that was.
+#[test]
+fn what_was_held_first_is_late_first() {
+    let mut world = World::new(3, 20, |_| ());
+    let leader = world.elect();
+    let follower = world.follower();
+    world.isolate(follower, true);
+    world.until("it stands", |world| {
+        world.nodes[follower].shard.as_ref().is_some_and(|it| it.leader().is_none())
+    });
+    let first = world.ask(follower, put("k", "v"));
+    world.pass(3_000);
+    let second = world.ask(follower, Request::MemberRemove { id: NodeId(999) });
+    // It hears the leader, which does not hear it.
+    world.isolate(follower, false);
+    world.cut.insert((follower, leader));
+    world.until("an answer", |world| world.is_answered(first));
+    assert!(!world.is_answered(second));
+    world.until("an answer", |world| world.is_answered(second));
 }
 
 #[test]

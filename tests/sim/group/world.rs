@@ -5,6 +5,8 @@
 //! May happen: a packet is lost, late, doubled, overtaken; two nodes do not hear each other for a
 //! while; a process ends, or the power goes, at any time, with writes of the log under way.
 //!
+//! Whom a node does not know it can not call, until it was called; who was removed is not heard.
+//!
 //! What is told of every run: nodes that have applied the same entry have the same state, and what
 //! was acknowledged is there, once.
 
@@ -48,6 +50,8 @@ pub(crate) struct Node {
     /// The lines for the log.
     pub(crate) lines: Vec<String>,
     pub(crate) peers: Vec<(NodeId, Vec<String>)>,
+    /// Who has spoken to it without being known.
+    guests: BTreeSet<NodeId>,
     pub(crate) halted: Option<String>,
 }
 
@@ -67,6 +71,10 @@ pub(crate) struct World {
     pub(crate) delay_max: u64,
     /// Of a hundred rounds: those in which a disk does something.
     pub(crate) disk_speed: u64,
+    /// Bytes of entries that one message has at most.
+    pub(crate) append_size_max: usize,
+    /// How many founded the group: every replica's state begins with them.
+    founders: usize,
     /// Nodes that do not hear each other.
     pub(crate) cut: BTreeSet<(usize, usize)>,
     asked: u32,
@@ -117,6 +125,8 @@ impl World {
             doubled: 0,
             delay_max: 2,
             disk_speed: 50,
+            append_size_max: 1 << 20,
+            founders: count,
             cut: BTreeSet::new(),
             asked: 0,
             answers: BTreeMap::new(),
@@ -143,7 +153,9 @@ impl World {
         config.store = ringd::store::Config::default();
         config.catchup_entries = 5_000;
         config.raft = ringd::raft::Config::new(id(nth));
+        config.raft.append_size_max = self.append_size_max;
         config.members = members;
+        config.founders = (0..self.founders).map(id).collect();
         (config.name, config.client_urls) =
             (format!("n{nth}"), vec![format!("http://n{nth}:2379")]);
         change(&mut config);
@@ -154,6 +166,7 @@ impl World {
             works: Vec::new(),
             lines: Vec::new(),
             peers: Vec::new(),
+            guests: BTreeSet::new(),
             halted: None,
         });
     }
@@ -174,6 +187,7 @@ impl World {
         let (node, dice) = (&mut self.nodes[nth], &mut self.dice);
         node.shard = None;
         node.works.clear();
+        node.guests.clear();
         if power {
             node.disks.lose_power(&mut |below| dice.below(below));
         } else {
@@ -235,6 +249,9 @@ impl World {
                 Output::Reply { to, ready } => {
                     assert!(self.answers.insert(to, ready).is_none(), "{to:?} is answered twice");
                 }
+                Output::Send { to, .. }
+                    if !node.guests.contains(&to) && node.peers.iter().all(|peer| peer.0 != to) => {
+                }
                 Output::Send { to, packet } => {
                     self.bulk += usize::from(packet.is_bulk());
                     let is_doubled = dice.chance(self.doubled);
@@ -260,6 +277,25 @@ impl World {
         }
     }
 
+    /// A packet arrives, unless the connection that it came by is refused.
+    fn arrive(&mut self, to: usize, packet: Flying) {
+        let from = self.nodes[packet.from].config.raft.id;
+        let node = &mut self.nodes[to];
+        let Some(shard) = &mut node.shard else { return };
+        if !node.peers.iter().any(|peer| peer.0 == from) {
+            if shard.has_removed(from) {
+                let (from, packet) = (node.config.raft.id, (packet.from, Packet::Removed));
+                if let Some(shard) = &mut self.nodes[packet.0].shard {
+                    shard.handle(Input::Packet { from, packet: packet.1 });
+                }
+                return;
+            }
+            node.guests.insert(from);
+        }
+        let packet = Packet::decode(packet.bytes).expect("its own bytes");
+        shard.handle(Input::Packet { from, packet });
+    }
+
     /// A millisecond or more passes: disks and packets arrive, and everybody goes on.
     pub(crate) fn step(&mut self) {
         self.now += 1 + self.dice.below(3);
@@ -269,12 +305,7 @@ impl World {
             if self.cut.contains(&(packet.from, to)) {
                 continue;
             }
-            if self.nodes[to].shard.is_some() {
-                let from = self.nodes[packet.from].config.raft.id;
-                let packet = Packet::decode(packet.bytes).expect("its own bytes");
-                let shard = self.nodes[to].shard.as_mut().expect("it was just there");
-                shard.handle(Input::Packet { from, packet });
-            }
+            self.arrive(to, packet);
         }
         for nth in 0..self.nodes.len() {
             let node = &mut self.nodes[nth];
@@ -331,7 +362,7 @@ impl World {
     pub(crate) fn join(&mut self, told: &Member, all: &[Member]) -> usize {
         let nth = self.nodes.len();
         self.add(all.to_vec(), nth, |config| {
-            config.raft = ringd::raft::Config::new(told.id);
+            config.raft.id = told.id;
             config.joins = true;
         });
         self.start(nth);

@@ -57,7 +57,7 @@ impl Core {
         self.turn.set();
     }
 
-    /// Where a link calls this time: its peer's URLs in turn.
+    /// Where a link calls this time: its peer's URLs in turn, those that the members know first.
     fn url_to_dial(&self, at: u32, generation: u32) -> Option<Url> {
         let mut peers = self.peers.borrow_mut();
         let slot = peers.slot(at, generation)?;
@@ -65,10 +65,14 @@ impl Core {
             return None;
         };
         let (shard, attempt, (to, _)) = (slot.shard, link.attempt(), link.peer());
-        let urls = peers.groups.get(&shard)?.urls.get(&to)?;
+        let group = peers.groups.get(&shard)?;
+        let known = group.urls.get(&to).map_or(&[][..], Vec::as_slice);
+        let said = group.said.get(&to).map_or(&[][..], Vec::as_slice);
+        let said = said.iter().filter(|url| !known.contains(url));
+        let urls: Vec<&Url> = known.iter().chain(said).collect();
         let count = u64::try_from(urls.len()).expect("URLs are few");
         let nth = usize::try_from(attempt.checked_rem(count)?).expect("usize is 64 bits");
-        urls.get(nth).cloned()
+        urls.get(nth).copied().cloned()
     }
 
     async fn open(&self, url: &Url) -> io::Result<TcpStream> {

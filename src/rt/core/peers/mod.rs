@@ -51,6 +51,8 @@ pub(crate) struct PeerSettings {
     pub(crate) card: Card,
     /// Who voted when the cluster's log began.
     pub(crate) founders: Vec<NodeId>,
+    /// Where its peers reach it, as it tells them.
+    pub(crate) urls: Vec<String>,
     pub(crate) resolver: Resolver,
 }
 
@@ -76,6 +78,9 @@ struct Aftermath {
     dial: Vec<(u32, u32)>,
     read: Vec<(u32, u32)>,
     heard: Vec<(ShardId, NodeId, Bytes)>,
+    /// Members that say that this one was removed.
+    removed: Vec<(ShardId, NodeId)>,
+    up: Vec<(ShardId, NodeId)>,
     lost: Vec<(ShardId, NodeId)>,
 }
 
@@ -84,6 +89,8 @@ struct Group {
     card: Card,
     roster: Roster,
     urls: BTreeMap<NodeId, Vec<Url>>,
+    /// Where those who call say that they are reached.
+    said: BTreeMap<NodeId, Vec<Url>>,
     links: BTreeMap<(NodeId, Kind), u32>,
     /// The last caller that was refused, and when that was logged.
     refused: Option<(NodeId, Verdict, Tick)>,
@@ -211,52 +218,88 @@ impl Peers {
             card,
             roster: Roster::default(),
             urls: BTreeMap::new(),
+            said: BTreeMap::new(),
             links: BTreeMap::new(),
             refused: None,
         });
         group.roster.set(others.iter().map(|(id, _)| *id));
-        let urls = |texts: Vec<String>| {
-            let parsed = texts.iter().filter_map(|text| Url::parse(text).ok());
-            parsed.collect::<Vec<_>>()
-        };
-        group.urls = others.into_iter().map(|(id, texts)| (id, urls(texts))).collect();
-        let gone: Vec<_> =
-            group.links.keys().filter(|(id, _)| !group.urls.contains_key(id)).copied().collect();
-        let gone: Vec<_> = gone.iter().filter_map(|key| group.links.remove(key)).collect();
-        let wanted: Vec<_> = group
-            .urls
-            .keys()
-            .flat_map(|id| [(*id, Kind::Raft), (*id, Kind::Bulk)])
-            .filter(|key| !group.links.contains_key(key))
-            .collect();
-        for at in gone {
-            self.remove(at);
+        group.urls = others.into_iter().map(|(id, texts)| (id, parse(&texts))).collect();
+        self.drop_strangers(shard);
+        let members: Vec<_> = self.groups[&shard].urls.keys().copied().collect();
+        for to in members {
+            self.add_links(shard, to, now);
         }
-        self.hear_only_members(shard);
-        for (to, kind) in wanted {
-            let link = Link::new(card, to, kind, self.limits, random(), now);
+    }
+
+    /// The links to one of the others, if there are none yet.
+    fn add_links(&mut self, shard: ShardId, to: NodeId, now: Tick) {
+        for kind in [Kind::Raft, Kind::Bulk] {
+            let Some(group) = self.groups.get(&shard) else {
+                return;
+            };
+            if group.links.contains_key(&(to, kind)) {
+                continue;
+            }
+            let mut link = Link::new(group.card, to, kind, self.limits, random(), now);
+            if kind == Kind::Raft {
+                link = link.with_urls(&self.settings.urls);
+            }
             let (at, _) = self.put(shard, None, End::Link(Box::new(link)), now);
-            let group = self.groups.get_mut(&shard).expect("it was just set");
+            let group = self.groups.get_mut(&shard).expect("it was just there");
             group.links.insert((to, kind), at);
         }
     }
 
-    /// Closes the connections of those who belong to the group no more.
-    fn hear_only_members(&mut self, shard: ShardId) {
-        let Some(group) = self.groups.get(&shard) else {
+    /// A caller says where it is reached.
+    fn is_reached(&mut self, shard: ShardId, from: NodeId, urls: &[String], now: Tick) {
+        let Some(group) = self.groups.get_mut(&shard) else {
             return;
         };
+        if group.roster.hears(from) {
+            group.said.insert(from, parse(urls));
+            self.add_links(shard, from, now);
+        }
+    }
+
+    /// Guests whose connections are over have left.
+    fn dismiss_guests(&mut self) {
+        let guests = self.groups.iter();
+        let guests = guests.flat_map(|(shard, it)| it.roster.guests().map(|id| (*shard, id)));
+        let guests: Vec<_> = guests.collect();
+        for (shard, id) in guests {
+            let is_here = self.slots.iter().flatten().any(|slot| match &slot.end {
+                End::Inlet(inlet) => {
+                    slot.shard == shard && inlet.peer().is_some_and(|(from, _)| from == id)
+                }
+                End::Link(_) | End::Pages(_) | End::Door(..) => false,
+            });
+            if !is_here && let Some(group) = self.groups.get_mut(&shard) {
+                group.roster.dismiss(id);
+                self.drop_strangers(shard);
+            }
+        }
+    }
+
+    /// Closes all connections with those who are neither members nor guests any more.
+    fn drop_strangers(&mut self, shard: ShardId) {
+        let Some(group) = self.groups.get_mut(&shard) else {
+            return;
+        };
+        let roster = &group.roster;
+        group.said.retain(|id, _| roster.hears(*id));
+        let mut gone: Vec<_> =
+            group.links.extract_if(.., |(id, _), _| !roster.hears(*id)).map(|it| it.1).collect();
         let is_stranger = |slot: &Slot| match &slot.end {
             End::Inlet(inlet) => {
-                let is_member = |(id, _)| group.urls.contains_key(&id);
-                slot.shard == shard && !inlet.peer().is_none_or(is_member)
+                let is_heard = |(id, _)| roster.hears(id);
+                slot.shard == shard && !inlet.peer().is_none_or(is_heard)
             }
             End::Link(_) | End::Pages(_) | End::Door(..) => false,
         };
         let slots =
             (0..).zip(&self.slots).filter(|(_, slot)| slot.as_ref().is_some_and(is_stranger));
-        let strangers: Vec<u32> = slots.map(|(at, _)| at).collect();
-        for at in strangers {
+        gone.extend(slots.map(|(at, _)| at));
+        for at in gone {
             self.remove(at);
         }
     }
@@ -303,6 +346,7 @@ impl Peers {
             self.settle_link(at);
             self.mark(at);
         }
+        self.dismiss_guests();
     }
 
     /// Does what a link asks for.
@@ -325,6 +369,9 @@ impl Peers {
                 }
                 LinkOutput::Up => {
                     tracing::info!(shard = shard.0, peer = id, ?kind, "peer became active");
+                    if kind == Kind::Raft {
+                        self.after.up.push((shard, to));
+                    }
                 }
                 LinkOutput::Lost(fault) => {
                     let reason = fault.to_string();
@@ -341,10 +388,18 @@ impl Peers {
                     let own = self.groups.get(&shard).map_or(self.settings.card, |it| it.card);
                     let why = explain(verdict, &own, &by).unwrap_or_default();
                     tracing::warn!(shard = shard.0, peer = id, "a peer does not hear us: {why}");
+                    if verdict == Verdict::Removed {
+                        self.after.removed.push((shard, to));
+                    }
                 }
             }
         }
     }
+}
+
+/// The URLs among these texts.
+fn parse(texts: &[String]) -> Vec<Url> {
+    texts.iter().filter_map(|text| Url::parse(text).ok()).collect()
 }
 
 impl Core {
@@ -381,6 +436,12 @@ impl Core {
                     tracing::warn!(shard = shard.0, peer, "{error}");
                 }
             }
+        }
+        for (shard, from) in after.removed {
+            self.tell_shard(shard, Input::Packet { from, packet: Packet::Removed });
+        }
+        for (shard, peer) in after.up {
+            self.tell_shard(shard, Input::PeerUp { peer });
         }
         for (shard, peer) in after.lost {
             self.tell_shard(shard, Input::PeerLost { peer });

@@ -25,6 +25,9 @@ use crate::types::Tick;
 use glommio::net::TcpStream;
 use std::rc::Rc;
 
+/// Whether somebody was a member of a shard's group, and was removed.
+type HasRemoved<'a> = dyn Fn(ShardId, NodeId) -> bool + 'a;
+
 impl Core {
     /// Somebody has called the peer port, and said this much.
     pub(in crate::rt::core) fn accept_peer(
@@ -70,7 +73,7 @@ impl Core {
                 link.receive(link.attempt(), bytes, now);
                 true
             }
-            End::Inlet(_) => peers.hear(at, bytes, now),
+            End::Inlet(_) => peers.hear(at, bytes, now, &|shard, id| self.has_removed(shard, id)),
             End::Pages(pages) => {
                 pages.receive(bytes, &self.about(card, heard, founders));
                 slot.closing |= pages.is_closed();
@@ -117,9 +120,15 @@ impl Core {
             Some(_) | None => {
                 slot.shard = if home.is_some() { shard } else { ShardId(0) };
                 slot.end = End::Inlet(Box::new(Inlet::new(limits, now)));
-                peers.hear(at, &said, now)
+                peers.hear(at, &said, now, &|shard, id| self.has_removed(shard, id))
             }
         }
+    }
+
+    /// Whether this one was a member of a shard's group, and was removed.
+    fn has_removed(&self, shard: ShardId, id: NodeId) -> bool {
+        let hosts = self.hosts.borrow();
+        hosts.get(&shard).is_some_and(|host| host.shard.has_removed(id))
     }
 
     /// What the pages on the peer port tell.
@@ -184,7 +193,7 @@ impl Peers {
     }
 
     /// Takes in what a member says; false if it is not to be read any more.
-    fn hear(&mut self, at: u32, bytes: &[u8], now: Tick) -> bool {
+    fn hear(&mut self, at: u32, bytes: &[u8], now: Tick, has_removed: &HasRemoved<'_>) -> bool {
         let Some(slot) = self.slots[usize::try_from(at).expect("usize is 64 bits")].as_mut() else {
             return false;
         };
@@ -203,14 +212,17 @@ impl Peers {
             tracing::warn!(shard = shard.0, peer, "a peer's connection is closed: {fault}");
             return false;
         }
-        match inlet.asked().copied() {
-            Some(hello) => self.judge(at, &hello, now),
-            None => true,
+        if let Some(hello) = inlet.asked().copied() {
+            return self.judge(at, &hello, now, has_removed(shard, hello.card.node));
         }
+        if let Some((from, urls)) = from.zip(inlet.take_urls()) {
+            self.is_reached(shard, from, &urls, now);
+        }
+        true
     }
 
     /// Answers a greeting; false if it is no welcome.
-    fn judge(&mut self, at: u32, hello: &Hello, now: Tick) -> bool {
+    fn judge(&mut self, at: u32, hello: &Hello, now: Tick, is_removed: bool) -> bool {
         let Some(slot) = self.slots[usize::try_from(at).expect("usize is 64 bits")].as_mut() else {
             return false;
         };
@@ -221,8 +233,11 @@ impl Peers {
         let card = Card { shard, ..self.settings.card };
         let group = self.groups.get_mut(&shard);
         let verdict = match group {
-            Some(group) => group.roster.judge(&card, hello),
-            None => Roster::default().judge(&card, hello),
+            Some(group) => group.roster.judge(&card, hello, is_removed),
+            None => {
+                let verdict = Roster::default().judge(&card, hello, is_removed);
+                if verdict == Verdict::Welcome { Verdict::Unknown } else { verdict }
+            }
         };
         inlet.answer(card, verdict);
         if verdict != Verdict::Welcome {
