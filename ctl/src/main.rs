@@ -7,13 +7,14 @@
 //! - [`verbs`]: one module per command;
 //! - [`mod@print`]: what is shown of an answer;
 //! - [`words`], [`go`]: etcdctl's small languages, and the notations of the one it is written in;
-//! - [`inspect`]: the one command of our own, which needs no server.
+//! - [`inspect`], [`playground`]: the commands of our own, which need no server that runs.
 
 mod arguments;
 mod client;
 mod failure;
 mod go;
 mod inspect;
+mod playground;
 mod print;
 mod settings;
 mod verbs;

@@ -30,6 +30,7 @@ fn every_command_has_help() {
         "defrag",
         "snapshot",
         "version",
+        "playground",
         "inspect",
     ] {
         assert!(printed.contains(&format!("  {name} ")), "no {name} in\n{printed}");
@@ -67,6 +68,17 @@ fn what_is_wrong_is_told_by_name() {
         (&["get", "a", "--endpoints", ""], 2, "no available endpoints"),
         (&["elect", "a"], 128, "no proposal argument but -l not set"),
         (&["snapshot", "save", "/x", "--endpoints", "a:1,b:1"], 5, "one selected node"),
+        (&["member", "add"], 128, "member name not provided"),
+        (&["member", "add", "a", "http://b:1"], 128, "did you mean --peer-urls=http://b:1"),
+        (&["member", "add", "a"], 128, "member peer urls not provided"),
+        (&["member", "add", "a", "--peer-urls=b:1"], 1, "URL scheme must be http"),
+        (&["member", "update", "1"], 128, "member peer urls not provided"),
+        (&["member", "remove"], 128, "member ID is not provided"),
+        (&["member", "promote", "x"], 128, "bad member ID arg (strconv.ParseUint"),
+        (&["playground", "-n", "0"], 128, "a number from 1 to 9"),
+        (&["playground", "--wal-dir"], 1, "unknown flag: --wal-dir"),
+        (&["playground", "x"], 128, "flags of ringd stand after --"),
+        (&["playground", "--ringd", "/etc/passwd"], 128, "/etc/passwd is no program"),
         (&["inspect"], 1, "required arguments were not provided"),
     ] {
         let (found, printed, said) = told(line);

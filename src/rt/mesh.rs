@@ -60,7 +60,8 @@ impl Post {
 pub(crate) enum Report {
     /// A shard has a log that a restart would find.
     Opened,
-    /// A shard serves: there is a leader, and it has applied its whole log.
+    /// A shard serves: there is a leader, it has applied its whole log, and the list of members
+    /// says where its clients find it.
     Ready,
     /// The node must not go on.
     Failed(String),

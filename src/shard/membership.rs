@@ -252,6 +252,13 @@ impl Shard {
         }
     }
 
+    /// Whether the members tell who this one is, and where its clients find it: who asks for the
+    /// list of them is to find each that serves.
+    #[must_use]
+    pub fn is_listed(&self) -> bool {
+        self.publication().is_none()
+    }
+
     /// Who this member is, if the others do not know.
     fn publication(&self) -> Option<Change> {
         let (name, client_urls) = (&self.config.name, &self.config.client_urls);

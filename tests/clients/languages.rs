@@ -52,6 +52,12 @@ pub(crate) const PYTHON: Language = Language {
     client: |folder, address| command(folder.join("venv/bin/python"), &["client.py", address]),
 };
 
+/// The same, with all members of a cluster in one channel.
+pub(crate) const PYTHON_CLUSTER: Language = Language {
+    client: |folder, address| command(folder.join("venv/bin/python"), &["cluster.py", address]),
+    ..PYTHON
+};
+
 /// grpc-js, which reads `proto/` itself.
 pub(crate) const NODE: Language = Language {
     name: "node",

@@ -1,11 +1,12 @@
 //! Clients in five languages, and etcd's own command line, put, get and delete, in transactions
 //! too, list in pages and streams, and compact; watch, keep leases, lock and elect, and go on when
-//! the server was killed and is there again.
+//! the server was killed and is there again, or a member of its cluster was.
 //!
 //! Each client is a small program of ours in a folder beside this file, with its libraries pinned
 //! by version and fetched into `target/clients` once. A language that is not installed is named
 //! and passed over; one that is installed must pass.
 
+mod cluster;
 mod etcdctl;
 mod languages;
 mod program;
@@ -76,15 +77,7 @@ fn rusts_etcd_client_watches_locks_and_elects() {
 
 fn try_language(language: &Language) {
     let name = language.name;
-    for tool in language.tools {
-        if !works(tool) {
-            let Tool { program, probe, get } = tool;
-            let what = format!("`{program} {}` does not work: {get}", probe.join(" "));
-            say(format_args!("{name}: skipped, {what}"));
-            return;
-        }
-    }
-    let folder = prepare(language);
+    let Some(folder) = found(language) else { return };
     let mut server = Server::start_with(&under_test(), language.flags);
     let mut client = (language.client)(&folder, &server.address());
     let mut client = Program::start(client.current_dir(&folder));
@@ -100,6 +93,19 @@ fn try_language(language: &Language) {
     let (status, _, errors) = client.end();
     assert!(status.success(), "{name} client: {status}\n{told:?}\n{errors}");
     assert_eq!(told.last().map(String::as_str), Some("ok"), "{name} client:\n{told:?}\n{errors}");
+}
+
+/// Where a language's client is ready to be run; none, with a message, where it cannot be.
+fn found(language: &Language) -> Option<PathBuf> {
+    for tool in language.tools {
+        if !works(tool) {
+            let Tool { program, probe, get } = tool;
+            let what = format!("`{program} {}` does not work: {get}", probe.join(" "));
+            say(format_args!("{}: skipped, {what}", language.name));
+            return None;
+        }
+    }
+    Some(prepare(language))
 }
 
 fn works(tool: &Tool) -> bool {

@@ -1,7 +1,7 @@
 //! Members that go for good, and one that was away meanwhile.
 
-use crate::members::Members;
 use crate::support::block_on;
+use crate::support::members::Members;
 use crate::{clients, join, one_truth, put_through_each, status};
 use ringd::api::proto::etcdserverpb::{MemberRemoveRequest, MemberRemoveResponse};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ fn who_was_away_hears_those_who_came_and_who_was_removed_is_told() {
     let (fourth, last) = join(&mut members, &mut due);
     for nth in [0, 1] {
         block_on(remove(&members, old[nth]));
-        let log = members.end(nth);
+        let (_, log) = members.ended(nth);
         assert!(log.contains("permanently removed from the cluster"), "{log}");
     }
     block_on(put_through_each(&members, "meanwhile", &mut due));
@@ -51,7 +51,7 @@ fn who_was_away_hears_those_who_came_and_who_was_removed_is_told() {
     }
     members.restart_these(&[2, third]);
     members.try_start(fourth);
-    let log = members.end(fourth);
+    let (_, log) = members.ended(fourth);
     assert!(log.contains("permanently removed from the cluster"), "{log}");
     block_on(put_through_each(&members, "after", &mut due));
     block_on(one_truth(&members, &due));

@@ -1,15 +1,21 @@
-//! Several members as processes on the loopback: one truth, whoever is killed; and starts that must
-//! not be.
+//! Several members as processes on the loopback: one truth, whoever is killed and whatever else
+//! happens to them; and starts that must not be.
 
 mod comings;
-mod members;
+mod faults;
+mod history;
+mod linear;
+mod linear_tests;
+mod load;
+mod planted;
 mod refused;
+mod slow_disk;
 #[path = "../support/mod.rs"]
 mod support;
 
-use crate::members::Members;
 use crate::support::block_on;
 use crate::support::call::Client;
+use crate::support::members::Members;
 use bytes::Bytes;
 use ringd::api::proto::etcdserverpb::{HashKvRequest, HashKvResponse, MemberAddRequest};
 use ringd::api::proto::etcdserverpb::{MemberAddResponse, MemberListRequest, MemberListResponse};

@@ -1,7 +1,7 @@
 //! Starts that must not be: each is refused with what to do.
 
-use crate::members::Members;
 use crate::support::block_on;
+use crate::support::members::Members;
 use crate::{clients, put};
 use std::fs;
 

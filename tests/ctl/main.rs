@@ -4,10 +4,13 @@
 //! Ids, ports and durations are taken out of what is compared. etcdctl, and etcd as the server, are
 //! used where they are installed; what a test then passes over, it says.
 
+mod cluster;
 mod keys;
 mod leases;
 mod members;
+mod pages;
 mod pair;
+mod playground;
 mod running;
 #[path = "../support/mod.rs"]
 mod support;

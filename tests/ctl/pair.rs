@@ -57,19 +57,7 @@ impl Side {
 
     /// What a command does, with something to read, without what differs from server to server.
     pub(crate) fn told(&self, arguments: &[&str], input: &[u8]) -> Told {
-        let mut command = self.command(arguments);
-        let input = std::str::from_utf8(input).expect("the tests' inputs are text");
-        let output = run_with_input(&mut command, input, RUN);
-        let output = output.unwrap_or_else(|why| panic!("{why}"));
-        let is_binary = arguments.contains(&"protobuf");
-        let printed = if is_binary { without_header(&output.stdout) } else { &output.stdout };
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let said = said.lines().find(|line| !is_log(line)).unwrap_or_default();
-        Told {
-            code: output.status.code(),
-            printed: self.plain(&printed.escape_ascii().to_string().replace("\\n", "\n")),
-            said: self.plain(said).replace("etcdctl", "ringctl"),
-        }
+        told(self.command(arguments), arguments, input, |text| self.plain(text))
     }
 
     /// A text without what differs from server to server.
@@ -79,24 +67,51 @@ impl Side {
         for (id, word) in &self.ids {
             text = text.replace(id, word);
         }
-        for (before, after) in [
-            ("took ", ""),
-            ("took = ", ""),
-            ("\"took\":\"", "\""),
-            ("\"Took\" : ", ""),
-            ("\"raftIndex\":", ","),
-            ("\"raftAppliedIndex\":", ","),
-            ("\"dbSize\":", ","),
-            ("\"dbSizeInUse\":", ","),
-            ("\"RaftIndex\" : ", ""),
-            ("\"RaftAppliedIndex\" : ", ""),
-            ("\"DBSize\" : ", ""),
-            ("\"DBSizeInUse\" : ", ""),
-        ] {
-            text = masked(&text, before, after);
-        }
-        narrow(without_leases(&text))
+        timeless(text)
     }
+}
+
+/// What a command does, with something to read; what it prints and says is made plain.
+pub(crate) fn told(
+    mut command: Command,
+    arguments: &[&str],
+    input: &[u8],
+    plain: impl Fn(&str) -> String,
+) -> Told {
+    let input = std::str::from_utf8(input).expect("the tests' inputs are text");
+    let output = run_with_input(&mut command, input, RUN);
+    let output = output.unwrap_or_else(|why| panic!("{why}"));
+    let is_binary = arguments.contains(&"protobuf");
+    let printed = if is_binary { without_header(&output.stdout) } else { &output.stdout };
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    let said = said.lines().find(|line| !is_log(line)).unwrap_or_default();
+    Told {
+        code: output.status.code(),
+        printed: plain(&printed.escape_ascii().to_string().replace("\\n", "\n")),
+        said: plain(said).replace("etcdctl", "ringctl"),
+    }
+}
+
+/// A text without how long things took, how far the server's log and files are, and ids that are
+/// drawn.
+pub(crate) fn timeless(mut text: String) -> String {
+    for (before, after) in [
+        ("took ", ""),
+        ("took = ", ""),
+        ("\"took\":\"", "\""),
+        ("\"Took\" : ", ""),
+        ("\"raftIndex\":", ","),
+        ("\"raftAppliedIndex\":", ","),
+        ("\"dbSize\":", ","),
+        ("\"dbSizeInUse\":", ","),
+        ("\"RaftIndex\" : ", ""),
+        ("\"RaftAppliedIndex\" : ", ""),
+        ("\"DBSize\" : ", ""),
+        ("\"DBSizeInUse\" : ", ""),
+    ] {
+        text = masked(&text, before, after);
+    }
+    narrow(without_leases(&text))
 }
 
 /// A table whose columns are as narrow as can be: an id that begins with a zero is shorter than

@@ -8,6 +8,7 @@ use crate::load::{Acked, Load};
 use crate::screen::Started;
 use crate::support::call::Client;
 use crate::support::dice::Dice;
+use crate::support::mount::{Mount, folder, goes_well};
 use crate::support::peers::{self, under_test, under_test_is_ours};
 use crate::support::server::{PATIENCE, Server, command, free_ports};
 use crate::support::{block_on, http1, say};
@@ -22,51 +23,6 @@ use tempfile::TempDir;
 const SMALL_SEGMENTS: [&str; 2] = ["--wal-segment-bytes", "8388608"];
 /// Larger than any load here comes to: until the server has ended.
 pub(crate) const UNTIL_IT_ENDS: usize = 1 << 40;
-
-pub(crate) fn folder(prefix: &str) -> TempDir {
-    TempDir::with_prefix_in(prefix, env!("CARGO_TARGET_TMPDIR"))
-        .expect("the target folder can be written")
-}
-
-/// Whether a command went well.
-fn goes_well(command: &mut Command) -> bool {
-    command.output().is_ok_and(|output| output.status.success())
-}
-
-/// A file system of its own, gone when dropped.
-pub(crate) struct Mount(TempDir);
-
-impl Mount {
-    /// None, with a message, where one may not mount.
-    pub(crate) fn new(kind: &str, options: &str) -> Option<Self> {
-        let dir = folder("mount-");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", kind, "-o", options, "none"]).arg(dir.path());
-        if goes_well(&mut mount) {
-            return Some(Self(dir));
-        }
-        say(format_args!("hostile machine: skipped, a {kind} can not be mounted here"));
-        None
-    }
-
-    pub(crate) fn data(&self) -> PathBuf {
-        self.0.path().join("data")
-    }
-
-    pub(crate) fn remount(&self, options: &str) {
-        let options = format!("remount,{options}");
-        let mut mount = Command::new("mount");
-        mount.args(["-o", &options]).arg(self.0.path());
-        // What a killed process held open is closed a moment after its end.
-        assert!((0..100).any(|_| goes_well(&mut mount)), "{options}");
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).output();
-    }
-}
 
 /// The server's refusal to start on `data`; all `parts` are in it.
 pub(crate) fn refused(data: &Path, extra: &[&str], parts: &[&str]) {
@@ -127,8 +83,8 @@ fn a_full_disk_is_named_at_the_start() {
     drop(Server::start_at(&under_test(), Some(data), &[]));
     // Not a byte more: not even for the file that says who holds the directory.
     let Some(mount) = Mount::new("tmpfs", "size=4k") else { return };
-    fs::write(mount.0.path().join("full"), [0; 4096]).expect("it just fits");
-    refused(&mount.0.path().join("data"), &[], &["No space left on device", "make space"]);
+    fs::write(mount.path().join("full"), [0; 4096]).expect("it just fits");
+    refused(&mount.path().join("data"), &[], &["No space left on device", "make space"]);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The revision store's files as a user meets them: values that memory does not hold, damage, and a
 //! disk that is full.
 
-use crate::hostile::{Mount, UNTIL_IT_ENDS, folder, read_back, refused, says};
+use crate::hostile::{UNTIL_IT_ENDS, read_back, refused, says};
 use crate::load::Load;
 use crate::support::block_on;
 use crate::support::call::{Client, messages, rest_of};
 use crate::support::dice::Dice;
+use crate::support::mount::{Mount, folder};
 use crate::support::peers::{under_test, under_test_is_ours};
 use crate::support::server::{PATIENCE, Server};
 use bytes::Bytes;

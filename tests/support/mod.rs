@@ -6,6 +6,9 @@
 pub(crate) mod call;
 pub(crate) mod dice;
 pub(crate) mod http1;
+pub(crate) mod members;
+pub(crate) mod mount;
+pub(crate) mod network;
 pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod server;
@@ -13,6 +16,7 @@ pub(crate) mod stream;
 
 use std::fmt::Display;
 use std::io::Write;
+use std::time::Duration;
 
 /// A knob that whoever runs the tests may set, from the environment.
 ///
@@ -40,6 +44,11 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
 /// Goes past the capture of the test harness, which swallows what the print macros write.
 pub(crate) fn say(line: impl Display) {
     writeln!(std::io::stderr(), "{line}").expect("standard error is open");
+}
+
+/// Waits before something is tried again. Nothing is true because of it.
+pub(crate) async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 /// Runs a future to its end on a runtime of its own, on this thread.

@@ -47,7 +47,11 @@ methods! {
     LEASE_TIME_TO_LIVE reads "Lease/LeaseTimeToLive"
         LeaseTimeToLiveRequest LeaseTimeToLiveResponse;
     LEASE_LEASES reads "Lease/LeaseLeases" LeaseLeasesRequest LeaseLeasesResponse;
+    MEMBER_ADD writes "Cluster/MemberAdd" MemberAddRequest MemberAddResponse;
+    MEMBER_REMOVE writes "Cluster/MemberRemove" MemberRemoveRequest MemberRemoveResponse;
+    MEMBER_UPDATE writes "Cluster/MemberUpdate" MemberUpdateRequest MemberUpdateResponse;
     MEMBER_LIST reads "Cluster/MemberList" MemberListRequest MemberListResponse;
+    MEMBER_PROMOTE writes "Cluster/MemberPromote" MemberPromoteRequest MemberPromoteResponse;
     ALARM reads "Maintenance/Alarm" AlarmRequest AlarmResponse;
     DISARM writes "Maintenance/Alarm" AlarmRequest AlarmResponse;
     STATUS reads "Maintenance/Status" StatusRequest StatusResponse;

@@ -5,6 +5,7 @@ mod error;
 mod number;
 mod quote;
 mod time;
+mod url;
 
 pub(crate) use error::reason;
 pub(crate) use number::parse_bool;
@@ -14,3 +15,4 @@ pub(crate) use quote::quote;
 pub(crate) use quote::unquote;
 pub(crate) use time::format_duration;
 pub(crate) use time::parse_duration;
+pub(crate) use url::check_urls;

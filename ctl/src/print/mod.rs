@@ -15,6 +15,8 @@ pub(crate) use endpoint::Statuses;
 pub(crate) use kv::Rows;
 pub(crate) use lease::Revoked;
 pub(crate) use lease::TimeToLive;
+pub(crate) use member::Changed;
+pub(crate) use member::Moved;
 pub(crate) use member::alarm_name;
 pub(crate) use watch::kind;
 
@@ -33,6 +35,11 @@ pub(crate) trait Show {
 
     /// A field a line.
     fn fields(&self, fields: &mut Fields);
+
+    /// Whether etcdctl has fields for it.
+    fn has_fields(&self) -> bool {
+        true
+    }
 
     /// One JSON document.
     fn json(&self, hex: bool) -> String;
@@ -82,6 +89,10 @@ impl Printer {
             Format::Json => {
                 out = answer.json(self.hex).into_bytes();
                 out.push(b'\n');
+            }
+            Format::Fields if !answer.has_fields() => {
+                let text = "fields not supported as output format";
+                return Err(Failure::new(Exit::BadFeature, text));
             }
             Format::Fields => {
                 let mut fields = Fields::new(self.hex);

@@ -26,6 +26,7 @@ use crate::client::Client;
 use crate::client::Refused;
 use crate::failure::Exit;
 use crate::failure::Failure;
+use crate::playground;
 use crate::print::Printer;
 use crate::settings::Settings;
 use clap::ArgMatches;
@@ -35,20 +36,8 @@ use tokio::signal::unix::SignalKind;
 use tokio::signal::unix::signal;
 
 /// etcdctl's commands that ringctl does not have.
-const ELSEWHERE: [&str; 12] = [
-    "add",
-    "auth",
-    "check",
-    "completion",
-    "downgrade",
-    "make-mirror",
-    "options",
-    "promote",
-    "remove",
-    "role",
-    "update",
-    "user",
-];
+const ELSEWHERE: [&str; 8] =
+    ["auth", "check", "completion", "downgrade", "make-mirror", "options", "role", "user"];
 
 /// What every command has at hand.
 #[derive(Debug)]
@@ -96,6 +85,7 @@ pub(crate) fn commands() -> Vec<Command> {
         defrag::command(),
         snapshot::command(),
         version::command(),
+        playground::command(),
     ]
 }
 
@@ -136,12 +126,13 @@ pub(crate) async fn run(
         ["lock"] => lock::run(given, context).await,
         ["elect"] => elect::run(given, context).await,
         ["endpoint", name] => endpoint::run(name, given, context).await,
-        ["member", "list"] => member::run(given, context).await,
+        ["member", name] => member::run(name, given, context).await,
         ["move-leader"] => move_leader::run(given, context).await,
         ["alarm", name] => alarm::run(name, given, context).await,
         ["defrag"] => defrag::run(given, context).await,
         ["snapshot", "save"] => snapshot::run(given, context).await,
         ["version"] => version::run(context),
+        ["playground"] => playground::run(given, context).await,
         path => Err(Failure::new(Exit::BadFeature, unknown(&path.join(" ")))),
     }
 }

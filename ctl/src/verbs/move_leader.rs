@@ -5,6 +5,7 @@ use crate::client::Client;
 use crate::client::methods;
 use crate::failure::Failure;
 use crate::go;
+use crate::print::Moved;
 use crate::verbs::Context;
 use clap::ArgMatches;
 use clap::Command;
@@ -36,9 +37,8 @@ pub(super) async fn run(given: &ArgMatches, context: &Context) -> Result<(), Fai
             continue;
         }
         let call = client.call(&methods::MOVE_LEADER, MoveLeaderRequest { target_id: target });
-        client.within(call).await?;
-        let line = format!("Leadership transferred from {member:x} to {target:x}");
-        return context.printer().line(line);
+        let answer = client.within(call).await?;
+        return context.printer().show(&Moved { from: member, to: target, answer });
     }
     let text = format!("no leader endpoint given at [{}]", endpoints.join(" "));
     Err(Failure::arguments(text))

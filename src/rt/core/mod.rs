@@ -516,7 +516,7 @@ impl Core {
             host.opened = true;
             let _ = self.mesh.reports.send(Report::Opened);
         }
-        if !host.ready && host.shard.is_ready() {
+        if !host.ready && host.shard.is_ready() && host.shard.is_listed() {
             host.ready = true;
             let _ = self.mesh.reports.send(Report::Ready);
         }

@@ -1,5 +1,6 @@
 //! etcd's own command line, from its own release.
 
+mod cluster;
 mod lease;
 mod sessions;
 mod watch;
@@ -21,8 +22,13 @@ struct Etcdctl {
 
 impl Etcdctl {
     fn of(server: &Server) -> Self {
+        Self::at(server.address())
+    }
+
+    /// Of one address, or of several with commas between.
+    fn at(address: String) -> Self {
         let program = find("etcdctl").unwrap_or_else(|missing| panic!("{missing}"));
-        Self { program, address: server.address() }
+        Self { program, address }
     }
 
     fn output(&self, arguments: &[&str]) -> Output {

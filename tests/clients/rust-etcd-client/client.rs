@@ -2,16 +2,27 @@
 //!
 //! Prints what it is at; `restart` where the server is to be killed and started again, and reads a
 //! line once that is done.
+//!
+//! With ADDRESS,ADDRESS,... puts and gets while members of a cluster are away: it prints `kill` and
+//! `restart` where one is to be killed and to be started again.
 
 use etcd_client::{
-    Client, CompactionOptions, DeleteOptions, Error, Event, EventType, LeaseGrantOptions,
-    LeaseTimeToLiveOptions, LockOptions, ProclaimOptions, PutOptions, ResignOptions,
-    WatchFilterType, WatchOptions, WatchResponse, WatchStream,
+    Client, CompactionOptions, DeleteOptions, Error, Event, EventType, GetOptions,
+    LeaseGrantOptions, LeaseTimeToLiveOptions, LockOptions, ProclaimOptions, PutOptions,
+    ResignOptions, WatchFilterType, WatchOptions, WatchResponse, WatchStream,
 };
 use std::time::Duration;
 use tokio::io::AsyncBufReadExt;
 
 type Outcome = Result<(), Error>;
+
+/// Keys of each part of the work on a cluster.
+const COUNT: i64 = 100;
+/// How long one answer of a cluster may take, and what passes until it is asked again.
+const ANSWER: Duration = Duration::from_secs(3);
+const AGAIN: Duration = Duration::from_millis(50);
+/// The codes of gRPC for what may pass: tonic has the first two for a connection that broke.
+const PASSING: [i32; 3] = [1, 2, 14];
 
 /// How long all of it may take.
 const LIMIT: Duration = Duration::from_secs(100);
@@ -19,9 +30,70 @@ const LIMIT: Duration = Duration::from_secs(100);
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Outcome {
     let address = std::env::args().nth(1).expect("an address is given");
-    let mut client = Client::connect([address], None).await?;
-    tokio::time::timeout(LIMIT, parts(&mut client)).await.expect("it does not take that long")?;
+    let addresses: Vec<_> = address.split(',').collect();
+    let mut client = Client::connect(&addresses, None).await?;
+    let all = async {
+        if addresses.len() > 1 { cluster(&mut client).await } else { parts(&mut client).await }
+    };
+    tokio::time::timeout(LIMIT, all).await.expect("it does not take that long")?;
     println!("ok");
+    Ok(())
+}
+
+async fn cluster(client: &mut Client) -> Outcome {
+    work(client, 0).await?;
+    for turn in 0..3 {
+        ask("kill").await;
+        work(client, 2 * turn + 1).await?;
+        ask("restart").await;
+        work(client, 2 * turn + 2).await?;
+    }
+    let every = GetOptions::new().with_prefix();
+    let found =
+        persist(client, async |client: &mut Client| client.get("rust/", Some(every.clone())).await);
+    assert_eq!(found.await?.count(), 7 * COUNT);
+    Ok(())
+}
+
+/// Prints a word, and waits until that is done.
+async fn ask(word: &str) {
+    println!("{word}");
+    let mut line = String::new();
+    let read = tokio::io::BufReader::new(tokio::io::stdin()).read_line(&mut line).await;
+    read.expect("it is told");
+}
+
+/// Calls until it is answered; what may have been done is done again.
+async fn persist<T>(
+    client: &mut Client,
+    call: impl AsyncFn(&mut Client) -> Result<T, Error>,
+) -> Result<T, Error> {
+    loop {
+        match tokio::time::timeout(ANSWER, call(client)).await {
+            Ok(Err(Error::GRpcStatus(status))) if !PASSING.contains(&(status.code() as i32)) => {
+                return Err(Error::GRpcStatus(status));
+            }
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(_)) | Err(_) => {
+                let _ = tokio::time::timeout(AGAIN, std::future::pending::<()>()).await;
+            }
+        }
+    }
+}
+
+/// Puts so many keys, each once, and reads each.
+async fn work(client: &mut Client, part: i64) -> Outcome {
+    for number in part * COUNT..(part + 1) * COUNT {
+        let (key, value) = (format!("rust/{number}"), number.to_string());
+        persist(client, async |client: &mut Client| {
+            client.put(key.clone(), value.clone(), None).await
+        })
+        .await?;
+        let found =
+            persist(client, async |client: &mut Client| client.get(key.clone(), None).await)
+                .await?;
+        assert_eq!(found.kvs()[0].value_str()?, value);
+    }
     Ok(())
 }
 

@@ -1,12 +1,14 @@
 //! The members of one cluster as processes, on free ports of the loopback.
 
-use crate::support::http1;
-use crate::support::peers::under_test;
-use crate::support::process::{Lines, run, signal, wait};
-use crate::support::say;
-use crate::support::server::{PATIENCE, free_ports};
+use super::http1;
+use super::network::Network;
+use super::peers::under_test;
+use super::process::{Lines, run, signal, wait};
+use super::say;
+use super::server::{PATIENCE, free_ports};
 use rustix::process::Signal;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
 use tempfile::TempDir;
@@ -16,10 +18,32 @@ const READY: &str = "ready to serve client requests";
 /// Starts with fresh ports that are tried before giving up.
 const STARTS_MAX: usize = 3;
 
+/// Where a member is found.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    client: u16,
+    /// Where it listens to peers.
+    peer: u16,
+    /// Where its peers find it: there, or at a relay in front.
+    known: u16,
+}
+
+impl Ports {
+    fn free() -> Self {
+        let (client, peer) = free_ports();
+        Self { client, peer, known: peer }
+    }
+}
+
 /// The members of a cluster, killed and their directories removed when dropped.
 pub(crate) struct Members {
+    program: PathBuf,
     folder: TempDir,
-    ports: Vec<(u16, u16)>,
+    ports: Vec<Ports>,
+    /// What lies between them, if it is the test's.
+    network: Option<Network>,
+    /// Data directories that are elsewhere, by member.
+    homes: BTreeMap<usize, PathBuf>,
     /// How many founded the cluster; the others join it.
     founders: usize,
     extra: Vec<String>,
@@ -33,13 +57,47 @@ impl Members {
     ///
     /// If they do not become ready.
     pub(crate) fn start(count: usize, extra: &[&str]) -> Self {
+        Self::start_with(&under_test(), count, extra, None, &BTreeMap::new())
+    }
+
+    /// As [`Self::start`], of another program with the same flags.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::start`].
+    pub(crate) fn start_of(program: &Path, count: usize, extra: &[&str]) -> Self {
+        Self::start_with(program, count, extra, None, &BTreeMap::new())
+    }
+
+    /// As [`Self::start_of`]; with a seed, behind relays that do what it says, and with some data
+    /// directories elsewhere.
+    ///
+    /// # Panics
+    ///
+    /// As [`Self::start`].
+    pub(crate) fn start_with(
+        program: &Path,
+        count: usize,
+        extra: &[&str],
+        seed: Option<u64>,
+        homes: &BTreeMap<usize, PathBuf>,
+    ) -> Self {
         let mut failure = String::new();
         for _ in 0..STARTS_MAX {
+            let mut ports: Vec<_> = (0..count).map(|_| Ports::free()).collect();
+            let listening: Vec<_> = ports.iter().map(|ports| ports.peer).collect();
+            let network = seed.map(|seed| Network::start(&listening, seed));
+            for (ports, relay) in ports.iter_mut().zip(network.iter().flat_map(Network::ports)) {
+                ports.known = *relay;
+            }
             let mut members = Self {
+                program: program.to_owned(),
                 folder: TempDir::with_prefix_in("cluster-", env!("CARGO_TARGET_TMPDIR"))
                     .expect("the target folder can be written"),
                 founders: count,
-                ports: (0..count).map(|_| free_ports()).collect(),
+                ports,
+                network,
+                homes: homes.clone(),
                 extra: extra.iter().map(|&flag| flag.to_owned()).collect(),
                 running: (0..count).map(|_| None).collect(),
             };
@@ -65,10 +123,10 @@ impl Members {
 
     /// One more that does not run yet; its number and the URL where its peers will find it.
     pub(crate) fn grow(&mut self) -> (usize, String) {
-        let (client, peer) = free_ports();
-        self.ports.push((client, peer));
+        let ports = Ports::free();
+        self.ports.push(ports);
         self.running.push(None);
-        (self.ports.len() - 1, format!("http://127.0.0.1:{peer}"))
+        (self.ports.len() - 1, format!("http://127.0.0.1:{}", ports.known))
     }
 
     /// Starts one of them, or starts it again.
@@ -77,10 +135,7 @@ impl Members {
     ///
     /// If it does not become ready.
     pub(crate) fn restart(&mut self, nth: usize) {
-        let ready = self.launch(nth);
-        if let Err(log) = self.wait(nth, &ready) {
-            panic!("member {nth} did not start again; its log ends:\n{log}");
-        }
+        self.restart_these(&[nth]);
     }
 
     /// Starts these again; each may need the others.
@@ -102,19 +157,6 @@ impl Members {
         drop(self.launch(nth));
     }
 
-    /// Waits until one has ended by itself; what it wrote last.
-    ///
-    /// # Panics
-    ///
-    /// If it goes on.
-    pub(crate) fn end(&mut self, nth: usize) -> String {
-        let (child, lines) = self.running[nth].take().expect("it runs");
-        match wait(child, PATIENCE) {
-            Ok(_) => lines.text(),
-            Err(_) => panic!("member {nth} goes on; its log ends:\n{}", lines.text()),
-        }
-    }
-
     /// Ends one as a power button would.
     pub(crate) fn kill(&mut self, nth: usize) {
         let (mut child, _) = self.running[nth].take().expect("it runs");
@@ -122,42 +164,90 @@ impl Members {
         child.wait().expect("a child can be waited for");
     }
 
+    /// Stops one where it is, as a machine that is overcommitted does, or lets it go on.
+    pub(crate) fn signal(&self, nth: usize, which: Signal) {
+        signal(&self.running[nth].as_ref().expect("it runs").0, which);
+    }
+
+    /// The number of a member's process.
+    pub(crate) fn pid(&self, nth: usize) -> u32 {
+        self.running[nth].as_ref().expect("it runs").0.id()
+    }
+
+    /// True if the process of a member has not ended by itself.
+    pub(crate) fn is_running(&mut self, nth: usize) -> bool {
+        let (child, _) = self.running[nth].as_mut().expect("it was started");
+        child.try_wait().expect("a child can be waited for").is_none()
+    }
+
+    /// Waits for the end of one that ends by itself; whether it did well, and its log's end.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    pub(crate) fn ended(&mut self, nth: usize) -> (bool, String) {
+        let (child, lines) = self.running[nth].take().expect("it runs");
+        let status = wait(child, PATIENCE)
+            .unwrap_or_else(|limit| panic!("it runs {limit:?} later:\n{}", lines.text()));
+        (status.success(), lines.text_at_end())
+    }
+
+    /// What lies between the members.
+    pub(crate) fn network(&self) -> &Network {
+        self.network.as_ref().expect("the network is the test's")
+    }
+
     /// Where clients find those that run.
     pub(crate) fn ports(&self) -> Vec<u16> {
         let running = self.ports.iter().zip(&self.running).filter(|(_, it)| it.is_some());
-        running.map(|((client, _), _)| *client).collect()
+        running.map(|(ports, _)| ports.client).collect()
+    }
+
+    /// Where clients find each of them, whether it runs or not.
+    pub(crate) fn all_ports(&self) -> Vec<u16> {
+        self.ports.iter().map(|ports| ports.client).collect()
     }
 
     /// The data directory of a member.
     pub(crate) fn data(&self, nth: usize) -> PathBuf {
-        self.folder.path().join(format!("m{nth}"))
+        let own = || self.folder.path().join(format!("m{nth}"));
+        self.homes.get(&nth).cloned().unwrap_or_else(own)
     }
 
     /// What a member's peer port answers for a path.
     pub(crate) fn page(&self, nth: usize, path: &str) -> String {
-        http1::get(self.ports[nth].1, path).expect("its peer port answers").body
+        http1::get(self.ports[nth].peer, path).expect("its peer port answers").body
+    }
+
+    /// A text with the members' ports taken out, to compare it with another cluster's.
+    pub(crate) fn without_ports(&self, text: &str) -> String {
+        let all = self.ports.iter().enumerate();
+        all.fold(text.to_owned(), |text, (nth, ports)| {
+            text.replace(&format!(":{}", ports.client), &format!(":CLIENT{nth}"))
+                .replace(&format!(":{}", ports.known), &format!(":PEER{nth}"))
+        })
     }
 
     /// `--initial-cluster` of all of them.
     pub(crate) fn initial(&self) -> String {
         let all = self.ports.iter().enumerate();
         let all: Vec<_> =
-            all.map(|(nth, (_, peer))| format!("m{nth}=http://127.0.0.1:{peer}")).collect();
+            all.map(|(nth, ports)| format!("m{nth}=http://127.0.0.1:{}", ports.known)).collect();
         all.join(",")
     }
 
     /// The command that starts a member.
     pub(crate) fn command(&self, nth: usize, extra: &[&str]) -> Command {
-        let (client, peer) = self.ports[nth];
-        let client = format!("http://127.0.0.1:{client}");
-        let peer = format!("http://127.0.0.1:{peer}");
-        let mut command = Command::new(under_test());
+        let ports = self.ports[nth];
+        let [client, peer, known] =
+            [ports.client, ports.peer, ports.known].map(|it| format!("http://127.0.0.1:{it}"));
+        let mut command = Command::new(&self.program);
         command
             .current_dir(self.folder.path())
             .args(["--name", &format!("m{nth}"), "--data-dir"])
             .arg(self.data(nth))
             .args(["--listen-client-urls", &client, "--advertise-client-urls", &client])
-            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer])
+            .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &known])
             .args(["--initial-cluster", &self.initial()])
             .args(&self.extra);
         if nth >= self.founders {
