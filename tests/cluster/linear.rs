@@ -92,14 +92,6 @@ impl Act {
             Self::Swap { expected, otherwise, .. } => otherwise.unwrap_or(expected),
         }
     }
-
-    /// The value that it may put.
-    fn value(self) -> Held {
-        match self {
-            Self::Put { value, .. } | Self::Swap { value, .. } => Some(value),
-            Self::Read { .. } | Self::Delete { .. } => None,
-        }
-    }
 }
 
 /// Where a search is: which calls are placed, and what is held. Of the calls with known outcomes
@@ -142,7 +134,7 @@ impl Search {
         unknown.retain(|call| match call.act {
             Act::Read { .. } => false,
             Act::Delete { .. } => true,
-            act => act.value().is_some_and(|value| seen.contains(&value)),
+            Act::Put { value, .. } | Act::Swap { value, .. } => seen.contains(&value),
         });
         known.sort_by_key(|call| call.began);
         unknown.sort_by_key(|call| call.began);
