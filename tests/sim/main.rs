@@ -4,6 +4,7 @@
 
 mod alone;
 mod client;
+mod cluster;
 mod counts;
 mod crash;
 mod disk;

@@ -84,9 +84,23 @@ pub(crate) fn recover(
     seed: u64,
     now: Tick,
 ) -> Result<Box<Shard>, String> {
+    recover_as(config, disks, LOG_ID, seed, now)
+}
+
+/// Recovers a shard whose log has this id from what lies on its disks.
+///
+/// # Errors
+/// Why it refused.
+pub(crate) fn recover_as(
+    config: &Config,
+    disks: &Disks,
+    log_id: u64,
+    seed: u64,
+    now: Tick,
+) -> Result<Box<Shard>, String> {
     let (log, store) = (disks.log.list(), disks.store.list());
     let files = Files { log: &log, store: &store };
-    let mut recovery = Recovery::new(config.clone(), LOG_ID, files, seed, now);
+    let mut recovery = Recovery::new(config.clone(), log_id, files, seed, now);
     loop {
         match recovery.poll() {
             Step::Read { file, offset, size } => {
