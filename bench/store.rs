@@ -162,8 +162,14 @@ fn main() {
     println!("build    {:6} ns per record", per(began));
 
     let number_next = segments.len() as u64;
-    let manifest =
-        Manifest { identity: IDENTITY, sequence: 1, number_next, segments, state: Vec::new() };
+    let manifest = Manifest {
+        identity: IDENTITY,
+        sequence: 1,
+        number_next,
+        segments,
+        state: Vec::new(),
+        arrived: false,
+    };
     files.insert(FileId::Manifest.to_string(), manifest.encode());
     let began = Instant::now();
     let (parts, told) = recover(&files);

@@ -18,6 +18,7 @@ use crate::store::format::FOOTER_SIZE;
 use crate::store::format::MANIFEST_MAGIC;
 use crate::store::format::MANIFEST_SIZE_MAX;
 use crate::store::format::NotOurs;
+use crate::store::format::Origin;
 use crate::store::format::PAGE_HEADER_SIZE;
 use crate::store::format::SEGMENT_HEADER_SIZE;
 use crate::store::format::SEGMENT_MAGIC;
@@ -91,13 +92,20 @@ fn manifest(size: u64, read: &mut Read<'_>, out: &mut dyn Write) -> Result<bool,
     let identity = manifest.identity;
     writeln!(
         out,
-        "manifest {} of store {:016x}, shard {}, {size} bytes, format version 1",
-        manifest.sequence, identity.store_id, identity.shard
+        "manifest {} of store {:016x}, shard {}, {size} bytes{}",
+        manifest.sequence,
+        identity.store_id,
+        identity.shard,
+        if manifest.arrived { ", arrived from a peer" } else { "" }
     )?;
-    for Segment { number, swept, summary } in &manifest.segments {
+    for Segment { number, swept, summary, origin } in &manifest.segments {
         write!(out, "segment {number:016x}, {} bytes, ", summary.file_size())?;
         told(summary, out)?;
         write!(out, "\n          swept {swept}, directory crc {:08x}\n", summary.directory_crc)?;
+        if *origin != identity.origin(*number) {
+            let Origin { store_id, number } = origin;
+            writeln!(out, "          sealed as {number:016x} of store {store_id:016x}")?;
+        }
     }
     let state = &manifest.state[..manifest.state.len().min(SHOWN_SIZE_MAX)];
     let more = if state.len() < manifest.state.len() { "…" } else { "" };
@@ -142,7 +150,8 @@ fn segment<'a>(
     let problem = match footer.len() {
         FOOTER_SIZE => match Summary::decode_footer(seal, size, &footer) {
             Ok(summary) => {
-                let listed = Segment { number, swept: Revision(0), summary };
+                let (swept, origin) = (Revision(0), identity.origin(number));
+                let listed = Segment { number, swept, summary, origin };
                 let opening = Opening::new(identity, &listed);
                 return Printer { all, read, out, opening, damaged_count: 0 }.print();
             }

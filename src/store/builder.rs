@@ -13,6 +13,7 @@ use super::format::SEGMENT_HEADER_SIZE;
 use super::format::SegmentHeader;
 use super::format::Summary;
 use super::format::usize_from;
+use super::manifest::Segment;
 use super::record::push_block;
 use super::segment::Sealed;
 use crate::frame::BLOCK_SIZE;
@@ -84,12 +85,14 @@ impl Builder {
             block_count: 0,
             directory_crc: 0,
         };
+        let (swept, origin) = (Revision(0), identity.origin(number));
+        let listed = Segment { number, swept, summary, origin };
         let header = Bytes::from(SegmentHeader { identity, number }.encode());
         Self {
             seal: identity.segment_seal(number),
             block_size,
             page_size: PAGE_SIZE,
-            sealed: Sealed::empty(identity, number, summary, Revision(0)),
+            sealed: Sealed::empty(identity, &listed),
             block: Vec::new(),
             entries: Vec::new(),
             block_first: 0,

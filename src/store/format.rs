@@ -109,9 +109,9 @@
 //! | offset | size | field | value |
 //! |-------:|-----:|----------------|---------------------------------------------------------|
 //! | 0 | 4 | magic | `RGSM` |
-//! | 4 | 2 | format_version | 1 |
-//! | 6 | 2 | flags | zero |
-//! | 8 | 8 | store_id | as in the segments |
+//! | 4 | 2 | format_version | 2 |
+//! | 6 | 2 | flags | bit 0: *arrived*, see below; others zero |
+//! | 8 | 8 | store_id | whose store it is |
 //! | 16 | 8 | sequence | from 1, one more in each manifest |
 //! | 24 | 8 | number_next | above the number of every segment that was ever listed |
 //! | 32 | 4 | shard | as in the segments |
@@ -121,7 +121,14 @@
 //! | 48 | 12 | reserved | zero |
 //! | 60 | 4 | crc | of bytes 0..60 |
 //!
+//! What has *arrived* came from a peer, as a snapshot, in the place of all that there was. The log
+//! beside it may not reach as far; if it does not hold the last entry of the state, nothing in it
+//! counts any more. The next state that is sealed here has not arrived.
+//!
 //! # Segment in a manifest
+//!
+//! A segment that arrived is as it was in the store that sealed it, and its header and checksums
+//! name that one. Its file has a number of this store's.
 //!
 //! | offset | size | field | value |
 //! |-------:|-----:|----------------|---------------------------------------------------------|
@@ -129,10 +136,14 @@
 //! | 8 | 8 | swept | it has no put that was dead when this was the floor; 0 is no claim |
 //! | 16 | 52 | summary | as in the segment's footer |
 //! | 68 | 4 | reserved | zero |
+//! | 72 | 8 | origin_store | the store that sealed it |
+//! | 80 | 8 | origin_number | the number that it has there |
 //!
 //! # History
 //!
-//! Version 1: the first.
+//! Version 1: the first. Version 2, of the manifest: what arrived. In version 1 a listed segment
+//! ends at byte 72, each is of the manifest's own store and has its number, and no flag is known;
+//! it is read, and never written.
 
 pub use super::record::{ChangeRef, Listed, Rest};
 
@@ -143,8 +154,12 @@ use crate::types::Location;
 use crate::types::Revision;
 use crate::types::ShardId;
 
-/// The version of the format that this code writes, and the only one it reads.
+/// The version of segments that this code writes, and the only one it reads.
 pub const FORMAT_VERSION: u16 = 1;
+/// The version of manifests that this code writes.
+pub const MANIFEST_VERSION: u16 = 2;
+/// The version of manifests without origins, which is read too.
+pub const MANIFEST_VERSION_FIRST: u16 = 1;
 /// The first bytes of a segment.
 pub const SEGMENT_MAGIC: [u8; 4] = *b"RGSG";
 /// The first bytes of a segment's footer.
@@ -164,7 +179,9 @@ pub const FOOTER_SIZE: usize = 64;
 /// Size of a manifest header in bytes.
 pub const MANIFEST_HEADER_SIZE: usize = 64;
 /// Size of a listed segment in a manifest, in bytes.
-pub const LISTED_SIZE: usize = 72;
+pub const LISTED_SIZE: usize = 88;
+/// The same in the version without origins.
+pub const LISTED_SIZE_FIRST: usize = 72;
 /// Size of a summary in bytes.
 pub const SUMMARY_SIZE: usize = 52;
 /// Bytes of an entry at least: its step, version and key size.
@@ -185,7 +202,7 @@ const FOOTER_CRC_AT: usize = 60;
 const SUMMARY_AT: usize = 8;
 
 /// Where each field lies, of each table in turn: name, offset and size in bytes.
-pub const FIELDS: [(&str, usize, usize); 51] = [
+pub const FIELDS: [(&str, usize, usize); 53] = [
     ("magic", 0, 4),
     ("format_version", 4, 2),
     ("flags", 6, 2),
@@ -237,6 +254,8 @@ pub const FIELDS: [(&str, usize, usize); 51] = [
     ("swept", 8, 8),
     ("summary", 16, 52),
     ("reserved", 68, 4),
+    ("origin_store", 72, 8),
+    ("origin_number", 80, 8),
 ];
 
 const _: () = assert!(usize::BITS == 64);
@@ -284,6 +303,18 @@ impl Identity {
         Seal::new(&bytes)
     }
 
+    /// What a segment of this number that is sealed here has for its origin.
+    #[must_use]
+    pub fn origin(self, number: u64) -> Origin {
+        Origin { store_id: self.store_id, number }
+    }
+
+    /// The store that a segment of the same shard comes from.
+    #[must_use]
+    pub fn of(self, origin: Origin) -> Self {
+        Self { store_id: origin.store_id, ..self }
+    }
+
     /// The seal of the manifest.
     #[must_use]
     pub fn manifest_seal(self) -> Seal {
@@ -297,6 +328,15 @@ impl Identity {
         bytes[12..].copy_from_slice(&self.shard.0.to_le_bytes());
         bytes
     }
+}
+
+/// Who sealed a segment, and under which number: what its checksums name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The store.
+    pub store_id: u64,
+    /// The segment's number there.
+    pub number: u64,
 }
 
 /// Why bytes are not the beginning, or the end, of one of our files.

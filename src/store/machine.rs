@@ -15,7 +15,9 @@ use super::clean::Cleaner;
 use super::format::Identity;
 use super::format::LISTED_SIZE;
 use super::format::MANIFEST_HEADER_SIZE;
+use super::incoming::Incoming;
 use super::manifest::Manifest;
+use super::outgoing::Parts as OutgoingParts;
 use super::output::Maker;
 use super::read::Purpose;
 use super::read::Reads;
@@ -37,6 +39,7 @@ const WRITES_MAX: usize = 2;
 pub(super) enum Job {
     Seal,
     Clean,
+    Receive,
 }
 
 /// What the driver does that it does one at a time.
@@ -49,6 +52,8 @@ enum Busy {
         seal: bool,
         clean: bool,
     },
+    /// Replaces the manifest by one of what has arrived.
+    Install,
     Remove,
 }
 
@@ -63,12 +68,14 @@ struct Write {
 
 /// What the last durable manifest says besides its segments.
 #[derive(Debug)]
-struct Listed {
+pub(super) struct Listed {
     /// 0 if there is no manifest.
-    sequence: u64,
-    state: Vec<u8>,
+    pub(super) sequence: u64,
+    pub(super) state: Vec<u8>,
     /// Bytes of the file.
     size: u64,
+    /// The state came from a peer.
+    arrived: bool,
 }
 
 /// A shard's changes: the latest in memory, the others in sealed segments.
@@ -92,12 +99,14 @@ pub struct Store {
     pub(super) sealing: Option<Sealing>,
     sealed: Option<u64>,
     pub(super) cleaner: Cleaner,
+    pub(super) incoming: Option<Incoming>,
+    pub(super) outgoing: OutgoingParts,
     writes: Vec<Write>,
     write_next: u64,
     busy: Option<Busy>,
     pub(super) number_next: u64,
-    listed: Listed,
-    unwanted: Vec<FileId>,
+    pub(super) listed: Listed,
+    pub(super) unwanted: Vec<FileId>,
 }
 
 impl Store {
@@ -105,7 +114,7 @@ impl Store {
     #[must_use]
     pub fn new(recovered: Recovered) -> Self {
         let Recovered { parts, state } = recovered;
-        let Parts { config, identity, sequence, number_next, segments, leftovers } = parts;
+        let Parts { config, identity, sequence, number_next, segments, leftovers, arrived } = parts;
         config.check();
         let mut shelf = Shelf::default();
         let places: Vec<_> = segments
@@ -138,11 +147,13 @@ impl Store {
             sealing: None,
             sealed: None,
             cleaner: Cleaner::default(),
+            incoming: None,
+            outgoing: OutgoingParts::default(),
             writes: Vec::new(),
             write_next: 0,
             busy: None,
             number_next,
-            listed: Listed { sequence, state, size },
+            listed: Listed { sequence, state, size, arrived },
             unwanted: leftovers,
         }
     }
@@ -221,7 +232,8 @@ impl Store {
             let made = maker.made().iter().map(|&place| self.shelf.get(place));
             maker.size() + made.map(|it| it.sealed.summary().file_size()).sum::<u64>()
         });
-        files + makers.sum::<u64>() + self.listed.size
+        let arriving = self.incoming.as_ref().map_or(0, Incoming::size);
+        files + makers.sum::<u64>() + arriving + self.listed.size
     }
 
     /// Bytes that what is alive takes: of files, without the records that are dead, and of the
@@ -255,14 +267,20 @@ impl Store {
             && self.unwanted.is_empty()
             && self.sealing.is_none()
             && self.cleaner.maker().is_none()
+            && self.incoming.is_none()
     }
 
     /// The next thing to do, or `None` until something happens.
     pub fn poll(&mut self) -> Option<Command> {
+        if self.is_replaced() {
+            return self.next_fetch().or_else(|| self.next_command());
+        }
         self.next_fetch()
             .or_else(|| self.next_write())
             .or_else(|| self.next_command())
             .or_else(|| self.next_stretch())
+            .or_else(|| self.next_check())
+            .or_else(|| self.next_part())
     }
 
     fn next_write(&mut self) -> Option<Command> {
@@ -273,7 +291,8 @@ impl Store {
         let size = self.config.write_size;
         let (job, (file, offset, bytes)) = [Job::Seal, Job::Clean]
             .into_iter()
-            .find_map(|job| Some((job, self.maker(job)?.next_write(size)?)))?;
+            .find_map(|job| Some((job, self.maker(job)?.next_write(size)?)))
+            .or_else(|| Some((Job::Receive, self.incoming.as_mut()?.next_write()?)))?;
         self.write_next += 1;
         let (id, size) = (self.write_next, bytes.len());
         self.writes.push(Write { id, job, bytes: Some(bytes) });
@@ -284,6 +303,7 @@ impl Store {
         match job {
             Job::Seal => self.sealing.as_mut().map(|sealing| &mut sealing.maker),
             Job::Clean => self.cleaner.maker_mut(),
+            Job::Receive => None,
         }
     }
 
@@ -291,11 +311,15 @@ impl Store {
         if self.busy.is_some() {
             return None;
         }
+        if self.is_replaced() {
+            return self.next_installation();
+        }
         if let Some(file) = self.unwanted.pop() {
             self.busy = Some(Busy::Remove);
             return Some(Command::Remove { file });
         }
-        if self.listed.sequence == 0 && self.sealing.is_some() {
+        let is_any = self.sealing.is_some() || self.incoming.is_some();
+        if self.listed.sequence == 0 && is_any {
             // The first segment's file may only be there once a manifest is.
             return Some(self.replace(false, false));
         }
@@ -308,6 +332,10 @@ impl Store {
                 self.busy = Some(Busy::File(job));
                 return Some(command);
             }
+        }
+        if let Some(command) = self.incoming.as_mut().and_then(Incoming::next_command) {
+            self.busy = Some(Busy::File(Job::Receive));
+            return Some(command);
         }
         let removal = self.next_removal()?;
         self.busy = Some(Busy::Remove);
@@ -322,6 +350,7 @@ impl Store {
             places.splice(run, made.iter().copied());
         }
         let mut state = self.listed.state.clone();
+        let mut arrived = self.listed.arrived;
         if let Some(sealing) = self.sealing.as_ref().filter(|_| seal) {
             for &place in sealing.maker.made() {
                 // What is after a floor was not dead at it.
@@ -330,6 +359,7 @@ impl Store {
             }
             places.extend(sealing.maker.made());
             state.clone_from(&sealing.state);
+            arrived = false;
         }
         let manifest = Manifest {
             identity: self.identity,
@@ -337,12 +367,26 @@ impl Store {
             number_next: self.number_next,
             segments: places.iter().map(|&place| self.shelf.get(place).sealed.listed()).collect(),
             state,
+            arrived,
         };
-        let bytes = manifest.encode();
-        self.listed =
-            Listed { sequence: manifest.sequence, state: manifest.state, size: bytes.len() as u64 };
         self.busy = Some(Busy::Replace { seal, clean });
+        self.replace_by(manifest)
+    }
+
+    fn replace_by(&mut self, manifest: Manifest) -> Command {
+        let bytes = manifest.encode();
+        let (size, Manifest { sequence, state, arrived, .. }) = (bytes.len() as u64, manifest);
+        self.listed = Listed { sequence, state, size, arrived };
         Command::Replace { bytes }
+    }
+
+    /// The manifest that what has arrived takes its place with; nothing else is done any more.
+    fn next_installation(&mut self) -> Option<Command> {
+        let mut manifest = self.incoming.as_mut()?.installation()?;
+        manifest.sequence = self.listed.sequence + 1;
+        manifest.number_next = self.number_next;
+        self.busy = Some(Busy::Install);
+        Some(self.replace_by(manifest))
     }
 
     /// Writes the bytes of a [`Command::Write`] into `buffer`.
@@ -371,7 +415,15 @@ impl Store {
                 let index = self.writes.iter().position(|write| write.id == id);
                 let write = self.writes.remove(index.expect("the write was asked for"));
                 assert!(write.bytes.is_none(), "a write is filled, then done");
-                self.maker(write.job).expect("its file is being made").on_written();
+                match write.job {
+                    Job::Receive => {
+                        self.incoming.as_mut().expect("its file is being made").on_written();
+                    }
+                    Job::Seal | Job::Clean => {
+                        self.maker(write.job).expect("its file is being made").on_written();
+                    }
+                }
+                self.end_incoming();
                 Ok(())
             }
             Event::Done => {
@@ -381,6 +433,14 @@ impl Store {
             Event::Read { id, bytes } => match self.reads.end(id) {
                 Purpose::Block(block) => self.on_block(block, bytes),
                 Purpose::Clean => self.on_stretch(id, bytes),
+                Purpose::Check => {
+                    self.on_check(&bytes);
+                    Ok(())
+                }
+                Purpose::Part(place) => {
+                    self.on_part(id, place, bytes);
+                    Ok(())
+                }
             },
         }
     }
@@ -388,15 +448,20 @@ impl Store {
     fn on_done(&mut self) {
         match self.busy.take().expect("the driver was asked to") {
             Busy::Remove => {}
+            Busy::Install => self.incoming.as_mut().expect("it is being installed").on_installed(),
+            Busy::File(Job::Receive) => {
+                self.incoming.as_mut().expect("its file is being made").on_done();
+                self.end_incoming();
+            }
             Busy::File(job) => {
                 let maker = match job {
                     Job::Seal => self.sealing.as_mut().map(|sealing| &mut sealing.maker),
-                    Job::Clean => self.cleaner.maker_mut(),
+                    Job::Clean | Job::Receive => self.cleaner.maker_mut(),
                 };
                 maker.expect("its file is being made").on_done(&mut self.shelf);
                 match job {
-                    Job::Seal => {}
                     Job::Clean => self.on_made(),
+                    Job::Seal | Job::Receive => {}
                 }
             }
             Busy::Replace { seal, clean } => {
@@ -408,6 +473,11 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// Whether a manifest is on its way, so that what it says and what is here differ.
+    pub(super) fn is_replacing(&self) -> bool {
+        matches!(self.busy, Some(Busy::Replace { .. } | Busy::Install))
     }
 
     /// Whether a file is being removed.

@@ -3,16 +3,18 @@
 use super::Cause;
 use super::Damage;
 use super::FileId;
-use super::format::FORMAT_VERSION;
 use super::format::Identity;
 use super::format::LISTED_SIZE;
+use super::format::LISTED_SIZE_FIRST;
 use super::format::MANIFEST_HEADER_SIZE;
 use super::format::MANIFEST_MAGIC;
 use super::format::MANIFEST_SIZE_MAX;
+use super::format::MANIFEST_VERSION;
+use super::format::MANIFEST_VERSION_FIRST;
 use super::format::NUMBER_MAX;
 use super::format::NotOurs;
+use super::format::Origin;
 use super::format::Summary;
-use super::format::check_start;
 use super::format::revision;
 use super::format::usize_from;
 use crate::frame::BLOCK_SIZE;
@@ -24,6 +26,8 @@ const CRC_AT: usize = 60;
 const RESERVED_AT: usize = 48;
 const SUMMARY_AT: usize = 16;
 const LISTED_RESERVED_AT: usize = 68;
+const ORIGIN_AT: usize = 72;
+const FLAG_ARRIVED: u16 = 1;
 
 /// A segment as the manifest lists it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +38,8 @@ pub struct Segment {
     pub swept: Revision,
     /// What its footer says.
     pub summary: Summary,
+    /// Who sealed it.
+    pub origin: Origin,
 }
 
 /// What stands in the file.
@@ -49,11 +55,15 @@ pub struct Manifest {
     pub segments: Vec<Segment>,
     /// What the owner keeps with them.
     pub state: Vec<u8>,
+    /// They came from a peer, and the log beside them may not reach as far.
+    pub arrived: bool,
 }
 
 /// What the first bytes of a manifest say.
 #[derive(Clone, Copy, Debug)]
 struct Header {
+    version: u16,
+    arrived: bool,
     identity: Identity,
     sequence: u64,
     number_next: u64,
@@ -64,10 +74,21 @@ struct Header {
 
 impl Header {
     fn decode(bytes: &[u8]) -> Result<Self, NotOurs> {
-        check_start(bytes, MANIFEST_MAGIC)?;
+        if bytes[0..4] != MANIFEST_MAGIC {
+            return Err(NotOurs::Foreign);
+        }
+        let version = u16_at(bytes, 4);
+        let flags_known = match version {
+            MANIFEST_VERSION_FIRST => 0,
+            MANIFEST_VERSION => FLAG_ARRIVED,
+            _ => return Err(NotOurs::Version(version)),
+        };
+        let flags = u16_at(bytes, 6);
         let identity = Identity { store_id: u64_at(bytes, 8), shard: ShardId(u32_at(bytes, 32)) };
         let crc = identity.manifest_seal().checksum_at(0, &[&bytes[..CRC_AT]]);
         let header = Self {
+            version,
+            arrived: flags & FLAG_ARRIVED != 0,
             identity,
             sequence: u64_at(bytes, 16),
             number_next: u64_at(bytes, 24),
@@ -76,16 +97,21 @@ impl Header {
             body_crc: u32_at(bytes, 44),
         };
         let is_sound = crc == u32_at(bytes, CRC_AT)
-            && u16_at(bytes, 6) == 0
+            && flags & !flags_known == 0
             && bytes[RESERVED_AT..CRC_AT].iter().all(|&byte| byte == 0)
             && (1..=NUMBER_MAX).contains(&header.sequence)
             && header.number_next <= NUMBER_MAX;
         if is_sound { Ok(header) } else { Err(NotOurs::Broken) }
     }
 
+    /// Bytes of a listed segment.
+    fn listed_size(&self) -> usize {
+        if self.version == MANIFEST_VERSION_FIRST { LISTED_SIZE_FIRST } else { LISTED_SIZE }
+    }
+
     fn used_size(&self) -> u64 {
         MANIFEST_HEADER_SIZE as u64
-            + LISTED_SIZE as u64 * u64::from(self.segment_count)
+            + self.listed_size() as u64 * u64::from(self.segment_count)
             + u64::from(self.state_size)
     }
 }
@@ -111,6 +137,9 @@ impl Manifest {
             let at = bytes.len();
             bytes.resize(at + LISTED_SIZE - SUMMARY_AT, 0);
             segment.summary.encode(&mut bytes[at..at + LISTED_RESERVED_AT - SUMMARY_AT]);
+            let at = bytes.len() - (LISTED_SIZE - ORIGIN_AT);
+            bytes[at..at + 8].copy_from_slice(&segment.origin.store_id.to_le_bytes());
+            bytes[at + 8..].copy_from_slice(&segment.origin.number.to_le_bytes());
         }
         bytes.extend_from_slice(&self.state);
         bytes.resize(size, 0);
@@ -118,7 +147,9 @@ impl Manifest {
         let body = &bytes[MANIFEST_HEADER_SIZE..];
         let body_crc = seal.checksum_at(MANIFEST_HEADER_SIZE as u64, &[body]);
         bytes[0..4].copy_from_slice(&MANIFEST_MAGIC);
-        bytes[4..6].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
+        bytes[4..6].copy_from_slice(&MANIFEST_VERSION.to_le_bytes());
+        let flags = if self.arrived { FLAG_ARRIVED } else { 0 };
+        bytes[6..8].copy_from_slice(&flags.to_le_bytes());
         bytes[8..16].copy_from_slice(&self.identity.store_id.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.sequence.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.number_next.to_le_bytes());
@@ -157,20 +188,30 @@ impl Manifest {
     }
 
     fn decode_body(header: &Header, body: &[u8]) -> Option<Self> {
-        let (listed, rest) = body.split_at(LISTED_SIZE * usize_from(header.segment_count));
+        let listed_size = header.listed_size();
+        let (listed, rest) = body.split_at(listed_size * usize_from(header.segment_count));
         let (state, padding) = rest.split_at(usize_from(header.state_size));
         let segment = |bytes: &[u8]| {
             let summary = Summary::decode(&bytes[SUMMARY_AT..LISTED_RESERVED_AT])?;
             let swept = revision(u64_at(bytes, 8))?;
             let is_zero = u32_at(bytes, LISTED_RESERVED_AT) == 0;
-            is_zero.then_some(Segment { number: u64_at(bytes, 0), swept, summary })
+            let number = u64_at(bytes, 0);
+            let origin = match header.version {
+                MANIFEST_VERSION_FIRST => header.identity.origin(number),
+                _ => Origin {
+                    store_id: u64_at(bytes, ORIGIN_AT),
+                    number: u64_at(bytes, ORIGIN_AT + 8),
+                },
+            };
+            is_zero.then_some(Segment { number, swept, summary, origin })
         };
         let manifest = Self {
             identity: header.identity,
             sequence: header.sequence,
             number_next: header.number_next,
-            segments: listed.chunks_exact(LISTED_SIZE).map(segment).collect::<Option<_>>()?,
+            segments: listed.chunks_exact(listed_size).map(segment).collect::<Option<_>>()?,
             state: state.to_vec(),
+            arrived: header.arrived,
         };
         let is_zero = padding.iter().all(|&byte| byte == 0);
         (is_zero && manifest.are_segments_sound()).then_some(manifest)

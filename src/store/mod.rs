@@ -32,8 +32,10 @@ pub mod builder;
 mod cache;
 mod clean;
 pub mod format;
+mod incoming;
 mod machine;
 pub mod manifest;
+mod outgoing;
 mod output;
 mod plan;
 mod read;
@@ -52,8 +54,10 @@ use std::fmt;
 pub use builder::Builder;
 pub use cache::BlockId;
 pub use format::{ChangeRef, Identity};
+pub use incoming::Arrival;
 pub use machine::Store;
 pub use manifest::Manifest;
+pub use outgoing::Offering;
 pub use read::{Fetched, Held, Lookup, Scan};
 pub use recover::{Parts, Recovered, Recovery, Step};
 pub use segment::{Entry, Sealed};
@@ -61,6 +65,9 @@ pub use shelf::Pin;
 
 use crate::frame::BLOCK_SIZE;
 use bytes::Bytes;
+
+/// What is written to a file, and where, are multiples of this, in bytes.
+pub const WRITE_UNIT: usize = BLOCK_SIZE;
 
 /// The limits of one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -293,7 +300,7 @@ pub enum Cause {
         max: u64,
     },
     /// The file was written by another version of this program.
-    #[error("format version {found} is not known, only 1")]
+    #[error("format version {found} is not known here")]
     Version {
         /// What the file says.
         found: u16,

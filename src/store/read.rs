@@ -104,6 +104,10 @@ pub(super) enum Purpose {
     Block(BlockId),
     /// The cleaner copies what is in it.
     Clean,
+    /// What has arrived is checked.
+    Check,
+    /// A part of a file, of the segment at this place, for a peer.
+    Part(u32),
 }
 
 /// The reads of blocks.

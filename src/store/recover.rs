@@ -73,6 +73,8 @@ pub struct Parts {
     pub segments: Vec<Sealed>,
     /// Files to be removed.
     pub leftovers: Vec<FileId>,
+    /// As in the last manifest: what the log beside it may not know.
+    pub arrived: bool,
 }
 
 /// ```text
@@ -336,8 +338,8 @@ impl Recovery {
             NotOurs::Version(found) => damage(file, 0, Cause::Version { found }),
             NotOurs::Foreign | NotOurs::Broken => damage(file, 0, Cause::Header),
         })?;
-        check_identity(file, self.identity, header.identity)?;
-        if header.number != listed.number {
+        check_identity(file, self.identity.of(listed.origin), header.identity)?;
+        if header.number != listed.origin.number {
             return Err(damage(file, 0, Cause::Number { found: header.number }));
         }
         self.phase = Phase::Pages(Box::new(Opening::new(self.identity, &listed)));
@@ -384,6 +386,7 @@ impl Recovery {
             identity: self.identity,
             sequence: manifest.as_ref().map_or(0, |manifest| manifest.sequence),
             number_next: manifest.as_ref().map_or(0, |manifest| manifest.number_next),
+            arrived: manifest.as_ref().is_some_and(|manifest| manifest.arrived),
             segments: std::mem::take(&mut self.segments),
             leftovers: std::mem::take(&mut self.leftovers),
         };

@@ -13,6 +13,7 @@ use super::format::ChangeRef;
 use super::format::Identity;
 use super::format::Listed;
 use super::format::NotOurs;
+use super::format::Origin;
 use super::format::PAGE_HEADER_SIZE;
 use super::format::PageHeader;
 use super::format::RECORD_HEADER_SIZE;
@@ -66,6 +67,7 @@ pub struct Count {
 #[derive(Clone, Debug)]
 pub struct Sealed {
     number: u64,
+    origin: Origin,
     seal: Seal,
     summary: Summary,
     swept: Revision,
@@ -89,15 +91,12 @@ pub struct Sealed {
 
 impl Sealed {
     /// A segment of which no record is known yet.
-    pub(super) fn empty(
-        identity: Identity,
-        number: u64,
-        summary: Summary,
-        swept: Revision,
-    ) -> Self {
+    pub(super) fn empty(identity: Identity, listed: &Segment) -> Self {
+        let Segment { number, swept, summary, origin } = *listed;
         Self {
             number,
-            seal: identity.segment_seal(number),
+            origin,
+            seal: identity.of(origin).segment_seal(origin.number),
             summary,
             swept,
             mains: Vec::with_capacity(usize_from(summary.record_count)),
@@ -144,7 +143,8 @@ impl Sealed {
     /// How the manifest lists it.
     #[must_use]
     pub fn listed(&self) -> Segment {
-        Segment { number: self.number, swept: self.swept, summary: self.summary }
+        let Self { number, swept, summary, origin, .. } = *self;
+        Segment { number, swept, summary, origin }
     }
 
     /// Bytes of memory that it takes.
@@ -488,11 +488,10 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The segment that the manifest lists like this.
+    /// The segment that the manifest of this store lists like this.
     #[must_use]
     pub fn new(identity: Identity, listed: &Segment) -> Self {
-        let Segment { number, swept, summary } = *listed;
-        let sealed = Sealed::empty(identity, number, summary, swept);
+        let sealed = Sealed::empty(identity, listed);
         Self { sealed, offset: 0, headers: Vec::new() }
     }
 

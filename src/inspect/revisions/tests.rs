@@ -60,6 +60,7 @@ fn store() -> (Vec<(String, Vec<u8>)>, Summary) {
         number_next: 6,
         segments: vec![listed],
         state: vec![b's'; 40],
+        arrived: false,
     };
     let files = [("0000000000000005.segment", segment), ("manifest", manifest.encode())];
     (files.map(|(name, bytes)| (name.to_owned(), bytes)).to_vec(), listed.summary)
@@ -98,7 +99,7 @@ fn fixed_files_print_these_lines() {
 }
 
 const MANIFEST: &str = "\
-manifest 3 of store 0000000000000077, shard 1, 4096 bytes, format version 1
+manifest 3 of store 0000000000000077, shard 1, 4096 bytes
 segment 0000000000000005, 8192 bytes, revisions 2 to 4/2, 4 records in 3 blocks
           swept 1, directory crc b772fddc
 next segment 0000000000000006
@@ -108,7 +109,7 @@ const STORE: &str = "\
 segment 0000000000000005 of store 0000000000000077, shard 1, 8192 bytes, format version 1
 00001fc0  footer: revisions 2 to 4/2, 4 records in 3 blocks
           data 461 bytes, directory 134 bytes in 3 pages, crc b772fddc
-manifest 3 of store 0000000000000077, shard 1, 4096 bytes, format version 1
+manifest 3 of store 0000000000000077, shard 1, 4096 bytes
 segment 0000000000000005, 8192 bytes, revisions 2 to 4/2, 4 records in 3 blocks
           swept 1, directory crc b772fddc
 next segment 0000000000000006

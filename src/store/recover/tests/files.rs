@@ -80,8 +80,8 @@ fn files_of_another_store_or_shard_are_told_apart() {
 fn files_of_another_version_are_refused_by_it() {
     for (name, at) in [(ONE, 4), (TWO, 4), ("manifest", 4)] {
         let mut files = two_segments();
-        files.get_mut(name).expect("it is there")[at] = 2;
-        let text = told(&files, name, 0, Cause::Version { found: 2 });
+        files.get_mut(name).expect("it is there")[at] = 3;
+        let text = told(&files, name, 0, Cause::Version { found: 3 });
         assert!(text.ends_with("; start the program version that wrote it"), "{text}");
     }
     let mut files = two_segments();

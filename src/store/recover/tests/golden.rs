@@ -1,7 +1,7 @@
 //! The bytes of the format, pinned.
 
 use super::*;
-use crate::store::format::{FIELDS, Rest};
+use crate::store::format::{FIELDS, Origin, Rest};
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -77,14 +77,32 @@ fn a_manifest_has_these_bytes() {
         number_next: 10,
         segments: vec![segment],
         state: b"state".to_vec(),
+        arrived: false,
     };
     let bytes = manifest.encode();
     assert_eq!(bytes.len(), 4096);
     assert_eq!(hex(&bytes[..64]), GOLDEN_MANIFEST);
-    assert_eq!(hex(&bytes[64..64 + 72]), GOLDEN_LISTED);
-    assert_eq!(&bytes[136..141], b"state");
-    assert!(bytes[141..].iter().all(|&byte| byte == 0));
-    assert_eq!(Manifest::decode(&bytes), Ok(manifest));
+    assert_eq!(hex(&bytes[64..64 + 88]), GOLDEN_LISTED);
+    assert_eq!(&bytes[152..157], b"state");
+    assert!(bytes[157..].iter().all(|&byte| byte == 0));
+    assert_eq!(Manifest::decode(&bytes), Ok(manifest.clone()));
+    // As it was written before segments could have another origin.
+    let mut first = unhex(GOLDEN_MANIFEST_FIRST);
+    first.extend(unhex(GOLDEN_LISTED_FIRST));
+    first.extend(b"state");
+    first.resize(4096, 0);
+    assert_eq!(Manifest::decode(&first), Ok(manifest.clone()));
+    let origin = Origin { store_id: 0x99, number: 4 };
+    let segments = vec![Segment { origin, ..segment }];
+    let arrived = Manifest { segments, arrived: true, ..manifest };
+    let bytes = arrived.encode();
+    assert_eq!((bytes[6], hex(&bytes[136..152])), (1, "99000000000000000400000000000000".into()));
+    assert_eq!(Manifest::decode(&bytes), Ok(arrived));
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digit = |byte: u8| u8::try_from(char::from(byte).to_digit(16).unwrap()).unwrap();
+    text.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
 }
 
 const GOLDEN_HEADER: &str = "52475347010000008877665544332211090000000000000003000000390dde68";
@@ -94,9 +112,16 @@ const GOLDEN_PAGE: &str = "\
 const GOLDEN_FOOTER: &str = "\
     524753450100000053000000000000002f0000000000000002000000000000000300000000000000\
      00000000010000000200000001000000b4fc153f7878150d";
-const GOLDEN_MANIFEST: &str = "\
+const GOLDEN_MANIFEST_FIRST: &str = "\
     5247534d01000000887766554433221108000000000000000a000000000000000300000001000000\
      050000002bdc0043000000000000000000000000b32a9e47";
-const GOLDEN_LISTED: &str = "\
+const GOLDEN_LISTED_FIRST: &str = "\
     090000000000000004000000000000002a000000000000002a000000000000000200000000000000\
      0200000000000000000000000000000001000000010000001c6a9a0200000000";
+const GOLDEN_MANIFEST: &str = "\
+    5247534d02000000887766554433221108000000000000000a000000000000000300000001000000\
+     05000000e48d1f9b000000000000000000000000b514ef69";
+const GOLDEN_LISTED: &str = "\
+    090000000000000004000000000000002a000000000000002a000000000000000200000000000000\
+     0200000000000000000000000000000001000000010000001c6a9a02000000008877665544332211\
+     0900000000000000";

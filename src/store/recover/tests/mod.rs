@@ -107,7 +107,8 @@ fn files_of(identity: Identity, runs: &[Vec<Change>], shape: (usize, usize, usiz
     }
     let number_next = 5 + segments.len() as u64;
     let state = b"the owner's state".to_vec();
-    let manifest = Manifest { identity, sequence: 7, number_next, segments, state };
+    let arrived = false;
+    let manifest = Manifest { identity, sequence: 7, number_next, segments, state, arrived };
     files.insert("manifest".to_owned(), manifest.encode());
     files
 }
