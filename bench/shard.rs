@@ -169,9 +169,11 @@ impl Node {
                         self.note(u64::try_from(batch.events.len()).expect("64 bits"));
                     }
                     Output::Watch(Told::Replayed { slice, .. }) => self.told = Some(slice),
-                    Output::Watch(Told::Subscribed { .. }) => {}
+                    Output::Watch(Told::Subscribed { .. } | Told::Moved { .. }) => {}
                     Output::Role(_) | Output::Rows { .. } => {}
-                    Output::Send { .. } | Output::Peers(_) => unreachable!("it is alone"),
+                    Output::Send { .. } | Output::Peers(_) | Output::Reopen => {
+                        unreachable!("it is alone")
+                    }
                     Output::Store(command) => panic!("nothing is sealed: {command:?}"),
                     Output::Halt(why) => panic!("{why}"),
                 }

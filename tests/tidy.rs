@@ -16,7 +16,7 @@ const FILE_LINES_MAX: usize = 800;
 /// Lines of README.md.
 const README_LINES_MAX: usize = 150;
 /// Lines of ARCHITECTURE.md.
-const ARCHITECTURE_LINES_MAX: usize = 400;
+const ARCHITECTURE_LINES_MAX: usize = 420;
 
 /// The heading of ARCHITECTURE.md above the table of layers.
 const LAYERS_HEADING: &str = "## Layers";

@@ -253,9 +253,13 @@ const MEMBER: &[Flag] = &[
         "Milliseconds without a leader before an election.",
         |d, v| put(&mut d.config.raft.election_timeout_ms, unsigned(v)),
     ),
-    early("snapshot-count", Unsigned, "10000", "Applied entries between two snapshots.", |d, v| {
-        put(&mut d.config.raft.snapshot_count, unsigned(v))
-    }),
+    set(
+        "snapshot-count",
+        Unsigned,
+        "10000",
+        "Entries after which the log may go; by size, unless it is set.",
+        |d, v| put(&mut d.config.raft.snapshot_count, unsigned(v)),
+    ),
     set(
         "snapshot-catchup-entries",
         Unsigned,

@@ -50,6 +50,9 @@ pub const RINGD_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Bytes that a request may have beyond `--max-request-bytes`, as etcd grants them.
 pub const REQUEST_OVERHEAD_BYTES: u64 = 512 * 1024;
 
+/// etcd's default of `--snapshot-count`.
+pub const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
+
 /// Most shards of one node: far above the cores of one machine; each costs memory and a directory.
 pub const SHARDS_MAX: u32 = 256;
 
@@ -148,7 +151,9 @@ pub struct Raft {
     pub election_tick_advance: bool,
     /// Refuse a membership change that would cost the quorum (`--strict-reconfig-check`).
     pub strict_reconfig_check: bool,
-    /// Applied entries between two snapshots (`--snapshot-count`). Default 10,000.
+    /// Applied entries after which what they amount to is sealed, and the log may go
+    /// (`--snapshot-count`). At etcd's default of 10,000 that is judged by size, as here it costs a
+    /// few syncs each time and not, as in etcd, nothing.
     pub snapshot_count: u64,
     /// Entries kept for followers behind a snapshot (`--snapshot-catchup-entries`). Default 5,000.
     pub snapshot_catchup_entries: u64,

@@ -7,7 +7,7 @@ use crate::config::url::{Scheme, Url};
 use crate::config::{
     AutoCompaction, Cluster, ClusterState, Config, Connections, Cores, Features, Format, Limits,
     Log, LogFormat, LogLevel, LogOutput, Machine, QUOTA_DEFAULT_BYTES, Raft, SHARDS_MAX,
-    ShardConfig, Store,
+    SNAPSHOT_COUNT_DEFAULT, ShardConfig, Store,
 };
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -71,7 +71,7 @@ impl Default for Config {
                 pre_vote: true,
                 election_tick_advance: true,
                 strict_reconfig_check: true,
-                snapshot_count: 10_000,
+                snapshot_count: SNAPSHOT_COUNT_DEFAULT,
                 snapshot_catchup_entries: 5_000,
                 learners_max: 1,
                 learner_auto_promote: false,

@@ -199,9 +199,11 @@ fn what_cannot_have_an_effect_is_accepted_and_said() {
 
 #[test]
 fn what_has_no_effect_yet_is_taken_in_and_said() {
-    let start = start(&["--snapshot-count=7", "--warning-apply-duration=100ms"], &[]);
-    assert_eq!(start.config.raft.snapshot_count, 7);
-    let expected = Notice::NotHeeded { flag: "snapshot-count", value: "7".to_owned() };
+    let flags = ["--warning-unary-request-duration=7ms", "--warning-apply-duration=100ms"];
+    let start = start(&flags, &[]);
+    assert_eq!(start.config.log.slow_request, Duration::from_millis(7));
+    let value = "7ms".to_owned();
+    let expected = Notice::NotHeeded { flag: "warning-unary-request-duration", value };
     assert_eq!(start.notices, [expected], "a default is not worth a line");
 }
 

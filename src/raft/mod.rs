@@ -254,8 +254,9 @@ pub enum Output {
         /// Who leads it, if known.
         leader: Option<NodeId>,
     },
-    /// Send the state to a peer: its bytes, then [`Body::Snapshot`] of this term with
-    /// [`Node::mark`] of the index it was taken at. Then say [`Input::SnapshotSent`].
+    /// Send the state to a peer: its bytes, and then [`Body::Snapshot`] with [`Node::mark`] of the
+    /// index it was taken at. Who has got the bytes may say that to itself, in the name of whoever
+    /// leads: what is committed is so for every leader. Then say [`Input::SnapshotSent`].
     SendSnapshot {
         /// The peer.
         to: NodeId,

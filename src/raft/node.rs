@@ -450,7 +450,8 @@ impl Node {
     }
 
     /// Whether a snapshot is being put in place of the state.
-    pub(super) fn is_installing(&self) -> bool {
+    #[must_use]
+    pub fn is_installing(&self) -> bool {
         self.install.is_some() || !self.storage.is_done(self.install_ticket)
     }
 

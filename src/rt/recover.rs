@@ -12,6 +12,7 @@ use crate::shard::recover::Recovery;
 use crate::shard::recover::Step;
 use crate::store;
 use crate::types::ShardId;
+use crate::types::Tick;
 use crate::wal;
 use std::path::Path;
 use std::rc::Rc;
@@ -63,8 +64,38 @@ async fn recover(
         plan.identity.member,
         &plan.bootstrap,
     )?;
-    let mut recovery =
-        Recovery::new(config, plan.identity.log_id, files, random(), plan.clock.now());
+    let now = plan.clock.now();
+    let recovery = Recovery::new(config, plan.identity.log_id, files, random(), now);
+    let shard = run(recovery, log, store).await?;
+    tracing::info!(
+        shard = id.0,
+        applied = shard.applied().0,
+        revision = shard.header().revision.0,
+        took_ms = plan.clock.now().0,
+        "recovered"
+    );
+    Ok(shard)
+}
+
+/// Opens a shard from files that another one on this core has open, and writes no more.
+///
+/// # Errors
+/// As [`open`].
+pub(super) async fn again(
+    config: shard::Config,
+    log_id: u64,
+    disks: &Disks,
+    now: Tick,
+) -> Result<Shard, String> {
+    let Disks { log, store } = disks;
+    let log_files = log.list().map_err(|error| error.to_string())?;
+    let store_files = store.list().map_err(|error| error.to_string())?;
+    let files = Files { log: &log_files, store: &store_files };
+    run(Recovery::new(config, log_id, files, random(), now), log, store).await
+}
+
+/// Reads for a recovery what it wants, until it has come to something.
+async fn run(mut recovery: Recovery, log: &LogDisk, store: &StoreDisk) -> Result<Shard, String> {
     loop {
         match recovery.poll() {
             Step::Read { file, offset, size } => {
@@ -75,22 +106,9 @@ async fn recover(
                 let bytes = store.read(file, offset, size).await.map_err(|e| e.to_string())?;
                 recovery.handle(&bytes);
             }
-            Step::Done(shard) => {
-                tracing::info!(
-                    shard = id.0,
-                    applied = shard.applied().0,
-                    revision = shard.header().revision.0,
-                    took_ms = plan.clock.now().0,
-                    "recovered"
-                );
-                return Ok(*shard);
-            }
-            Step::Refused(why) => {
-                return Err(format!("{}: {why}", plan.config.shard_wal_dir(id).display()));
-            }
-            Step::RefusedStore(why) => {
-                return Err(format!("{}: {why}", plan.config.shard_store_dir(id).display()));
-            }
+            Step::Done(shard) => return Ok(*shard),
+            Step::Refused(why) => return Err(format!("{}: {why}", log.path().display())),
+            Step::RefusedStore(why) => return Err(format!("{}: {why}", store.path().display())),
         }
     }
 }

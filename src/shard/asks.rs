@@ -296,6 +296,12 @@ impl Asks {
         }
     }
 
+    /// All who wait, once for each question; nobody does any more.
+    pub(super) fn drain(&mut self) -> Vec<RequestId> {
+        let streams = std::mem::take(self).streams.into_iter();
+        streams.flat_map(|(to, stream)| std::iter::repeat_n(to, stream.asks.len())).collect()
+    }
+
     /// Takes out the questions whose time is over; one more is worth asking for a read point then.
     pub(super) fn expired(&mut self, now: Tick) -> Vec<RequestId> {
         self.paused = false;

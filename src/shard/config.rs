@@ -6,6 +6,7 @@ use crate::raft;
 use crate::shard::list;
 use crate::shard::origin::ORIGIN_SIZE;
 use crate::shard::request::Member;
+use crate::shard::snapshot;
 use crate::store;
 use crate::types::ClusterId;
 use crate::types::NodeId;
@@ -69,12 +70,15 @@ pub struct Config {
     pub quota_bytes: i64,
     /// Entries after which what is applied is sealed, however little of it there is to write.
     ///
-    /// Default 262,144: what leaves nothing in the store, a lease or a transaction that only reads,
-    /// would hold the log forever. A gigabyte of it at most, if each came alone in its block.
+    /// Default 262,144, unless `--snapshot-count` is set: what leaves nothing in the store, a lease
+    /// or a transaction that only reads, would hold the log forever. A gigabyte of it at most, if
+    /// each came alone in its block.
     pub seal_entries_max: u64,
     /// Entries that stay in the log when they are sealed, so that a peer which was away finds them
     /// (`--snapshot-catchup-entries`, etcd's default of 5,000).
     pub catchup_entries: u64,
+    /// What snapshots may take.
+    pub snapshots: snapshot::Limits,
     /// Leases.
     pub lease: lease::Config,
 }
@@ -141,12 +145,10 @@ impl Config {
             request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
             mark_after: 100,
             auto_compaction: node.auto_compaction,
-            quota_bytes: node
-                .limits
-                .quota_bytes
-                .map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX)),
-            seal_entries_max: 1 << 18,
+            quota_bytes: quota_bytes(&node.limits),
+            seal_entries_max: seal_entries_max(node.raft.snapshot_count),
             catchup_entries: node.raft.snapshot_catchup_entries,
+            snapshots: snapshot::Limits::default(),
             lease: lease::Config {
                 ttl_min: lease_ttl_min(&node.raft),
                 checkpoints: node.features.lease_checkpoint,
@@ -174,6 +176,21 @@ fn texts(urls: &[config::Url]) -> Vec<String> {
     urls.iter().map(|url| url.text().to_owned()).collect()
 }
 
+/// What `Status` names as the quota.
+fn quota_bytes(limits: &config::Limits) -> i64 {
+    limits.quota_bytes.map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX))
+}
+
+/// Entries between two seals, for `--snapshot-count`. At its default only size matters, and a bound
+/// for what has none.
+fn seal_entries_max(snapshot_count: u64) -> u64 {
+    match snapshot_count {
+        config::SNAPSHOT_COUNT_DEFAULT => 1 << 18,
+        // With 0, etcd takes a snapshot with every entry.
+        count => count.max(1),
+    }
+}
+
 /// Seconds of the shortest lease: one and a half election timeouts, rounded as etcd rounds.
 fn lease_ttl_min(raft: &config::Raft) -> i64 {
     let election_ticks = raft.election_timeout_ms / raft.heartbeat_interval_ms;
@@ -184,6 +201,12 @@ fn lease_ttl_min(raft: &config::Raft) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_sealed_after_so_many_entries_is_only_what_was_asked_for() {
+        let due = [(10_000, 1 << 18), (0, 1), (7, 7), (10_001, 10_001)];
+        assert!(due.iter().all(|(count, due)| seal_entries_max(*count) == *due));
+    }
 
     #[test]
     fn the_shortest_lease_is_etcds() {

@@ -24,6 +24,14 @@ pub(super) struct Defragments {
     next: Vec<RequestId>,
 }
 
+impl Defragments {
+    /// All who wait; nobody does any more.
+    pub(super) fn drain(&mut self) -> Vec<RequestId> {
+        let under_way = self.under_way.take().map_or_else(Vec::new, |it| it.to);
+        under_way.into_iter().chain(self.next.drain(..)).collect()
+    }
+}
+
 /// One for all who had asked when it began.
 #[derive(Debug)]
 struct UnderWay {

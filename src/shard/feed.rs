@@ -54,7 +54,12 @@ impl Feed {
         self.events.len() >= BATCH_EVENTS_MAX || self.size >= BATCH_SIZE_MAX
     }
 
-    fn subscribe(&mut self, core: u32, prev_kv: bool) {
+    /// The cores that are told, in order, and whether each wants what was before.
+    pub(super) fn cores(&self) -> impl Iterator<Item = (u32, bool)> + '_ {
+        self.cores.iter().copied()
+    }
+
+    pub(super) fn subscribe(&mut self, core: u32, prev_kv: bool) {
         match self.cores.binary_search_by_key(&core, |(core, _)| *core) {
             Ok(at) => self.cores[at].1 |= prev_kv,
             Err(at) => self.cores.insert(at, (core, prev_kv)),

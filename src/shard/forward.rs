@@ -89,6 +89,13 @@ impl Forwards {
         self.lost = Some(peer);
     }
 
+    /// All who wait, and whether what they asked may have been taken; nobody does any more.
+    pub(super) fn drain(&mut self) -> Vec<(RequestId, bool)> {
+        let open = std::mem::take(&mut self.open).into_values();
+        (self.size, self.unsent, self.refused) = (0, BTreeSet::new(), BTreeSet::new());
+        open.map(|forward| (forward.to, !forward.attempts.is_empty())).collect()
+    }
+
     /// Forgets all but those members that are to be kept.
     pub(super) fn retain(&mut self, is_kept: impl Fn(NodeId) -> bool) {
         self.seen.retain(|node, _| is_kept(*node));

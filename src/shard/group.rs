@@ -1,10 +1,9 @@
 //! What Raft asks for, and what the other shards of the group say.
 //!
 //! A follower that lags gets old entries from this replica's log, read back a stretch at a time.
-//! One that lags further than the log reaches is told of, and waits.
+//! One that lags further than the log reaches gets a [`snapshot`](super::snapshot).
 
 use crate::raft;
-use crate::raft::PeerState;
 use crate::shard::Output;
 use crate::shard::Shard;
 use crate::shard::asks::Asks;
@@ -29,8 +28,6 @@ const HASTE_MAX: u64 = 5_000;
 pub(super) struct Group {
     /// Stretches of the log on their way: for whom, and from which entry on.
     fetches: BTreeMap<u64, (NodeId, LogIndex)>,
-    /// Followers that were told of: they lag further than the log reaches.
-    behind: BTreeSet<NodeId>,
     /// The last entry of this leader's that changes what is known of members.
     pub(super) edited: LogIndex,
     /// The others and their URLs, as last told.
@@ -95,9 +92,7 @@ impl Shard {
                 self.fetch(peer, first, last, size_max);
             }
             raft::Output::SendSnapshot { to, index_min, .. } => self.on_behind(to, index_min),
-            raft::Output::InstallSnapshot { .. } => {
-                self.halt("a snapshot has come, which this build does not take".into());
-            }
+            raft::Output::InstallSnapshot { .. } => self.move_on(),
         }
     }
 
@@ -148,7 +143,7 @@ impl Shard {
             return;
         }
         match packet {
-            // What a snapshot holds has not come: there is nothing to put in place.
+            // That one is ready is said here, and not by others.
             Packet::Raft(raft::Message { body: raft::Body::Snapshot { .. }, .. }) => {}
             Packet::Raft(message) => self.raft.handle(raft::Input::Message { from, message }),
             Packet::Forward { attempt, data } => self.on_forward(from, attempt, data),
@@ -156,6 +151,7 @@ impl Shard {
             Packet::Ask { life, number, what } => self.on_lease_ask(from, life, number, what),
             Packet::Answer { life, number, told } => self.on_lease_answer(from, life, number, told),
             Packet::Removed => self.on_removed(from),
+            Packet::Snapshot(parcel) => self.on_parcel(from, parcel),
         }
     }
 
@@ -198,6 +194,9 @@ impl Shard {
         }
         // Who begins to lead applies all that is in the log before it judges a change.
         self.group.edited = LogIndex(0);
+        if !self.is_leader() {
+            self.end_sends();
+        }
         self.forward_anew();
         self.serve_transfers();
     }
@@ -256,6 +255,7 @@ impl Shard {
         self.group.up.remove(&peer);
         self.group.heard.remove(&peer);
         self.forwards.lose(peer);
+        self.pull_again(peer);
     }
 
     /// Reads a stretch of the log for a follower.
@@ -285,28 +285,6 @@ impl Shard {
                 }
                 Err(damage) => return self.halt(damage.to_string()),
             }
-        }
-    }
-
-    /// A follower needs entries that the log no longer has.
-    fn on_behind(&mut self, peer: NodeId, index_min: LogIndex) {
-        if self.group.behind.insert(peer) {
-            let text = format!(
-                "member {:x} lacks entries up to {index_min}, which are no longer in the log: it \
-                 can not follow; remove it and add it anew",
-                peer.0
-            );
-            self.outputs.push_back(Output::Role(text));
-        }
-        self.raft.handle(raft::Input::SnapshotSent { peer, index: None });
-    }
-
-    /// Forgets which followers were told of that are back.
-    pub(super) fn look_at_peers(&mut self) {
-        if !self.group.behind.is_empty() {
-            let back = self.raft.progress().filter(|peer| peer.state == PeerState::Replicate);
-            let back: BTreeSet<NodeId> = back.map(|peer| peer.id).collect();
-            self.group.behind.retain(|id| !back.contains(id));
         }
     }
 }

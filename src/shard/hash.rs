@@ -81,6 +81,12 @@ impl Hashes {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
+
+    /// All who wait, and up to which revision they have asked; nobody does any more.
+    pub(super) fn drain(&mut self) -> Vec<(RequestId, Option<i64>)> {
+        let waiting = self.waiting.drain(..);
+        waiting.map(|hash| (hash.to, hash.asked.map(|revision| revision.0))).collect()
+    }
 }
 
 impl Shard {

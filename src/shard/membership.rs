@@ -11,10 +11,13 @@ use crate::shard::change::Context;
 use crate::shard::members::Members;
 use crate::shard::members::are_readable;
 use crate::shard::peer::Packet;
+use crate::shard::request::Body;
 use crate::shard::request::Failure;
 use crate::shard::request::Member;
 use crate::shard::request::MemberRefusal;
 use crate::shard::request::RequestId;
+use crate::shard::request::Response;
+use crate::shard::request::Status;
 use crate::shard::request::Unavailable;
 use crate::types::LogIndex;
 use crate::types::NodeId;
@@ -250,6 +253,27 @@ impl Shard {
         if self.hand_over(&change.command(), to, deadline) {
             self.moves.asked = Tick(self.now.0 + patience);
         }
+    }
+
+    /// How this replica is.
+    pub(super) fn status(&self) -> Response {
+        let size_allocated = (self.wal.size_allocated() + self.store.size_allocated()).max(1);
+        let size_in_use = self.wal.size_in_use() + self.store.size_in_use();
+        let status = Status {
+            leader: self.raft.leader(),
+            committed: self.raft.committed(),
+            applied: self.applied,
+            size_allocated,
+            size_in_use: size_in_use.min(size_allocated),
+            learner: self.is_learner(),
+        };
+        Response { header: self.header(), body: Body::Status(status) }
+    }
+
+    /// The members, as clients see them.
+    pub(super) fn member_list(&self) -> Response {
+        let body = Body::MemberList(self.members.rows().to_vec());
+        Response { header: self.header_of(&body), body }
     }
 
     /// Whether the members tell who this one is, and where its clients find it: who asks for the

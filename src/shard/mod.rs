@@ -48,6 +48,7 @@ pub mod recover;
 mod replay;
 pub mod request;
 mod seal;
+pub mod snapshot;
 mod spread;
 mod state;
 mod transfer;
@@ -91,16 +92,17 @@ use crate::shard::request::Range;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
 use crate::shard::request::Response;
-use crate::shard::request::Status;
 use crate::shard::request::Unavailable;
 use crate::shard::seal::MARK_TOKEN;
 use crate::shard::seal::Seals;
+use crate::shard::snapshot::Moving;
+use crate::shard::snapshot::Receipt;
+use crate::shard::snapshot::Sends;
 use crate::shard::spread::Spread;
 use crate::shard::state::State;
 use crate::shard::transfer::Transfers;
 use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
-use crate::shard::wants::Waiter;
 use crate::shard::wants::Wants;
 use crate::shard::watch::Ask;
 use crate::shard::watch::Told;
@@ -203,6 +205,10 @@ pub enum Output {
     Peers(Vec<(NodeId, Vec<String>)>),
     /// A line for the log: what this replica is in which term, or what somebody should know.
     Role(String),
+    /// A snapshot is in place of everything in this shard's files: recover another from them, and
+    /// let it [`Shard::succeed`] this one, which still serves reads until then. Nothing of this one
+    /// writes any more, and no write of its is under way.
+    Reopen,
     /// Go on no further: what must not be guessed at was found.
     Halt(String),
 }
@@ -263,6 +269,9 @@ pub struct Shard {
     spread: Spread,
     wants: Wants,
     seals: Seals,
+    sends: Sends,
+    receipt: Receipt,
+    moving: Moving,
     auto: AutoCompact,
     outputs: VecDeque<Output>,
     now: Tick,
@@ -282,6 +291,7 @@ impl Shard {
         (sealed, membership): (Option<State>, raft::Membership),
         (seed, now): (u64, Tick),
     ) -> Self {
+        config.snapshots.check();
         let auto = AutoCompact::new(config.auto_compaction, now, keyspace.revision());
         let members = sealed.as_ref().and_then(|state| state.members.clone());
         let members = members.unwrap_or_else(|| Members::new(&config.members));
@@ -319,6 +329,9 @@ impl Shard {
             spread: Spread::default(),
             wants: Wants::default(),
             seals: Seals::new(sealed),
+            sends: Sends::default(),
+            receipt: Receipt::default(),
+            moving: Moving::default(),
             auto,
             outputs: VecDeque::new(),
             now,
@@ -334,7 +347,9 @@ impl Shard {
     pub fn handle(&mut self, input: Input) {
         match input {
             Input::Request { from, request } => self.on_request(from, request),
+            Input::Wal(event) if self.is_moving() => self.on_wal_moving(event),
             Input::Wal(event) => self.on_wal(event),
+            Input::Store(event) if self.is_moving() => self.on_store_moving(event),
             Input::Store(event) => self.on_store(event),
             Input::List { to, range, shape } => self.open_list(to, range, Some(shape)),
             Input::Forget { to } => {
@@ -346,6 +361,9 @@ impl Shard {
                 self.transfers.forget(to);
             }
             Input::Watch(ask) => self.on_watch(ask),
+            // As if it were down: that takes no longer than a start.
+            Input::Packet { .. } | Input::PeerUp { .. } | Input::PeerLost { .. }
+                if self.is_moving() => {}
             Input::Packet { from, packet } => self.on_packet(from, packet),
             Input::PeerUp { peer } => self.on_peer_up(peer),
             Input::PeerLost { peer } => self.on_peer_lost(peer),
@@ -362,6 +380,9 @@ impl Shard {
             }
             if self.halted {
                 return None;
+            }
+            if self.is_moving() {
+                return self.poll_moving();
             }
             self.ask_read_point();
             self.place_held();
@@ -381,6 +402,10 @@ impl Shard {
             if let Some(command) = self.wal.poll() {
                 return Some(Output::Wal(command));
             }
+            self.step_sends();
+            if !self.outputs.is_empty() {
+                continue;
+            }
             return self.store.poll().map(Output::Store);
         }
     }
@@ -394,6 +419,9 @@ impl Shard {
     pub fn work(&mut self) -> bool {
         if self.halted {
             return false;
+        }
+        if self.is_moving() {
+            return self.step_lists() | self.step_hash() | self.step_replays();
         }
         // Not one of them is to keep the others waiting.
         self.step_lists()
@@ -655,7 +683,7 @@ impl Shard {
     /// Gives a change its place in the log; false if it has to wait for a leader, or for the disk
     /// to come after.
     fn place(&mut self, command: &Bytes, from: RequestId, deadline: Tick) -> bool {
-        if self.is_full() {
+        if self.is_full() || self.is_moving() {
             return false;
         }
         match self.raft.propose(command.clone()) {
@@ -698,29 +726,25 @@ impl Shard {
         if let Err(damage) = self.store.handle(event) {
             return self.halt(damage.to_string());
         }
-        while let Some(fetched) = self.store.fetched() {
-            for waiter in self.wants.arrived(fetched.id) {
-                match waiter {
-                    Waiter::Apply => self.needs.take(&self.store, &fetched),
-                    Waiter::Answer(id) => self.answer_fetched(id, &fetched),
-                    Waiter::List(to) => self.list_fetched(to, &fetched),
-                    Waiter::Hash => self.hash_fetched(&fetched),
-                    Waiter::Replay(id) => self.replay_fetched(id, &fetched),
-                }
-            }
-        }
+        self.hand_out_blocks();
+        self.send_parts();
+        self.go_on_receiving();
         self.on_sealed();
         self.apply_committed();
     }
 
     fn on_tick(&mut self, now: Tick) {
         let elapsed = now.since(self.now);
-        self.seals.tick(elapsed);
         self.now = self.now.max(now);
+        if self.is_moving() {
+            return self.expire();
+        }
+        self.seals.tick(elapsed);
+        self.tick_sends(elapsed);
+        self.tick_receipt();
         self.raft.handle(raft::Input::Tick(self.now));
         self.store.tick(self.now);
         self.expire_lists();
-        self.look_at_peers();
         self.repeat_asks();
         self.tick_members();
         self.spread_leaders();
@@ -768,24 +792,5 @@ impl Shard {
     fn halt(&mut self, why: String) {
         self.halted = true;
         self.outputs.push_back(Output::Halt(why));
-    }
-
-    fn status(&self) -> Response {
-        let size_allocated = (self.wal.size_allocated() + self.store.size_allocated()).max(1);
-        let size_in_use = self.wal.size_in_use() + self.store.size_in_use();
-        let status = Status {
-            leader: self.raft.leader(),
-            committed: self.raft.committed(),
-            applied: self.applied,
-            size_allocated,
-            size_in_use: size_in_use.min(size_allocated),
-            learner: self.is_learner(),
-        };
-        Response { header: self.header(), body: Body::Status(status) }
-    }
-
-    fn member_list(&self) -> Response {
-        let body = Body::MemberList(self.members.rows().to_vec());
-        Response { header: self.header_of(&body), body }
     }
 }

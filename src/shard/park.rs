@@ -55,6 +55,16 @@ impl Parked {
     pub(super) fn is_empty(&self) -> bool {
         self.answers.is_empty()
     }
+
+    /// All of them, which are given up; of those that are transactions of reads, what they are.
+    pub(super) fn drain(&mut self) -> Vec<(RequestId, Option<Bytes>)> {
+        let answers = std::mem::take(&mut self.answers).into_values();
+        let what = |answer: Answer| match answer.what {
+            What::Response(_) => (answer.to, None),
+            What::Txn(txn) => (answer.to, Some(txn)),
+        };
+        answers.map(what).collect()
+    }
 }
 
 impl Shard {

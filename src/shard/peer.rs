@@ -12,6 +12,9 @@
 //! | 4 | Ask | life (u32), number (u64), lease (i64), what (u8: 0 renew, 1 time, 2 and keys) |
 //! | 5 | Answer | life (u32), number (u64), lease (i64), left, granted (i64), keys to the end |
 //! | 6 | Removed | |
+//! | 7 | Snapshot | a parcel, to the end |
+//!
+//! What a parcel is stands in [`parcel`](super::snapshot::parcel).
 //!
 //! Why is 1 for no leader, 2 for busy, 3 for never, and 16 and more for what the members do not
 //! allow. A key is its size (u32) and its bytes.
@@ -21,6 +24,7 @@ use crate::raft::Message;
 use crate::shard::origin::ORIGIN_SIZE;
 use crate::shard::origin::Origin;
 use crate::shard::request::MemberRefusal;
+use crate::shard::snapshot::parcel::Parcel;
 use crate::types::LeaseId;
 use bytes::Buf;
 use bytes::Bytes;
@@ -76,6 +80,8 @@ pub enum Packet {
     },
     /// Whoever gets this is no member any more.
     Removed,
+    /// Something about a snapshot.
+    Snapshot(Parcel),
 }
 
 /// Why a change was not taken.
@@ -178,6 +184,10 @@ impl Packet {
                 }
             }
             Self::Removed => out.push(6),
+            Self::Snapshot(parcel) => {
+                out.push(7);
+                parcel.encode(&mut out);
+            }
         }
         Bytes::from(out)
     }
@@ -201,8 +211,8 @@ impl Packet {
         }
     }
 
-    /// Whether it brings old entries to a peer that lags: it may come late, and is not to delay
-    /// what others wait for.
+    /// Whether it brings old entries or state to a peer that lags: it may come late, and is not to
+    /// delay what others wait for.
     #[must_use]
     pub fn is_bulk(&self) -> bool {
         match self {
@@ -228,6 +238,7 @@ impl Packet {
             | Self::Ask { .. }
             | Self::Answer { .. }
             | Self::Removed => false,
+            Self::Snapshot(parcel) => matches!(parcel, Parcel::Piece { .. }),
         }
     }
 
@@ -253,6 +264,7 @@ impl Packet {
             },
             Self::Forward { data, .. } => data.len() + 8,
             Self::Refused { .. } | Self::Ask { .. } | Self::Removed => 32,
+            Self::Snapshot(parcel) => parcel.size_hint(),
             Self::Answer { told, .. } => {
                 told.keys.iter().map(|key| key.len() + 4).sum::<usize>() + 40
             }
@@ -311,7 +323,8 @@ fn read(code: u8, mut rest: Bytes) -> Option<Packet> {
             Packet::Answer { life, number, told: LeaseTold { id, ttl, granted, keys } }
         }
         6 => Packet::Removed,
-        0 | 1 | 7.. => return None,
+        7 => Packet::Snapshot(Parcel::decode(rest.split_off(0))?),
+        0 | 1 | 8.. => return None,
     };
     rest.is_empty().then_some(packet)
 }
@@ -355,7 +368,8 @@ mod tests {
         let data = with_origin(&Command::LeaseRevoke { id: 7 }.encode(), origin);
         let told = LeaseTold { id: LeaseId(-7), ttl: 5, granted: 60, keys: Vec::new() };
         let keys = vec![Bytes::from_static(b"a"), Bytes::new()];
-        vec![
+        let about = crate::shard::snapshot::parcel::samples().into_iter().map(Packet::Snapshot);
+        let others = vec![
             append(6),
             message(Body::TimeoutNow),
             message(Body::ReadIndex { id: 9 }),
@@ -367,14 +381,20 @@ mod tests {
             Packet::Ask { life: 3, number: 8, what: Question::TimeToLive(LeaseId(7), true) },
             Packet::Answer { life: 3, number: 8, told: told.clone() },
             Packet::Answer { life: 3, number: 8, told: LeaseTold { keys, ..told } },
-        ]
+        ];
+        others.into_iter().chain(about).collect()
     }
 
     #[test]
     fn a_packet_comes_back_as_it_was_and_its_parts_do_not_read() {
         for packet in samples() {
             let bytes = packet.encode();
-            let is_open = matches!(packet, Packet::Forward { .. } | Packet::Answer { .. });
+            let is_open = matches!(
+                packet,
+                Packet::Forward { .. }
+                    | Packet::Answer { .. }
+                    | Packet::Snapshot(Parcel::Piece { .. })
+            );
             assert_eq!(Packet::decode(bytes.clone()), Ok(packet.clone()));
             for size in 0..bytes.len() {
                 let part = Packet::decode(bytes.slice(..size));
@@ -406,7 +426,7 @@ mod tests {
             if let Some((version, rest)) = bytes.split_first_mut() {
                 *version = FORMAT_VERSION;
                 if let Some(code) = rest.first_mut() {
-                    *code %= 8;
+                    *code %= 9;
                 }
             }
             let _ = Packet::decode(Bytes::from(bytes));

@@ -5,6 +5,11 @@
 //! just come. So what is read is bounded by what is not sealed, and no value is read at all.
 //!
 //! Leases are part of the sealed state; which keys hang on them the directories say.
+//!
+//! A state that came from a peer ([`snapshot`](super::snapshot)) may be ahead of the log. If the
+//! log holds its last entry, as of the same term, all that follows there is good. If not, nothing
+//! in it is: it ends before, or goes another way than what is committed. Then it begins anew behind
+//! the state, and term and vote stay.
 
 use crate::lease::Lessor;
 use crate::mvcc::Keyspace;
@@ -103,6 +108,8 @@ struct Opening {
     first: Option<Position>,
     /// The term of the last entry in the store, as the log has it.
     applied_term: Option<Term>,
+    /// The state came from a peer.
+    arrived: bool,
     /// Entries after `applied`, without a gap.
     rest: VecDeque<Entry>,
 }
@@ -196,6 +203,7 @@ impl Recovery {
                 .map_err(|misfit| refused(&misfit))?,
             None => Keyspace::new(),
         };
+        let arrived = recovered.parts.arrived;
         let mut store = Store::new(recovered);
         dead.into_iter().for_each(|location| store.forget(location));
         attach_all(&keyspace, &store, &mut lessor).map_err(|misfit| refused(&misfit))?;
@@ -223,6 +231,7 @@ impl Recovery {
             membership,
             first,
             applied_term,
+            arrived,
             rest,
         };
         Ok(opened)
@@ -250,7 +259,7 @@ impl Recovery {
         }
     }
 
-    fn open(&self, opening: Opening, recovered: wal::Recovered) -> Result<Shard, String> {
+    fn open(&self, mut opening: Opening, mut recovered: wal::Recovered) -> Result<Shard, String> {
         let (asked, room) = (self.config.request_size_max, recovered.writer.entry_size_max());
         if asked > room {
             return Err(format!(
@@ -259,6 +268,7 @@ impl Recovery {
             ));
         }
         let applied = opening.applied;
+        opening.supersede(&mut recovered);
         let marked = recovered.snapshot.as_ref().map_or(LogIndex(0), |mark| mark.index);
         if marked > applied.index || recovered.last < applied.index {
             return Err(format!(
@@ -277,7 +287,11 @@ impl Recovery {
         let restored = raft::Restored {
             hard_state: raft::HardState {
                 term: recovered.hard_state.term.max(applied.term),
-                vote: recovered.hard_state.vote,
+                // In a term that is not the log's there was none.
+                vote: recovered
+                    .hard_state
+                    .vote
+                    .filter(|_| recovered.hard_state.term >= applied.term),
                 committed: recovered.hard_state.committed.min(last).max(applied.index),
             },
             snapshot: opening.snapshot(),
@@ -336,8 +350,12 @@ impl Opening {
                 Ok(())
             }
             Record::HardState(_) | Record::Snapshot { reset: false, .. } => Ok(()),
-            Record::Snapshot { index, reset: true, .. } => {
-                Err(format!("a snapshot of a peer's at entry {index}, which this build never took"))
+            Record::Snapshot { term, index, reset: true, .. } => {
+                // The log began anew here; what was before does not count.
+                self.rest.clear();
+                self.first = None;
+                self.applied_term = (index == self.applied.index).then_some(term);
+                Ok(())
             }
         }
     }
@@ -354,6 +372,24 @@ impl Opening {
         } else {
             self.applied_term = None;
         }
+    }
+
+    /// Lets the log begin anew behind a state that came from a peer, unless it holds that state's
+    /// last entry.
+    fn supersede(&mut self, recovered: &mut wal::Recovered) {
+        let Position { term, index } = self.applied;
+        let mark = recovered.snapshot.as_ref().map(|mark| (mark.term, mark.index));
+        let is_known = self.applied_term == Some(term) || mark == Some((term, index));
+        // A mark beyond the state is of a log that is not this state's at all.
+        if !self.arrived || is_known || mark.is_some_and(|mark| mark.1 > index) {
+            return;
+        }
+        self.rest.clear();
+        (self.first, self.applied_term) = (None, Some(term));
+        let membership = self.membership.encode();
+        let membership = &membership[..];
+        recovered.writer.append(&Record::Snapshot { term, index, reset: true, membership });
+        recovered.last = index;
     }
 
     /// Whether the log and the store have the same entry where they meet.

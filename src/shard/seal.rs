@@ -10,7 +10,8 @@
 //! durable here, as a majority elsewhere has them; such a state is not sealed. So when a seal is
 //! due, what is not durable waits for it.
 //!
-//! Of the entries that are sealed, so many stay that a peer which was away for a moment finds them.
+//! Of the entries that are sealed, so many stay that a peer which was away for a moment finds them;
+//! and all that follow a state which a peer is being sent.
 
 use crate::raft;
 use crate::shard::Shard;
@@ -135,6 +136,7 @@ impl Shard {
         let last = self.seals.marking.take().expect("a mark was under way");
         let kept = self.config.catchup_entries;
         let last = LogIndex(last.index.0.saturating_sub(kept));
+        let last = self.sends.needed().map_or(last, |needed| last.min(needed));
         // After a restart its term may not be known; a later mark lets it go then.
         if let Some(last) = self.raft.position(last) {
             self.wal.release(last.index);

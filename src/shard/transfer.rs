@@ -22,6 +22,11 @@ impl Transfers {
         self.waiting.is_empty()
     }
 
+    /// All who wait; nobody does any more.
+    pub(super) fn drain(&mut self) -> Vec<RequestId> {
+        self.waiting.drain(..).map(|waits| waits.0).collect()
+    }
+
     /// Nobody waits for this answer any more.
     pub(super) fn forget(&mut self, to: RequestId) {
         self.waiting.retain(|waits| waits.0 != to);

@@ -119,6 +119,11 @@ impl Proposals {
         late.filter_map(|placed| Some((placed.to.take()?, placed.deadline))).collect()
     }
 
+    /// All that have a place in the log, which is given up.
+    pub(super) fn drain_placed(&mut self) -> Vec<RequestId> {
+        self.older.drain(..).chain(self.placed.drain(..)).filter_map(|placed| placed.to).collect()
+    }
+
     /// Those whose time is over while they were held: they will never take place.
     pub(super) fn expired_held(&mut self, now: Tick) -> Vec<RequestId> {
         let mut out = Vec::new();
@@ -227,6 +232,13 @@ impl Reads {
             }
             self.asked.pop_front();
         }
+    }
+
+    /// All of them, in the order that they came, and until when each waits.
+    pub(super) fn drain(&mut self) -> Vec<(RequestId, Request, Tick)> {
+        let Self { asked, new, .. } = std::mem::take(self);
+        let waiting = asked.into_iter().flat_map(|batch| batch.reads).chain(new);
+        waiting.map(|it| (it.to, it.request, it.deadline)).collect()
     }
 
     /// Those whose time is over.

@@ -1,5 +1,6 @@
 //! Who waits for which block of the store.
 
+use crate::shard::Shard;
 use crate::shard::request::RequestId;
 use crate::store::BlockId;
 use std::collections::BTreeMap;
@@ -36,5 +37,22 @@ impl Wants {
     /// The block is here: all who waited for it, in the order they came.
     pub(super) fn arrived(&mut self, block: BlockId) -> Vec<Waiter> {
         self.by_block.remove(&block).unwrap_or_default()
+    }
+}
+
+impl Shard {
+    /// Blocks that have come go to those who wait for them.
+    pub(super) fn hand_out_blocks(&mut self) {
+        while let Some(fetched) = self.store.fetched() {
+            for waiter in self.wants.arrived(fetched.id) {
+                match waiter {
+                    Waiter::Apply => self.needs.take(&self.store, &fetched),
+                    Waiter::Answer(id) => self.answer_fetched(id, &fetched),
+                    Waiter::List(to) => self.list_fetched(to, &fetched),
+                    Waiter::Hash => self.hash_fetched(&fetched),
+                    Waiter::Replay(id) => self.replay_fetched(id, &fetched),
+                }
+            }
+        }
     }
 }

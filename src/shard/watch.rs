@@ -128,6 +128,14 @@ pub enum Told {
         /// It.
         batch: Arc<Batch>,
     },
+    /// The present has moved on without a word of what is between: whoever had been given all has
+    /// to ask for that as of the past. Batches come from the revision after the present one on.
+    Moved {
+        /// The cores that have subscribed, in order.
+        cores: Vec<u32>,
+        /// The present revision.
+        header: Header,
+    },
     /// A slice of the past.
     Replayed {
         /// Who asked.

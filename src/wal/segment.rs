@@ -187,6 +187,11 @@ impl Segments {
         number
     }
 
+    /// Whether a command was given and is not done.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.is_some()
+    }
+
     /// The command of the last [`Segments::poll`] is done.
     pub(super) fn on_done(&mut self) {
         match self.busy.take().expect("a command was given") {

@@ -276,6 +276,15 @@ impl Writer {
         self.opening == Opening::Open
     }
 
+    /// Whether nothing that was asked for is still to be done: as long as [`Writer::poll`] is not
+    /// called, no file changes.
+    #[must_use]
+    pub fn is_at_rest(&self) -> bool {
+        let is_syncing = matches!(self.opening, Opening::Sync { asked: true, .. });
+        let is_reading = self.fetches.oldest().is_some();
+        self.in_flight.is_empty() && !is_syncing && !is_reading && !self.segments.is_busy()
+    }
+
     /// The next thing that is appended would be issued at the next [`Writer::poll`].
     #[must_use]
     pub fn can_write(&self) -> bool {

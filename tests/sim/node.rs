@@ -152,7 +152,8 @@ fn drive(
                 | Output::Rows { .. }
                 | Output::Watch(_)
                 | Output::Send { .. }
-                | Output::Peers(_)),
+                | Output::Peers(_)
+                | Output::Reopen),
             ) => {
                 return Err(format!("{output:?}, and nobody asked"));
             }

@@ -450,5 +450,6 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         lease: lease::Config::default(),
         seal_entries_max: 1 << 18,
         catchup_entries: 0,
+        snapshots: shard::snapshot::Limits::default(),
     }
 }

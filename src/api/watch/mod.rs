@@ -306,6 +306,7 @@ impl Hub {
         match told {
             Told::Events { batch, .. } => self.publish(&batch, streams),
             Told::Subscribed { to, header } => self.subscribed(to, header, streams),
+            Told::Moved { header, .. } => self.moved(header, streams),
             Told::Replayed { to, slice } => self.replayed(to, slice, streams),
         }
         self.forget_lost();
@@ -407,6 +408,25 @@ impl Hub {
             self.is_subscribed = false;
             self.wants_prev = false;
             self.asks.push_back(Ask::Unsubscribe { core: self.manner.core });
+        }
+    }
+
+    /// The present is a later one, and nothing was told of what is between: who was given all
+    /// before is behind from there.
+    fn moved(&mut self, header: Header, streams: &mut impl Streams) {
+        let first = Revision(self.seen.revision.0 + 1);
+        self.seen = header;
+        let mut behind = BTreeSet::new();
+        for (at, watcher) in &mut self.slots {
+            let next = watcher.next.max(first);
+            if watcher.state == State::Live && next <= header.revision {
+                (watcher.next, watcher.state) = (next, State::Behind);
+                self.streams[index(watcher.stream)].behind.push_back(slot(at));
+                behind.insert(watcher.stream);
+            }
+        }
+        for stream in behind {
+            self.go_on(stream, streams);
         }
     }
 

@@ -157,6 +157,17 @@ impl History {
         }
     }
 
+    /// Several revisions without a word, and then where that has led to.
+    fn go_on(&mut self, changes: &[(usize, bool)], count: usize) {
+        let was_subscribed = std::mem::replace(&mut self.subscribed, false);
+        (0..count).for_each(|_| self.write(changes, 3, false));
+        self.subscribed = was_subscribed;
+        if was_subscribed {
+            let header = header(self.revision);
+            self.told.push_back(Told::Moved { cores: vec![3], header });
+        }
+    }
+
     fn ask(&mut self, ask: Ask, lot: usize) {
         match ask {
             Ask::Subscribe { from, .. } => {
@@ -222,6 +233,8 @@ fn stream(n: usize) -> RequestId {
 #[derive(Clone, Debug)]
 enum Step {
     Write(Vec<(usize, bool)>, usize, bool),
+    /// So many changes that nobody is told of, and then where that has led to.
+    Move(Vec<(usize, bool)>, usize),
     Create {
         stream: usize,
         key: usize,
@@ -247,6 +260,8 @@ fn a_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (changes, prop_oneof![4 => Just(3_usize), 1 => Just(70_000)], any::<bool>())
             .prop_map(|(changes, value, away)| Step::Write(changes, value, away)),
+        1 => (vec((0..KEYS.len(), any::<bool>()), 1..4), 0..4_usize)
+            .prop_map(|(changes, count)| Step::Move(changes, count)),
         3 => (0..4_usize, 0..KEYS.len(), 0..7_usize, -6..6_i64, any::<u8>()).prop_map(
             |(stream, key, end, start, flags)| Step::Create { stream, key, end, start, flags }
         ),
@@ -277,6 +292,7 @@ impl World {
     fn step(&mut self, step: &Step) {
         match step {
             Step::Write(changes, value, away) => self.history.write(changes, *value, *away),
+            Step::Move(changes, count) => self.history.go_on(changes, *count),
             Step::Create { stream: at, key, end, start, flags } => {
                 self.create(stream(*at), KEYS[*key], *end, *start, *flags);
             }

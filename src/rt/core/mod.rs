@@ -33,6 +33,7 @@ use crate::rt::mesh::Mesh;
 use crate::rt::mesh::Message;
 use crate::rt::mesh::Post;
 use crate::rt::mesh::Report;
+use crate::rt::recover;
 use crate::shard::Input;
 use crate::shard::Output;
 use crate::shard::Ready;
@@ -77,6 +78,9 @@ const REST: Duration = Duration::from_micros(100);
 struct Host {
     id: ShardId,
     shard: Shard,
+    /// How many shards were here before it, one after the other: what was done for another is not
+    /// told to this one.
+    generation: u32,
     disks: Rc<Disks>,
     opened: bool,
     ready: bool,
@@ -257,7 +261,8 @@ impl Core {
     /// A recovered shard lives here from now on.
     pub(crate) fn host(&self, id: ShardId, shard: Shard, disks: Rc<Disks>) {
         let answers = Answers::new(&self.settings);
-        let host = Host { id, shard, disks, opened: false, ready: false, answers };
+        let (generation, opened, ready) = (0, false, false);
+        let host = Host { id, shard, generation, disks, opened, ready, answers };
         self.hosts.borrow_mut().insert(id, host);
         self.turn.set();
     }
@@ -498,7 +503,7 @@ impl Core {
             return;
         };
         let mut work = Vec::new();
-        let mut made = 0;
+        let (mut made, mut is_moving) = (0, false);
         while let Some(output) = host.shard.poll() {
             match output {
                 Output::Wal(command) => work.push(Work::of_log(&mut host.shard, command)),
@@ -509,6 +514,7 @@ impl Core {
                 Output::Role(text) => tracing::info!(shard = id.0, "{text}"),
                 Output::Send { to, packet } => self.say(id, to, &packet),
                 Output::Peers(others) => self.set_peers(id, others),
+                Output::Reopen => is_moving = true,
                 Output::Halt(why) => return self.fail(format!("shard {id}: {why}")),
             }
         }
@@ -520,15 +526,19 @@ impl Core {
             host.ready = true;
             let _ = self.mesh.reports.send(Report::Ready);
         }
+        let (disks, generation) = (host.disks.clone(), host.generation);
         let has_leader = host.shard.leader().is_some();
         if self.mesh.placement.has_leader(id) != has_leader {
             self.mesh.placement.set_leader(id, has_leader);
         }
-        let disks = host.disks.clone();
         // A spawned task runs at once up to its first wait, and may borrow what is borrowed here.
         drop(hosts);
         for work in work {
-            glommio::spawn_local(self.clone().perform(id, disks.clone(), work)).detach();
+            let work = self.clone().perform((id, generation), disks.clone(), work);
+            glommio::spawn_local(work).detach();
+        }
+        if is_moving {
+            glommio::spawn_local(self.clone().reopen(id, disks)).detach();
         }
     }
 
@@ -610,15 +620,50 @@ impl Core {
     }
 
     /// Does what a shard's files need; its end comes back as an input.
-    async fn perform(self: Rc<Self>, id: ShardId, disks: Rc<Disks>, work: Work) {
-        match work.perform(&disks).await {
+    async fn perform(
+        self: Rc<Self>,
+        (id, generation): (ShardId, u32),
+        disks: Rc<Disks>,
+        work: Work,
+    ) {
+        let done = work.perform(&disks).await;
+        let mut hosts = self.hosts.borrow_mut();
+        let host = hosts.get_mut(&id).filter(|it| it.generation == generation);
+        // What another shard read before this one came is nobody's; its files may be gone by now.
+        let Some(host) = host else { return };
+        match done {
             Ok(input) => {
-                if let Some(host) = self.hosts.borrow_mut().get_mut(&id) {
-                    host.shard.handle(input);
-                }
+                host.shard.handle(input);
                 self.turn.set();
             }
             Err(error) => self.fail(format!("shard {id}: {error}")),
+        }
+    }
+
+    /// Recovers another shard from the files of one that moves, which serves until then.
+    async fn reopen(self: Rc<Self>, id: ShardId, disks: Rc<Disks>) {
+        let what = self.hosts.borrow().get(&id).map(|host| {
+            let (config, log_id) = host.shard.identity();
+            (config.clone(), log_id)
+        });
+        let (config, log_id) = what.expect("it has just asked for this");
+        match recover::again(config, log_id, &disks, self.clock.now()).await {
+            Ok(shard) => {
+                tracing::info!(
+                    shard = id.0,
+                    applied = shard.applied().0,
+                    revision = shard.header().revision.0,
+                    "goes on from a snapshot"
+                );
+                let mut hosts = self.hosts.borrow_mut();
+                let host = hosts.get_mut(&id).expect("shards stay on their core");
+                let last = std::mem::replace(&mut host.shard, shard);
+                host.generation += 1;
+                host.shard.succeed(last);
+                drop(hosts);
+                self.turn.set();
+            }
+            Err(why) => self.fail(format!("shard {id}: {why}")),
         }
     }
 

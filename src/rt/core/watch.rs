@@ -100,6 +100,7 @@ impl Core {
     pub(super) fn hand_out(&self, shard: ShardId, told: Told) {
         let (cores, told) = match told {
             Told::Events { cores, batch } => (cores, Told::Events { cores: Vec::new(), batch }),
+            Told::Moved { cores, header } => (cores, Told::Moved { cores: Vec::new(), header }),
             Told::Subscribed { to, .. } | Told::Replayed { to, .. } => (vec![to.core], told),
         };
         for core in cores {

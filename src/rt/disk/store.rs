@@ -32,6 +32,11 @@ impl StoreDisk {
         Ok(Self(dir))
     }
 
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0.path
+    }
+
     /// Names and sizes of all files in it.
     pub(crate) fn list(&self) -> Result<Vec<(String, u64)>, DiskError> {
         self.0.list()

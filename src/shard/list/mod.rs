@@ -407,7 +407,16 @@ impl Shard {
         let late = |list: &List| list.at < floor && self.now.since(list.opened) > LIST_AGE_MAX;
         let late: Vec<_> =
             self.lists.open.iter().filter(|(_, list)| late(list)).map(|(to, _)| *to).collect();
-        for to in late {
+        self.lose_lists(late);
+    }
+
+    /// Ends all lists: what they are read from goes.
+    pub(super) fn end_lists(&mut self) {
+        self.lose_lists(self.lists.open.keys().copied().collect());
+    }
+
+    fn lose_lists(&mut self, lost: Vec<RequestId>) {
+        for to in lost {
             let is_begun = matches!(self.lists.open[&to].phase, Phase::Giving);
             self.forget_list(to);
             if is_begun {

@@ -177,6 +177,13 @@ impl Shard {
         self.go_on(id, replay);
     }
 
+    /// Whoever waits for a slice is told to ask again.
+    pub(super) fn refuse_replays(&mut self) {
+        for (to, _) in std::mem::take(&mut self.replays.names) {
+            self.tell(Told::Replayed { to, slice: Slice::Busy });
+        }
+    }
+
     fn step_replay(&mut self, id: u64) {
         let Some(mut replay) = self.replays.open.remove(&id) else { return };
         let source = Source { keyspace: &self.keyspace, store: &self.store };

@@ -112,7 +112,9 @@ impl Alone {
                 Output::Reply { to, ready } => self.replies.push((to, ready)),
                 Output::Rows { to } => self.told.push(to),
                 Output::Role(_) | Output::Watch(_) => {}
-                Output::Send { .. } | Output::Peers(_) => unreachable!("it is alone"),
+                Output::Send { .. } | Output::Peers(_) | Output::Reopen => {
+                    unreachable!("it is alone")
+                }
                 Output::Halt(why) => panic!("it halted: {why}"),
             }
         }

@@ -31,6 +31,8 @@ pub(super) struct Counts {
     pub(super) searched: usize,
     pub(super) terms: usize,
     pub(super) moves: u64,
+    /// Snapshots that a node went on from.
+    pub(super) snapshots: u64,
     pub(super) joined: u64,
     pub(super) removed: u64,
     pub(super) wipes: u64,
@@ -91,6 +93,7 @@ impl Counts {
         self.searched += other.searched;
         self.terms += other.terms;
         self.moves += other.moves;
+        self.snapshots += other.snapshots;
         self.joined += other.joined;
         self.removed += other.removed;
         self.wipes += other.wipes;

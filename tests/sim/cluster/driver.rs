@@ -139,9 +139,30 @@ impl World {
                     self.process(nth).peers.set(&others, clock);
                     self.settle_peers(nth);
                 }
+                Output::Reopen => self.reopen(nth)?,
                 Output::Halt(why) => return self.halt(nth, &why),
             }
         }
+        Ok(())
+    }
+
+    /// Another shard is recovered from the files of one that moves.
+    fn reopen(&mut self, nth: usize) -> Result<(), String> {
+        let seed = self.dice.next();
+        self.counts.snapshots += 1;
+        let node = &mut self.nodes[nth];
+        let clock = node.clock(self.now);
+        let process = node.process.as_mut().expect("it runs");
+        for work in process.works.values_mut() {
+            if !matches!(work, Work::StoreRead { .. } | Work::Gone) {
+                return Err(format!("node {nth} moves, and {work:?} is under way"));
+            }
+            *work = Work::Gone;
+        }
+        let shard = node::recover_as(&node.config, &node.disks, node.log_id, seed, clock)
+            .map_err(|why| format!("node {nth} does not go on from a snapshot: {why}"))?;
+        let last = std::mem::replace(&mut process.shard, shard);
+        process.shard.succeed(*last);
         Ok(())
     }
 
@@ -177,6 +198,15 @@ impl World {
             }
             Told::Subscribed { to, header } if to.core == ORACLE => {
                 return self.truth.begin(nth, header.revision.0);
+            }
+            Told::Moved { cores, header } => {
+                if cores.contains(&ORACLE) {
+                    self.truth.begin(nth, header.revision.0)?;
+                }
+                if !cores.contains(&0) {
+                    return Ok(());
+                }
+                Told::Moved { cores: vec![0], header }
             }
             Told::Subscribed { .. } | Told::Replayed { .. } => told,
         };
@@ -319,6 +349,7 @@ impl World {
                 store.complete_change();
                 Some(Input::Store(store::Event::Done))
             }
+            Work::Gone => None,
         };
         if let Some(input) = input {
             process.shard.handle(input);

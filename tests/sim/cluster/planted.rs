@@ -169,7 +169,8 @@ impl World {
             | Packet::Refused { .. }
             | Packet::Ask { .. }
             | Packet::Answer { .. }
-            | Packet::Removed => Some(packet),
+            | Packet::Removed
+            | Packet::Snapshot(_) => Some(packet),
         }
     }
 

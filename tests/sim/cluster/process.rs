@@ -41,6 +41,8 @@ pub(super) enum Work {
         size: usize,
     },
     StoreChange,
+    /// It was another shard's, which this one has succeeded.
+    Gone,
 }
 
 /// What a disk does not do any more.
@@ -61,6 +63,7 @@ impl Broken {
             }
             Work::Log { .. } => matches!(self, Self::Unwritable),
             Work::LogRead { .. } | Work::StoreRead { .. } => matches!(self, Self::Unreadable),
+            Work::Gone => false,
         }
     }
 }

@@ -11,9 +11,6 @@ use ringd::shard::{Config, list};
 use ringd::store;
 use ringd::types::NodeId;
 
-/// Whether a follower may lag further than the logs of the others reach: it needs a snapshot then.
-pub(super) const SNAPSHOTS: bool = false;
-
 /// How often something breaks: milliseconds between two such, on average; 0 is never.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Faults {
@@ -174,7 +171,11 @@ fn config(dice: &mut Dice) -> Config {
         ..default
     };
     config.seal_entries_max = dice.pick(&[50, 1 << 18]);
-    config.catchup_entries = if SNAPSHOTS { dice.pick(&[0, 20, 5_000]) } else { 1 << 20 };
+    config.catchup_entries = dice.pick(&[0, 20, 5_000]);
+    config.snapshots.piece_size = dice.pick(&[4 << 10, 256 << 10]);
+    config.snapshots.window = config.snapshots.piece_size * dice.pick(&[1, 4]);
+    config.snapshots.rate = dice.pick(&[200, 32 << 10]);
+    config.snapshots.patience = dice.pick(&[2_000, 30_000]);
     let mut raft = raft::Config::new(NodeId(1));
     raft.election_ticks = dice.pick(&[300, 1_000]);
     raft.heartbeat_ticks = raft.election_ticks / 10;

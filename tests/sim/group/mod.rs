@@ -3,5 +3,6 @@
 mod members;
 mod replicate;
 mod serve;
+mod snapshots;
 mod spread;
 mod world;

@@ -82,7 +82,7 @@ fn entries_that_are_sealed_stay_for_whoever_was_away() {
 }
 
 #[test]
-fn whoever_lags_further_than_the_log_reaches_is_told_of_and_nobody_halts() {
+fn whoever_lags_further_than_the_log_reaches_is_told_of_once_and_nobody_halts() {
     let mut world = World::new(3, 5, |config| {
         config.raft.cache_size_max = 1_000;
         config.seal_entries_max = 50;

@@ -12,6 +12,7 @@
 
 use crate::dice::Dice;
 use crate::node::{self, Disks};
+use crate::store::node as store_node;
 use crate::swarm;
 use ringd::mvcc::{KeyRange, RangeQuery};
 use ringd::shard::command::Command;
@@ -19,7 +20,9 @@ use ringd::shard::peer::Packet;
 use ringd::shard::request::{
     Body, Failure, Member, Range, Request, RequestId, Response, Unavailable,
 };
+use ringd::shard::watch::{Ask, Told};
 use ringd::shard::{Config, Input, Output, Ready, Shard};
+use ringd::store;
 use ringd::types::{LogIndex, NodeId, Tick};
 use ringd::wal;
 use std::collections::{BTreeMap, BTreeSet};
@@ -83,6 +86,12 @@ pub(crate) struct World {
     states: BTreeMap<LogIndex, (i64, usize)>,
     /// Packets that went by, by kind.
     pub(crate) bulk: usize,
+    /// What whose watchers were told.
+    pub(crate) told: Vec<(usize, Told)>,
+    /// Whose machine stops in the midst of what its files are asked next but so many.
+    pub(crate) fall: Option<(usize, u64)>,
+    /// How often a node went on from a snapshot.
+    pub(crate) moved: usize,
 }
 
 pub(crate) fn id(nth: usize) -> NodeId {
@@ -96,6 +105,51 @@ pub(crate) fn member(nth: usize) -> Member {
         peer_urls: vec![format!("http://n{nth}:2380")],
         client_urls: Vec::new(),
         learner: false,
+    }
+}
+
+/// The log's number of a node, drawn once.
+fn log_id(nth: usize) -> u64 {
+    node::LOG_ID + u64::try_from(nth).expect("small")
+}
+
+/// Another shard is recovered from the files of one that moves, and succeeds it.
+fn go_on(
+    shard: &mut Box<Shard>,
+    (config, disks, log_id): (&Config, &Disks, u64),
+    seed: u64,
+    now: Tick,
+) {
+    let next = node::recover_as(config, disks, log_id, seed, now);
+    let next = next.unwrap_or_else(|why| panic!("it does not go on from a snapshot: {why}"));
+    let last = std::mem::replace(shard, next);
+    shard.succeed(*last);
+}
+
+/// Begins what a node asks of its files, which is never done.
+fn begin(shard: &mut Shard, disks: &mut Disks, output: Output) {
+    match output {
+        Output::Wal(wal::Command::Write { id, file, offset, size }) => {
+            let mut buffer = vec![0xee; size];
+            shard.fill(id, &mut buffer);
+            disks.log.begin(&file.to_string(), offset, buffer);
+        }
+        Output::Store(store::Command::Write { id, file, offset, size }) => {
+            let mut buffer = vec![0xee; size];
+            shard.fill_store(id, &mut buffer);
+            disks.store.begin(&file.to_string(), offset, buffer);
+        }
+        Output::Wal(wal::Command::Read { .. }) | Output::Store(store::Command::Read { .. }) => {}
+        Output::Wal(command) => disks.log.begin_change(node::change(command)),
+        Output::Store(command) => disks.store.begin_change(store_node::change(command), None),
+        Output::Reply { .. }
+        | Output::Rows { .. }
+        | Output::Watch(_)
+        | Output::Send { .. }
+        | Output::Peers(_)
+        | Output::Role(_)
+        | Output::Reopen
+        | Output::Halt(_) => unreachable!("it is not about files"),
     }
 }
 
@@ -132,6 +186,9 @@ impl World {
             answers: BTreeMap::new(),
             states: BTreeMap::new(),
             bulk: 0,
+            told: Vec::new(),
+            fall: None,
+            moved: 0,
         };
         for nth in 0..count {
             world.add((0..count).map(member).collect(), nth, &change);
@@ -150,7 +207,7 @@ impl World {
         config.wal.pending_size_max = 4 << 20;
         config.request_size_max = 100 << 10;
         (config.waiting_max, config.waiting_size_max) = (5_000, 16 << 20);
-        config.store = ringd::store::Config::default();
+        config.store = store::Config::default();
         config.catchup_entries = 5_000;
         config.raft = ringd::raft::Config::new(id(nth));
         config.raft.append_size_max = self.append_size_max;
@@ -176,7 +233,7 @@ impl World {
         let seed = self.dice.next();
         let node = &mut self.nodes[nth];
         node.disks.sync_names();
-        let shard = node::recover(&node.config, &node.disks, seed, Tick(self.now));
+        let shard = node::recover_as(&node.config, &node.disks, log_id(nth), seed, Tick(self.now));
         node.shard = Some(shard.unwrap_or_else(|why| panic!("node {nth}: {why}")));
         self.run(nth);
     }
@@ -227,10 +284,19 @@ impl World {
 
     /// Does all that a node asks for; what its log writes takes a while.
     fn run(&mut self, nth: usize) {
-        let Self { nodes, flying, now, dice, .. } = self;
+        let Self { nodes, flying, now, dice, fall, .. } = self;
         let node = &mut nodes[nth];
         let Some(shard) = &mut node.shard else { return };
         while let Some(output) = shard.poll() {
+            let is_of_files = matches!(output, Output::Wal(_) | Output::Store(_));
+            if let Some((_, left)) = fall.as_mut().filter(|it| it.0 == nth && is_of_files) {
+                if *left == 0 {
+                    begin(shard, &mut node.disks, output);
+                    *fall = None;
+                    return self.crash(nth);
+                }
+                *left -= 1;
+            }
             match output {
                 Output::Wal(wal::Command::Write { id, file, offset, size }) => {
                     let mut buffer = vec![0xee; size];
@@ -245,6 +311,8 @@ impl World {
                 Output::Store(command) => {
                     let event = node::perform_store(shard, &mut node.disks.store, command);
                     shard.handle(Input::Store(event.expect("what is asked for is there")));
+                    // Time may pass before it is asked what to do.
+                    shard.handle(Input::Tick(Tick(*now)));
                 }
                 Output::Reply { to, ready } => {
                     assert!(self.answers.insert(to, ready).is_none(), "{to:?} is answered twice");
@@ -263,7 +331,14 @@ impl World {
                     }
                 }
                 Output::Peers(peers) => node.peers = peers,
-                Output::Rows { .. } | Output::Watch(_) => {}
+                Output::Rows { .. } => {}
+                Output::Watch(told) => self.told.push((nth, told)),
+                Output::Reopen => {
+                    assert!(node.works.is_empty() && !node.disks.log.is_changing());
+                    let (seed, now) = (dice.next(), Tick(*now));
+                    go_on(shard, (&node.config, &node.disks, log_id(nth)), seed, now);
+                    self.moved += 1;
+                }
                 Output::Role(line) => node.lines.push(line),
                 Output::Halt(why) => node.halted = Some(why),
             }
@@ -415,6 +490,12 @@ impl World {
         from
     }
 
+    /// A core of a node asks for its watchers.
+    pub(crate) fn watch(&mut self, nth: usize, ask: Ask) {
+        self.nodes[nth].shard.as_mut().expect("it runs").handle(Input::Watch(ask));
+        self.run(nth);
+    }
+
     /// What a request was answered with, if it was.
     pub(crate) fn answer(&self, of: RequestId) -> Option<Answer> {
         match self.answers.get(&of)? {
@@ -448,11 +529,16 @@ impl World {
         match &self.answers[&of] {
             Ready::Range(range) => {
                 let (mut found, range) = (None, range.clone());
-                let shard = self.nodes[nth].shard.as_mut().expect("it runs");
-                let read = shard.read(&range, usize::MAX, |_, _, value| {
-                    found = Some(String::from_utf8_lossy(value).into_owned());
-                });
-                read.expect("it is in memory");
+                let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+                let Node { shard: Some(shard), disks, .. } = &mut self.nodes[nth] else {
+                    panic!("it runs");
+                };
+                let read = shard.read(&range, usize::MAX, |_, _, value| found = Some(text(value)));
+                if read.is_err() {
+                    // It is on disk.
+                    let rows = node::rows(shard, disks, 0).unwrap_or_else(|why| panic!("{why}"));
+                    found = rows.iter().find(|row| row.key == key).map(|row| text(&row.value));
+                }
                 Ok(found)
             }
             Ready::Result(Err(failure)) => Err(failure.clone()),

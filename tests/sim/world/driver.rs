@@ -35,7 +35,9 @@ impl World {
                 Output::Rows { to } => self.answers.go_on(to),
                 Output::Watch(told) => self.hand_out(told),
                 Output::Role(_) => {}
-                Output::Send { .. } | Output::Peers(_) => unreachable!("it is alone"),
+                Output::Send { .. } | Output::Peers(_) | Output::Reopen => {
+                    unreachable!("it is alone")
+                }
                 Output::Halt(why) => return Err(format!("it halted: {why}")),
             }
             self.crash_point()?;

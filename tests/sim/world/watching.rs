@@ -87,7 +87,9 @@ impl World {
         self.is_changed = true;
         match &told {
             Told::Events { batch, .. } => self.oracle.heard_at(batch.header.revision.0, None),
-            Told::Subscribed { header, .. } => self.oracle.heard_at(header.revision.0, None),
+            Told::Subscribed { header, .. } | Told::Moved { header, .. } => {
+                self.oracle.heard_at(header.revision.0, None);
+            }
             Told::Replayed { slice: Slice::Events { header, .. }, .. } => {
                 self.oracle.heard_at(header.revision.0, None);
             }
@@ -128,7 +130,10 @@ impl World {
                 events.pop();
                 vec![Told::Replayed { to, slice: Slice::Events { header, events, until } }]
             }
-            told @ (Told::Subscribed { .. } | Told::Events { .. } | Told::Replayed { .. }) => {
+            told @ (Told::Subscribed { .. }
+            | Told::Events { .. }
+            | Told::Moved { .. }
+            | Told::Replayed { .. }) => {
                 [Some(told), self.late_batch.take()].into_iter().flatten().collect()
             }
         }

@@ -291,7 +291,7 @@ impl Run {
                     self.plant_in_slice(fault, events, until);
                     *until = (*until).min(header.revision);
                 }
-                Told::Subscribed { .. } | Told::Replayed { .. } => {}
+                Told::Subscribed { .. } | Told::Moved { .. } | Told::Replayed { .. } => {}
             }
         }
     }

@@ -133,6 +133,7 @@ impl Watchers {
                 self.take_batch(cores, batch.header.revision.0, &batch.events, model)
             }
             Told::Replayed { to, slice } => self.take_slice(*to, slice, model),
+            Told::Moved { .. } => panic!("{told:?}, and it is alone"),
         }
     }
 

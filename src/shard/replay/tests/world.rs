@@ -110,7 +110,9 @@ impl World {
                 Output::Store(command) => self.begin(command),
                 Output::Watch(it) => told.push_back(it),
                 Output::Reply { .. } | Output::Rows { .. } | Output::Role(_) => {}
-                Output::Send { .. } | Output::Peers(_) => panic!("{output:?}, and it is alone"),
+                Output::Send { .. } | Output::Peers(_) | Output::Reopen => {
+                    panic!("{output:?}, and it is alone")
+                }
                 Output::Halt(why) => panic!("{why}"),
             }
         }
