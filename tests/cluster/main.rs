@@ -10,6 +10,7 @@ mod load;
 mod planted;
 mod refused;
 mod slow_disk;
+mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;
 

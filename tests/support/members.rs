@@ -8,6 +8,7 @@ use super::say;
 use super::server::{PATIENCE, free_ports};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
@@ -136,6 +137,18 @@ impl Members {
     /// If it does not become ready.
     pub(crate) fn restart(&mut self, nth: usize) {
         self.restart_these(&[nth]);
+    }
+
+    /// Starts one of them, and waits until it says something.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub(crate) fn restart_until(&mut self, nth: usize, said: &str) {
+        let _ready = self.launch(nth);
+        let (_, lines) = self.running[nth].as_ref().expect("it was launched");
+        let is_said = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(said));
+        assert!(lines.wait_until(PATIENCE, is_said), "{said:?} is never said:\n{}", lines.text());
     }
 
     /// Starts these again; each may need the others.
