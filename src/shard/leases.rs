@@ -43,9 +43,9 @@ use std::ops::ControlFlow;
 const LOOK_INTERVAL: u64 = 500;
 /// Leases that may be proposed to end per millisecond, so that many which end together take a small
 /// part of the core: a hundred thousand are gone within seven seconds. etcd ends one.
-const END_RATE: u64 = 16;
+const END_RATE: i64 = 16;
 /// Leases that may be proposed to end at once after a rest.
-const END_BURST: u64 = 40 * END_RATE;
+const END_BURST: i64 = 40 * END_RATE;
 /// Leases that get their place among the deadlines in one slice: a tenth of a millisecond or so.
 const SETTLE_STEP: usize = 512;
 
@@ -60,8 +60,8 @@ pub(super) struct Leases {
     look_next: Tick,
     /// The last look has not come to its end.
     is_looking: bool,
-    /// Leases that may be proposed to end now.
-    allowance: u64,
+    /// Leases that may be proposed to end now; below zero if the last slice had more.
+    allowance: i64,
     /// What the last slice proposed to end.
     pub(super) ended: Vec<Grant>,
     /// What ids are drawn from.
@@ -84,7 +84,7 @@ impl Leases {
 
     /// It is `now`, so many milliseconds later.
     pub(super) fn tick(&mut self, now: Tick, elapsed: u64) {
-        let gained = elapsed.saturating_mul(END_RATE);
+        let gained = i64::try_from(elapsed).unwrap_or(i64::MAX).saturating_mul(END_RATE);
         self.allowance = self.allowance.saturating_add(gained).min(END_BURST);
         if self.lessor.is_leading() && now >= self.look_next {
             self.is_looking = true;
@@ -252,8 +252,7 @@ impl Shard {
     fn propose_due(&mut self, due: &mut Due) {
         let ended: Vec<Ended> = due.ended.iter().map(Ended::from).collect();
         if !ended.is_empty() && self.propose_own(Command::LeaseExpire { leases: &ended }) {
-            let allowance = &mut self.leases.allowance;
-            *allowance = allowance.saturating_sub(ended.len() as u64);
+            self.leases.allowance -= i64::try_from(ended.len()).expect("a slice is small");
             self.leases.ended = std::mem::take(&mut due.ended);
         }
         let left = due.checkpoints.iter().map(|(grant, left)| Left::new(*grant, *left));

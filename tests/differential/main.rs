@@ -6,7 +6,6 @@
 
 mod batches;
 mod bugs;
-mod cluster;
 mod commands;
 mod compare;
 mod crowd;

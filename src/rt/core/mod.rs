@@ -59,6 +59,8 @@ const TURN_SIZE_MAX: usize = 4 << 20;
 /// Ticks within which every connection is told the time: more than that and a thousand idle ones
 /// take a twentieth of a core, and no timeout of theirs is so short.
 const TICK_ROUND: usize = 25;
+/// Milliseconds since the last tick after which a turn begins with one.
+const LATE_MS: u64 = 20;
 /// Connections that are told the time in each tick, if there are so many.
 const TICKED_MIN: usize = 64;
 /// Bytes of the buffer that answers are made in that stay for the next: twice what is made in one
@@ -209,6 +211,8 @@ pub(crate) struct Core {
     stopping: Cell<bool>,
     stopped: Cell<bool>,
     halted: Cell<bool>,
+    /// When shards were last told the time.
+    told: Cell<Tick>,
 }
 
 /// Keeps a session's requests until its shard can be borrowed again.
@@ -255,6 +259,7 @@ impl Core {
             stopping: Cell::new(false),
             stopped: Cell::new(false),
             halted: Cell::new(false),
+            told: Cell::new(Tick(0)),
         }
     }
 
@@ -309,6 +314,7 @@ impl Core {
             let now = self.clock.now();
             rest.tick(self.tell_load(&mut last, now));
             self.shed();
+            self.told.set(now);
             for host in self.hosts.borrow_mut().values_mut() {
                 host.shard.handle(Input::Tick(now));
             }
@@ -319,6 +325,18 @@ impl Core {
                 self.try_stop();
             }
             self.turn.set();
+        }
+    }
+
+    /// Tells shards the time before they act, if the timer has not for a while: this process may
+    /// have stood still, and a lease must not be renewed as of the time before that.
+    fn tell_time(&self) {
+        let now = self.clock.now();
+        if now.since(self.told.get()) > LATE_MS {
+            self.told.set(now);
+            for host in self.hosts.borrow_mut().values_mut() {
+                host.shard.handle(Input::Tick(now));
+            }
         }
     }
 
@@ -450,6 +468,7 @@ impl Core {
             return None;
         }
         let shards: Vec<ShardId> = self.hosts.borrow().keys().copied().collect();
+        self.tell_time();
         self.go_on_all();
         self.ask_all();
         for id in &shards {

@@ -55,8 +55,10 @@ impl World {
         let has_lease = self.nodes[nth].config.raft.leader_lease;
         let process = self.process(nth);
         process.is_called = false;
-        if has_lease {
-            // Reads that trust the clock have to know how late it is.
+        // Reads that trust the clock have to know how late it is; and so has everything else after
+        // a pause, as the core sees to.
+        if has_lease || clock.since(process.told) > TICK {
+            process.told = clock;
             process.shard.handle(Input::Tick(clock));
         }
         process.ask();

@@ -33,7 +33,7 @@ fn run(seed: u64) -> (Counts, u64) {
     }
 }
 
-/// Runs the seeds of one half, even or odd, as many as `SIM_SEEDS` says.
+/// Runs the seeds of one half, even or odd, as many as `CLUSTER_SEEDS` says, or else `SIM_SEEDS`.
 fn run_half(half: u64) {
     if let Some(seed) = crate::number("SEED") {
         if seed % 2 == half {
@@ -41,7 +41,8 @@ fn run_half(half: u64) {
         }
         return;
     }
-    let seeds = crate::number("SIM_SEEDS").unwrap_or(SEEDS);
+    let seeds = crate::number("CLUSTER_SEEDS").or_else(|| crate::number("SIM_SEEDS"));
+    let seeds = seeds.unwrap_or(SEEDS);
     let mut counts = Counts::default();
     for seed in (half..seeds).step_by(2) {
         counts.add(&run(seed).0);

@@ -92,6 +92,8 @@ pub(super) struct Process {
     pub(super) stopping: Option<u64>,
     /// A turn is on the agenda.
     pub(super) is_called: bool,
+    /// When its shard was last told the time.
+    pub(super) told: Tick,
     /// The entry that it had applied, and the term, when it was last looked at.
     pub(super) looked: (LogIndex, Term, bool),
     /// It led when it was last looked at.
@@ -250,6 +252,7 @@ impl Process {
             is_ready: false,
             stopping: None,
             is_called: false,
+            told: Tick::default(),
             looked: (LogIndex(0), Term(0), false),
             has_led: false,
         }
@@ -300,6 +303,7 @@ impl Process {
 
     /// Time passes for the front end.
     pub(super) fn tick(&mut self, now: Tick) {
+        self.told = now;
         self.shard.handle(Input::Tick(now));
         self.hub.tick(now, &mut Out(&mut self.ends));
         let conns: Vec<u64> = self.ends.keys().copied().collect();
