@@ -212,6 +212,7 @@ impl World {
         let up = self.nodes.iter().filter_map(|node| node.process.as_ref());
         let Some(newest) = up.max_by_key(|it| it.shard.applied()) else { return };
         let members = newest.shard.members().to_vec();
+        let voters = newest.shard.membership().voters().len();
         let missing = members.iter().find(|member| self.nth(member.id).is_none());
         if let Some(member) = missing {
             let at = self.add(member.id, members.clone(), true);
@@ -240,7 +241,8 @@ impl World {
                 self.removals.insert(some);
                 self.ask(nth, Op::Member(MemberOp::Remove { id: some.0 }));
             }
-            _ if members.len() > 2 && learners.is_empty() => self.wipe(some),
+            // Who was added with a vote has none before it has caught up.
+            _ if voters > 2 && learners.is_empty() => self.wipe(some),
             _ => {}
         }
     }
