@@ -739,6 +739,23 @@ mod tests {
         }
     }
 
+    /// The head of a gRPC call, with one more field or none.
+    fn head(path: &str, field: Option<(&str, &str)>) -> Vec<u8> {
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            (":authority", "localhost"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ];
+        let mut block = Vec::new();
+        for (name, value) in fields.into_iter().chain(field) {
+            hpack::encode_literal(&mut block, name.as_bytes(), value.as_bytes());
+        }
+        block
+    }
+
     /// A watch and a list of members, opened with or without this metadata.
     fn two_calls(field: Option<(&str, &str)>) -> Vec<u8> {
         let mut bytes = PREFACE.to_vec();
@@ -746,19 +763,7 @@ mod tests {
         for (stream, path) in
             [(1, "/etcdserverpb.Watch/Watch"), (3, "/etcdserverpb.Cluster/MemberList")]
         {
-            let fields = [
-                (":method", "POST"),
-                (":scheme", "http"),
-                (":path", path),
-                (":authority", "localhost"),
-                ("content-type", "application/grpc"),
-                ("te", "trailers"),
-            ];
-            let mut block = Vec::new();
-            for (name, value) in fields.into_iter().chain(field) {
-                hpack::encode_literal(&mut block, name.as_bytes(), value.as_bytes());
-            }
-            frame::put_block(&mut bytes, stream, &block, false);
+            frame::put_block(&mut bytes, stream, &head(path, field), false);
             let end = if stream == 1 { 0 } else { frame::END_STREAM };
             frame::put(&mut bytes, frame::DATA, end, stream, &[0; 5]);
         }
@@ -828,20 +833,7 @@ mod tests {
     fn opening(path: &str) -> Vec<u8> {
         let mut bytes = PREFACE.to_vec();
         frame::put_settings(&mut bytes, &[]);
-        let mut block = Vec::new();
-        let fields = [
-            (":method", "POST"),
-            (":scheme", "http"),
-            (":path", path),
-            (":authority", "localhost"),
-            ("content-type", "application/grpc"),
-            ("te", "trailers"),
-            ("grpc-timeout", "1S"),
-        ];
-        for (name, value) in fields {
-            hpack::encode_literal(&mut block, name.as_bytes(), value.as_bytes());
-        }
-        frame::put_block(&mut bytes, 1, &block, false);
+        frame::put_block(&mut bytes, 1, &head(path, Some(("grpc-timeout", "1S"))), false);
         frame::put(&mut bytes, frame::DATA, frame::END_STREAM, 1, &[0; 5]);
         bytes
     }

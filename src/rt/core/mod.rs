@@ -314,10 +314,7 @@ impl Core {
             let now = self.clock.now();
             rest.tick(self.tell_load(&mut last, now));
             self.shed();
-            self.told.set(now);
-            for host in self.hosts.borrow_mut().values_mut() {
-                host.shard.handle(Input::Tick(now));
-            }
+            self.tell_time(now);
             self.tick_watches(now);
             self.tick_peers(now);
             next = self.tick_connections(next);
@@ -328,15 +325,11 @@ impl Core {
         }
     }
 
-    /// Tells shards the time before they act, if the timer has not for a while: this process may
-    /// have stood still, and a lease must not be renewed as of the time before that.
-    fn tell_time(&self) {
-        let now = self.clock.now();
-        if now.since(self.told.get()) > LATE_MS {
-            self.told.set(now);
-            for host in self.hosts.borrow_mut().values_mut() {
-                host.shard.handle(Input::Tick(now));
-            }
+    /// Tells shards the time.
+    fn tell_time(&self, now: Tick) {
+        self.told.set(now);
+        for host in self.hosts.borrow_mut().values_mut() {
+            host.shard.handle(Input::Tick(now));
         }
     }
 
@@ -468,7 +461,11 @@ impl Core {
             return None;
         }
         let shards: Vec<ShardId> = self.hosts.borrow().keys().copied().collect();
-        self.tell_time();
+        let now = self.clock.now();
+        if now.since(self.told.get()) > LATE_MS {
+            // This process may have stood still: no lease may be renewed as of before that.
+            self.tell_time(now);
+        }
         self.go_on_all();
         self.ask_all();
         for id in &shards {

@@ -36,8 +36,7 @@ pub(in crate::scenario) fn play(stage: &mut Stage<'_>) -> Result<(), Failure> {
     group.members[away].kill();
     fill(stage, &group, &shape, stage.args.scaled(stage.args.revisions))?;
 
-    let mut plan = stage.open_plan(&group.members[leader], &shape);
-    plan.addresses = vec![group.members[leader].address];
+    let plan = stage.open_plan(&group.members[leader], &shape);
     let (clock, interrupt) = (stage.clock, stage.interrupt);
     let quiet = (clock.now().plus(stage.args.warm_up), stage.args.duration);
     let (enough, over) = (AtomicBool::new(false), AtomicBool::new(false));

@@ -7,13 +7,12 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::client::Caller;
 use crate::clock::{self, Clock, Nanos};
 use crate::failure::Failure;
 use crate::h2::hpack::Method;
 use crate::message;
-use crate::scenario::cluster::start;
-use crate::scenario::{Stage, pause_until};
+use crate::scenario::cluster::{Roamer, start};
+use crate::scenario::{NEVER, Stage, pause_until};
 
 /// Leaders that are killed in one round.
 const KILLS: u32 = 3;
@@ -78,21 +77,11 @@ impl Probe {
         let mut put = Vec::new();
         message::bytes(1, b"probe", &mut put);
         message::bytes(2, b"alive", &mut put);
-        let (mut turn, mut caller) = (0, None);
+        let mut client = Roamer::new(addresses, PATIENCE);
         self.last.store(clock.now().0, Ordering::Relaxed);
         while !over.load(Ordering::Relaxed) {
-            let mut member = caller.take();
-            if member.is_none() {
-                turn += 1;
-                member = Caller::connect(addresses[turn % addresses.len()], PATIENCE).ok();
-            }
-            let Some(mut open) = member else {
-                clock::pause(INTERVAL);
-                continue;
-            };
-            if open.call(Method::Put, &put, 0).is_ok() {
+            if client.reach() && client.call(Method::Put, &put) {
                 self.succeeded(clock.now());
-                caller = Some(open);
             }
             clock::pause(INTERVAL);
         }
@@ -110,13 +99,12 @@ impl Probe {
         killed: Nanos,
         interrupt: &AtomicBool,
     ) -> Result<(), Failure> {
-        let enough = AtomicBool::new(false);
         let since = killed.plus(PATIENCE * 2);
         while self.last.load(Ordering::Relaxed) < since.0 {
             if clock.now() > killed.plus(RECOVERY_TIME_MAX) {
                 return Err(Failure::Server("nobody writes after the leader's death".into()));
             }
-            pause_until(clock, clock.now().plus(INTERVAL), interrupt, &enough)?;
+            pause_until(clock, clock.now().plus(INTERVAL), interrupt, &NEVER)?;
         }
         Ok(())
     }

@@ -4,14 +4,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::client::Caller;
 use crate::clock::{self, Clock, Nanos};
 use crate::cluster::{self, Cluster};
 use crate::failure::Failure;
 use crate::gauge::Gauge;
 use crate::scenario::churn::compact_by_itself;
-use crate::scenario::cluster::{fill, start};
-use crate::scenario::{Stage, in_order, pause_until};
+use crate::scenario::cluster::{Roamer, fill, start};
+use crate::scenario::{Stage, in_order};
 use crate::workload::{Order, Shape, Source, Workload};
 
 /// Clients, each with one request at a time.
@@ -81,8 +80,7 @@ fn kill_leaders(
     let watch = |group: &Cluster, duration: Duration, gauges: &mut Vec<Gauge>| {
         let until = clock.now().plus(duration);
         while clock.now() < until {
-            let never = AtomicBool::new(false);
-            pause_until(clock, clock.now().plus(stage.args.look), stage.interrupt, &never)?;
+            stage.pause(stage.args.look)?;
             gauges.extend(cluster::look(&group.subjects(), clock));
         }
         Ok::<(), Failure>(())
@@ -104,25 +102,16 @@ fn kill_leaders(
 
 /// One client: another member whenever one does not answer.
 fn client(mut source: Source, addresses: &[SocketAddr], count: &Count, over: &AtomicBool) {
-    let (mut caller, mut turn, mut message) = (None, 0, Vec::new());
+    let (mut client, mut message) = (Roamer::new(addresses, PATIENCE), Vec::new());
     while !over.load(Ordering::Relaxed) {
-        let mut member = caller.take();
-        if member.is_none() {
-            turn += 1;
-            member = Caller::connect(addresses[turn % addresses.len()], PATIENCE).ok();
-        }
-        let Some(mut open) = member else {
+        if !client.reach() {
             clock::pause(Duration::from_millis(50));
             continue;
-        };
+        }
         let (kind, key) = source.draw();
         source.write(kind, key, &mut message);
-        if open.call(kind.method(), &message, 0).is_ok() {
-            count.answered.fetch_add(1, Ordering::Relaxed);
-            caller = Some(open);
-        } else {
-            count.failed.fetch_add(1, Ordering::Relaxed);
-        }
+        let is_done = client.call(kind.method(), &message);
+        (if is_done { &count.answered } else { &count.failed }).fetch_add(1, Ordering::Relaxed);
     }
 }
 

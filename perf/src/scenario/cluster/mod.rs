@@ -1,11 +1,14 @@
 //! Three members on one machine and one disk.
 
+use std::net::SocketAddr;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use crate::client::Caller;
 use crate::cluster::{self, Cluster};
 use crate::failure::Failure;
-use crate::load::{End, Plan};
+use crate::h2::hpack::Method;
+use crate::load::Plan;
 use crate::scenario::{Load, Stage, in_order};
 use crate::workload::{Order, Shape, Workload};
 
@@ -77,13 +80,40 @@ fn load(
 /// Puts `count` keys at the leader.
 fn fill(stage: &mut Stage<'_>, group: &Cluster, shape: &Shape, count: u64) -> Result<(), Failure> {
     let leader = group.leader(stage.interrupt)?;
-    let shape = Shape { workload: Workload::Put, ..shape.clone() };
-    let (end, warm_up) = (End::Count(count), Duration::ZERO);
-    let plan = Plan { end, warm_up, ..stage.plan(&group.members[leader], &shape) };
-    let load = load(stage, group, &plan, "puts keys", &AtomicBool::new(false))?;
-    if load.measured.error_count() > 0 {
-        return Err(Failure::Server("some of the first puts failed".into()));
+    stage.fill(&group.members[leader], shape, count).map(|_| ())
+}
+
+/// A client of all members: when one does not answer, it goes to the next.
+#[derive(Debug)]
+struct Roamer<'a> {
+    addresses: &'a [SocketAddr],
+    patience: Duration,
+    turn: usize,
+    caller: Option<Caller>,
+}
+
+impl<'a> Roamer<'a> {
+    fn new(addresses: &'a [SocketAddr], patience: Duration) -> Self {
+        Self { addresses, patience, turn: 0, caller: None }
     }
-    stage.say("settles");
-    stage.pause(stage.args.settle)
+
+    /// Makes sure that there is a connection, to the next member if there was none; whether there
+    /// is.
+    fn reach(&mut self) -> bool {
+        if self.caller.is_none() {
+            self.turn += 1;
+            let address = self.addresses[self.turn % self.addresses.len()];
+            self.caller = Caller::connect(address, self.patience).ok();
+        }
+        self.caller.is_some()
+    }
+
+    /// Calls over the connection, which ends if that fails; whether it was answered well.
+    fn call(&mut self, method: Method, message: &[u8]) -> bool {
+        let is_done = self.caller.as_mut().is_some_and(|it| it.call(method, message, 0).is_ok());
+        if !is_done {
+            self.caller = None;
+        }
+        is_done
+    }
 }
