@@ -83,7 +83,7 @@ fn gets(
     let threads = connections as u64 * u64::from(in_flight);
     let disk = disk::reads(&server.data_dir(), threads, stage.args.duration)?;
     let shape = Shape { workload: Workload::Get, order: Order::Random, ..shape.clone() };
-    let held = Shape { keys: 1, ..shape.clone() };
+    let held = Shape { keys: 1, operations: 1, ..shape.clone() };
     let plan = Plan { connections, in_flight, ..stage.plan(server, &held) };
     let hot = stage.load(server, &plan, "one value", &AtomicBool::new(false))?.measured.latency;
     let plan = Plan { shape, ..plan };
