@@ -61,12 +61,14 @@
 //! |-------:|-----:|----------------|---------------------------------------------------------|
 //! | 0 | 4 | size | bytes of the payload |
 //! | 4 | 1 | kind | 1 packet, 2 ping, 3 pong, 4 urls |
-//! | 5 | 3 | reserved | zero |
+//! | 5 | 3 | check | the first bytes of the CRC-32 of the frame's number and bytes 0..5 |
 //! | 8 | 4 | crc | CRC-32 of the frame's number, bytes 0..8, and the payload |
 //!
 //! A frame's number (8 bytes) is how many went before it in its direction, so that one that is lost
-//! or comes twice is not whole. A ping asks for a pong; both are empty. Only the dialler sends
-//! packets; their payload is the shard's business.
+//! or comes twice is not whole. The check is for the size, which is believed before the payload is
+//! there: with a wrong one a receiver would wait for bytes that nobody sends, and take all that
+//! comes meanwhile for them. A ping asks for a pong; both are empty. Only the dialler sends packets;
+//! their payload is the shard's business.
 //!
 //! The dialler's first frame on a raft connection says where its peers reach it: each URL's size
 //! (2 bytes) and the URL, to the end, 64 KiB at most.
@@ -116,7 +118,7 @@ pub const GREETING_FIELDS: [(&str, usize, usize); 15] = [
 
 /// Name, offset and size of each field of a frame's header.
 pub const HEADER_FIELDS: [(&str, usize, usize); 4] =
-    [("size", 0, 4), ("kind", 4, 1), ("reserved", 5, 3), ("crc", 8, 4)];
+    [("size", 0, 4), ("kind", 4, 1), ("check", 5, 3), ("crc", 8, 4)];
 
 const CRC_AT: usize = 68;
 
@@ -352,6 +354,15 @@ pub enum FrameKind {
 pub fn header(number: u64, kind: FrameKind, payload: &[u8]) -> [u8; HEADER_SIZE] {
     let mut out = [0; HEADER_SIZE];
     let size = u32::try_from(payload.len()).expect("a payload is bounded");
+    out[..8].copy_from_slice(&start(number, kind, size));
+    let crc = checksum(&[&number.to_le_bytes(), &out[..8], payload]);
+    out[8..].copy_from_slice(&crc.to_le_bytes());
+    out
+}
+
+/// The first bytes of the header of frame `number`: all but the checksum of the whole.
+pub(super) fn start(number: u64, kind: FrameKind, size: u32) -> [u8; 8] {
+    let mut out = [0; 8];
     out[..4].copy_from_slice(&size.to_le_bytes());
     out[4] = match kind {
         FrameKind::Packet => 1,
@@ -359,23 +370,24 @@ pub fn header(number: u64, kind: FrameKind, payload: &[u8]) -> [u8; HEADER_SIZE]
         FrameKind::Pong => 3,
         FrameKind::Urls => 4,
     };
-    let crc = checksum(&[&number.to_le_bytes(), &out[..8], payload]);
-    out[8..].copy_from_slice(&crc.to_le_bytes());
+    let check = checksum(&[&number.to_le_bytes(), &out[..5]]);
+    out[5..].copy_from_slice(&check.to_le_bytes()[..3]);
     out
 }
 
-/// Kind and payload size in a header, if it is one's; its checksum is not looked at.
+/// Kind and payload size in the header of frame `number`, if it is one's; the checksum of the whole
+/// is not looked at.
 #[must_use]
-pub fn read_header(header: &[u8; HEADER_SIZE]) -> Option<(FrameKind, u32)> {
+pub fn read_header(number: u64, header: &[u8; HEADER_SIZE]) -> Option<(FrameKind, u32)> {
     let size = u32_at(header, 0);
-    let kind = match header[4..8] {
-        [1, 0, 0, 0] => FrameKind::Packet,
-        [2, 0, 0, 0] if size == 0 => FrameKind::Ping,
-        [3, 0, 0, 0] if size == 0 => FrameKind::Pong,
-        [4, 0, 0, 0] if size <= URLS_SIZE_MAX => FrameKind::Urls,
+    let kind = match header[4] {
+        1 => FrameKind::Packet,
+        2 if size == 0 => FrameKind::Ping,
+        3 if size == 0 => FrameKind::Pong,
+        4 if size <= URLS_SIZE_MAX => FrameKind::Urls,
         _ => return None,
     };
-    Some((kind, size))
+    (header[..8] == start(number, kind, size)).then_some((kind, size))
 }
 
 /// The payload that says where a member is reached: as many of its URLs as there is room for.
@@ -448,7 +460,7 @@ mod tests {
         "f272696e676470720100020701000000c10000000000000007000000000000000900000000000000",
         "6b00000000000000cf000000000000000200000001000200030000005d5d643e"
     );
-    const HEADER_BYTES: &str = "030000000100000052bc1af8";
+    const HEADER_BYTES: &str = "030000000141d545bd3dc1d1";
 
     #[test]
     fn every_flipped_bit_of_a_greeting_is_found() {
@@ -469,7 +481,10 @@ mod tests {
             let mut bytes = whole;
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert!(!is_whole(3, &bytes, b"abc"), "bit {bit}");
+            // The size is found wrong before any of the payload is there.
+            assert_eq!(read_header(3, &bytes).is_none(), bit < 8 * 8, "bit {bit}");
         }
+        assert!(read_header(3, &whole).is_some() && read_header(4, &whole).is_none());
         assert!(!is_whole(3, &whole, b"abd"));
     }
 

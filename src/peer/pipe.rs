@@ -32,7 +32,7 @@ pub enum Fault {
     /// It said more than its greeting before it was welcome.
     #[error("it speaks before it is welcome")]
     Early,
-    /// A frame's header is none.
+    /// A frame's header is none, or not as it was sent.
     #[error("frame {0} has no header")]
     Header(u64),
     /// A frame's payload is larger than may be.
@@ -147,7 +147,7 @@ impl Pipe {
                 return Ok(());
             };
             let number = self.frames_in;
-            let (kind, size) = format::read_header(&header).ok_or(Fault::Header(number))?;
+            let (kind, size) = format::read_header(number, &header).ok_or(Fault::Header(number))?;
             let payload_size = usize::try_from(size).expect("usize is 64 bits");
             if payload_size > self.limits.payload_size_max {
                 return Err(Fault::TooLarge { number, size });

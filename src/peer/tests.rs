@@ -4,6 +4,7 @@ use super::format::FORMAT_VERSION;
 use super::format::FrameKind;
 use super::format::HelloError;
 use super::format::header;
+use super::format::start;
 use super::*;
 use crate::types::ClusterId;
 use crate::types::NodeId;
@@ -378,6 +379,19 @@ fn who_does_not_greet_or_speaks_too_early_is_closed() {
     assert!(told(&mut link).contains(&LinkOutput::Close { attempt: 0 }));
 }
 
+/// A member waited for the rest of a frame whose size a flipped bit had made larger, and took
+/// whatever came for it. The pings of each kept the other from ending the connection, and two
+/// members of two elected nobody. Found by a seed of the simulated clusters, 3412 then.
+#[test]
+fn a_size_that_is_wrong_ends_the_connection_at_once() {
+    for bit in 0..32 {
+        let (_, mut inlet) = up(Kind::Raft);
+        let mut frame = header(0, FrameKind::Packet, b"some bytes");
+        frame[bit / 8] ^= 1 << (bit % 8);
+        assert_eq!(inlet.receive(&frame, Tick(1), &mut |_| {}), Err(Fault::Header(0)), "{bit}");
+    }
+}
+
 #[test]
 fn a_flood_of_pings_is_answered_within_bounds() {
     let (_, mut inlet) = up(Kind::Raft);
@@ -430,8 +444,7 @@ proptest! {
         let result = inlet.receive(&all, Tick(1), &mut |it| heard.push(it.to_vec()));
         prop_assert!(heard.len() < payloads.len());
         prop_assert!(payloads.starts_with(&heard));
-        // A length that has grown may wait for bytes that do not come.
-        prop_assert!(result.is_err() || inlet.held() > 0);
+        prop_assert!(result.is_err());
     }
 
     /// No bytes make either side panic, or hold more than has come.
@@ -444,7 +457,7 @@ proptest! {
         let fresh = Inlet::new(Limits::default(), Tick(0));
         let mut inlet = if greets { up(Kind::Raft).1 } else { fresh };
         let mut link = up(Kind::Raft).0;
-        let claims = sizes.iter().map(|size| [&size.to_le_bytes()[..], &[1, 0, 0, 0]].concat());
+        let claims = sizes.iter().map(|size| start(0, FrameKind::Packet, *size).to_vec());
         let mut came = GREETING_SIZE;
         for piece in claims.chain(pieces) {
             came += piece.len();
