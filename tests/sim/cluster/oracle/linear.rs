@@ -58,7 +58,23 @@ impl Step {
         }
     }
 
-    /// The value that it may write, and the values that it saw.
+    /// Whether it leaves what the key holds as it is, and may be next.
+    fn does_nothing(&self, before: &Value) -> bool {
+        let is_idle = match &self.act {
+            Act::Put(..) | Act::Swap(_, _, None | Some(Ok(()))) => false,
+            Act::Saw(_) | Act::Swap(_, _, Some(Err(_))) => true,
+            Act::Delete(_) => before.is_none(),
+        };
+        is_idle && self.after(before).is_some()
+    }
+
+    /// Whether it is one of those deletions of which nobody knows the end: all are alike, but for
+    /// when they may take place.
+    fn is_open_deletion(&self) -> bool {
+        self.answered.is_none() && matches!(self.act, Act::Delete(None))
+    }
+
+    /// The value that it may write, and the values that it sees if it takes place.
     fn values(&self) -> (Option<&Vec<u8>>, Vec<&Vec<u8>>) {
         match &self.act {
             Act::Put(value, told) => {
@@ -69,8 +85,7 @@ impl Step {
             Act::Swap(expect, value, told) => {
                 let seen = match told {
                     Some(Err(found)) => found.iter().collect(),
-                    Some(Ok(())) => expect.iter().collect(),
-                    None => Vec::new(),
+                    Some(Ok(())) | None => expect.iter().collect(),
                 };
                 (Some(value), seen)
             }
@@ -144,20 +159,28 @@ fn acts<'a>(call: &'a Call, keys: &'a [Vec<u8>]) -> Vec<(&'a [u8], Act)> {
 }
 
 /// Leaves out what nobody was told of and nobody saw: as every call says what it found, it may as
-/// well never have taken place.
-fn needed(steps: Vec<Step>) -> Vec<Step> {
-    let seen: BTreeSet<Vec<u8>> =
-        steps.iter().flat_map(|step| step.values().1.into_iter().cloned()).collect();
-    let is_needed = |step: &Step| {
-        let written = step.values().0;
-        step.answered.is_some() || written.is_none_or(|value| seen.contains(value))
-    };
-    let mut steps: Vec<Step> = steps.into_iter().filter(is_needed).collect();
+/// well never have taken place. What is left saw what it needed itself, which is left too.
+fn needed(mut steps: Vec<Step>) -> Vec<Step> {
     steps.sort_by_key(|step| step.asked);
-    steps
+    let mut seen: BTreeSet<Vec<u8>> = BTreeSet::new();
+    loop {
+        let is_needed = |step: &Step| {
+            let written = step.values().0;
+            step.answered.is_some() || written.is_none_or(|value| seen.contains(value))
+        };
+        let needed: Vec<Step> = steps.iter().filter(|step| is_needed(step)).cloned().collect();
+        let count = seen.len();
+        seen.extend(needed.iter().flat_map(|step| step.values().1.into_iter().cloned()));
+        if seen.len() == count {
+            return needed;
+        }
+    }
 }
 
 /// Whether some order explains it all.
+///
+/// What does nothing and may be next is: it is in nobody's way later. Of the deletions whose end
+/// nobody knows the one that was asked for first is: what another could do, it could do as well.
 fn is_linearizable(steps: &[Step]) -> Result<bool, String> {
     let words = steps.len().div_ceil(64);
     let mut seen: BTreeSet<(Vec<u64>, Value)> = BTreeSet::new();
@@ -173,7 +196,15 @@ fn is_linearizable(steps: &[Step]) -> Result<bool, String> {
         if count > STEPS_MAX {
             return Err(format!("a history of {} calls is too long to search", steps.len()));
         }
-        for at in open().take_while(|at| steps[*at].asked < first_end) {
+        let mut next: Vec<usize> = open().take_while(|at| steps[*at].asked < first_end).collect();
+        if let Some(idle) = next.iter().find(|at| steps[**at].does_nothing(&value)) {
+            next = vec![*idle];
+        }
+        let mut has_deletion = false;
+        for at in next {
+            if steps[at].is_open_deletion() && std::mem::replace(&mut has_deletion, true) {
+                continue;
+            }
             let Some(after) = steps[at].after(&value) else { continue };
             let mut done = done.clone();
             done[at / 64] |= 1 << (at % 64);
@@ -205,6 +236,12 @@ fn stale_reads_lost_and_doubled_writes_are_found_and_their_like_are_not() {
     };
     assert!(fine(vec![first(), swap(3, Ok(())), saw(5, "d")]));
     assert!(!fine(vec![first(), swap(3, Ok(())), swap(5, Ok(()))]), "only one of them can win");
+    let open_swap = |asked, from: &str, to: &str| {
+        step(asked, None, Act::Swap(value(from), to.as_bytes().to_vec(), None))
+    };
+    let chain = || vec![first(), open_swap(3, "a", "b"), open_swap(4, "b", "c"), saw(9, "c")];
+    assert!(fine(chain()), "what nobody saw but who was seen");
+    assert!(!fine([chain(), vec![saw(11, "b")]].concat()), "and what was before is gone");
     assert!(fine(vec![
         first(),
         step(3, None, Act::Delete(None)),
