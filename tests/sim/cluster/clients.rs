@@ -244,7 +244,10 @@ impl World {
             | Told::Hash { .. }
             | Told::Members(_)
             | Told::Added(..)
-            | Told::Done { .. } => self.counts.done += 1,
+            | Told::Done { .. } => {
+                self.counts.done += 1;
+                self.counts.compactions += u64::from(matches!(call.op, Op::Compact { .. }));
+            }
         }
         self.learn(nth, &call.op, &told);
         match (&call.op, told) {

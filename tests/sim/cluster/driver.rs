@@ -161,6 +161,10 @@ impl World {
             }
             *work = Work::Gone;
         }
+        if self.bug == Some(Bug::LostTombstone) {
+            let block_size = node.config.store.block_size;
+            super::tombstone::lose(&mut node.disks.store, block_size);
+        }
         let shard = node::recover_as(&node.config, &node.disks, node.log_id, seed, clock)
             .map_err(|why| format!("node {nth} does not go on from a snapshot: {why}"))?;
         let last = std::mem::replace(&mut process.shard, shard);
@@ -221,10 +225,12 @@ impl World {
     fn post(&mut self, nth: usize, to: NodeId, packet: Packet) {
         let Some(packet) = self.spoil(nth, to, packet) else { return };
         if !self.is_quiet && self.dice.chance(self.swarm.late) {
+            self.counts.late += 1;
             let (after, life) = (self.dice.below(400), self.nodes[nth].life);
             return self.after(after, Event::Send(nth, life, to, Box::new(packet)));
         }
         if !self.is_quiet && self.dice.chance(self.swarm.doubled) {
+            self.counts.doubled += 1;
             self.say(nth, to, &packet);
         }
         self.say(nth, to, &packet);

@@ -34,7 +34,7 @@ pub(super) struct Duel {
     step: Step,
     since: u64,
     first: usize,
-    /// What the third had applied when the first led again.
+    /// What anybody had applied when the first was to lead again.
     applied: LogIndex,
     /// Who does not start again yet.
     pub(super) held: Option<usize>,
@@ -49,7 +49,7 @@ impl World {
             self.duel = Duel { since: now, ..Duel::default() };
         }
         let first = self.duel.first;
-        let leader = (0..self.nodes.len()).rev().find(|nth| self.leads(*nth));
+        let leader = (0..self.nodes.len()).rev().find(|nth| self.has_led(*nth));
         let next = match self.duel.step {
             Step::Led if self.nodes[0].config.raft.leader_lease => leader.map(|leader| {
                 self.duel.first = leader;
@@ -74,10 +74,10 @@ impl World {
                     // What it says from now on, nobody hears.
                     self.cut_off(second, true);
                 }
-                second.filter(|second| !self.is_writing(*second)).map(|second| {
+                second.filter(|second| self.has_logged(*second)).map(|second| {
                     self.crash(second, true);
                     self.duel.held = Some(second);
-                    self.duel.applied = self.applied(self.third());
+                    self.duel.applied = self.states.last;
                     let third = self.third();
                     self.block_both(first, third, false);
                     Step::Again
@@ -117,9 +117,19 @@ impl World {
         process.map_or(Term(0), |it| it.shard.header().term)
     }
 
-    fn is_writing(&self, nth: usize) -> bool {
+    /// Whether it leads and has applied an entry of its own term: all that is of earlier ones is
+    /// committed.
+    fn has_led(&self, nth: usize) -> bool {
+        self.nodes[nth].process.as_ref().is_some_and(|it| it.has_led)
+    }
+
+    /// Whether it leads, and the entry that this began with is on its disk.
+    fn has_logged(&self, nth: usize) -> bool {
         let process = self.nodes[nth].process.as_ref();
-        process.is_some_and(|it| it.works.values().any(|it| matches!(it, Work::Log { .. })))
+        process.is_some_and(|it| {
+            let has_begun = it.looked.2 && it.looked.1 == it.shard.header().term;
+            has_begun && !it.works.values().any(|work| matches!(work, Work::Log { .. }))
+        })
     }
 
     /// A node and all others do not reach each other, or do again.

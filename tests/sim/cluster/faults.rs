@@ -132,6 +132,7 @@ impl World {
             Fault::Slow => {
                 if let Some(nth) = self.some_node() {
                     self.nodes[nth].slow_until = now + 100 + self.dice.below(3_000);
+                    self.counts.slows += 1;
                 }
             }
             Fault::Full => {
@@ -190,6 +191,7 @@ impl World {
             self.net.block(*from, *to, true);
         }
         self.counts.parts += 1;
+        self.counts.one_way += u64::from(is_one_way);
         let lasts = self.dice.pick(&[200, 1_000, 4_000]);
         let after = 50 + self.dice.below(lasts);
         self.after(after, Event::Heal(pairs));

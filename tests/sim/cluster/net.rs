@@ -128,6 +128,12 @@ impl Net {
         }
     }
 
+    /// Everything moves again, and nothing takes longer than it should.
+    pub(super) fn calm(&mut self) {
+        self.pace.slow = 0;
+        self.heal();
+    }
+
     /// Everything moves again.
     pub(super) fn heal(&mut self) {
         self.blocked.clear();

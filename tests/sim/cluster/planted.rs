@@ -9,6 +9,7 @@ use ringd::shard::command;
 use ringd::shard::origin::Origin;
 use ringd::shard::peer::{LeaseTold, Packet, Question};
 use ringd::shard::request::{Failure, Unavailable};
+use ringd::shard::snapshot::parcel::Parcel;
 use ringd::shard::{Input, Ready};
 use ringd::types::{LogIndex, NodeId, Term};
 use std::collections::BTreeMap;
@@ -46,13 +47,14 @@ pub(super) enum Bug {
     LostEvents,
     /// Nobody says that it lacks what a leader takes for sent.
     SilentGap,
+    /// A snapshot comes without one of the tombstones that it had.
+    LostTombstone,
+    /// A member says that it has a snapshot when it only begins to pull it.
+    SnapshotBeforeDurable,
 }
 
-/// Bugs that take so many seeds are looked for only when one asks for them.
-pub(super) const RARE: u64 = 400;
-
 /// Each, and the seeds within which it is found.
-pub(super) const BUGS: [(Bug, u64); 15] = [
+pub(super) const BUGS: [(Bug, u64); 17] = [
     (Bug::AckBeforeDurable, 40),
     (Bug::LostMemory, 40),
     (Bug::VoteTwice, 200),
@@ -68,18 +70,26 @@ pub(super) const BUGS: [(Bug, u64); 15] = [
     (Bug::UnknownRefused, 100),
     (Bug::LostEvents, 40),
     (Bug::SilentGap, 40),
+    (Bug::LostTombstone, 40),
+    (Bug::SnapshotBeforeDurable, 40),
 ];
 
 impl Bug {
-    /// Whether this is what it leads to: only one of them keeps the group from its rest.
+    /// Whether this is what it leads to: only some of them keep the group from its rest.
     pub(super) fn shows(self, why: &str) -> bool {
+        if why.contains("too long to search") {
+            return false;
+        }
         let is_rest = why.contains("does not come");
-        is_rest == (self == Self::SilentGap)
+        is_rest == matches!(self, Self::SilentGap | Self::SnapshotBeforeDurable)
     }
 }
 
 /// How far logs agree, as followers have said it: by leader and term.
 pub(super) type Acks = BTreeMap<(NodeId, Term), BTreeMap<NodeId, LogIndex>>;
+
+/// The last entries of the snapshots that were offered: by whom, and under which name.
+pub(super) type Offers = BTreeMap<(NodeId, u64), LogIndex>;
 
 impl Bug {
     /// Makes what it needs to be seen likely.
@@ -101,11 +111,13 @@ impl Bug {
             }
             Self::OldTermByCount => {
                 // Entries go one by one, and slowly: leaders end between two of them. Luck alone
-                // takes thousands of seeds for it.
+                // takes thousands of seeds for it. All that is asked for changes something.
                 swarm.nodes = 3;
                 (raft.append_size_max, raft.inflight_count_max) = (1, 1);
                 (raft.election_ticks, raft.heartbeat_ticks) = (300, 30);
-                (swarm.clients, swarm.think_max, swarm.reads) = (3, 150, 10);
+                (raft.pre_vote, raft.leader_lease) = (true, false);
+                (swarm.clients, swarm.think_max, swarm.reads) = (6, 150, 10);
+                (swarm.txns, swarm.deletes, swarm.leases, swarm.compacts) = (0, 0, 0, 0);
                 (swarm.pace.delay_max, swarm.disk_max, swarm.span) = (40, 60, 15_000);
                 swarm.patience = 700;
                 swarm.faults = Faults { duel: 5, ..Faults::default() };
@@ -115,9 +127,12 @@ impl Bug {
                 raft.check_quorum = true;
                 raft.pre_vote = false;
                 (raft.election_ticks, raft.heartbeat_ticks) = (1_000, 100);
-                (swarm.nodes, swarm.reads, swarm.serializable) = (3, 60, 0);
-                (swarm.clients, swarm.think_max, swarm.keys) = (6, 40, 1);
-                swarm.patience = 700;
+                // Whoever is cut off with the leader goes on to read there, and the others write.
+                (swarm.nodes, swarm.reads, swarm.serializable) = (3, 80, 0);
+                (swarm.clients, swarm.think_max, swarm.keys) = (9, 40, 1);
+                (swarm.pipelined, swarm.patience) = (3, 700);
+                (swarm.pace.delay_max, swarm.pace.slow, swarm.disk_max) = (5, 0, 3);
+                (swarm.leases, swarm.compacts, swarm.upkeep) = (0, 0, 0);
                 swarm.faults = Faults { duel: 5, ..Faults::default() };
             }
             Self::ReadWithoutQuorum => {
@@ -128,6 +143,13 @@ impl Bug {
             Self::UnknownRefused => swarm.faults.part = 800,
             Self::LostEvents => swarm.watchers = 3,
             Self::AckBeforeDurable => swarm.disk_max = 20,
+            Self::LostTombstone | Self::SnapshotBeforeDurable => {
+                // Much is written while somebody is away, and little of it kept in the log.
+                (swarm.clients, swarm.think_max, swarm.keys) = (6, 40, 8);
+                (swarm.reads, swarm.deletes, swarm.txns) = (30, 25, 20);
+                (swarm.leases, swarm.compacts) = (0, 0);
+                (swarm.config.seal_entries_max, swarm.config.catchup_entries) = (20, 0);
+            }
             Self::LostMemory
             | Self::ApplyBeforeCommit
             | Self::NoPrevCheck
@@ -165,6 +187,9 @@ impl World {
                 self.call(nth);
                 None
             }
+            Packet::Snapshot(parcel) if bug == Bug::SnapshotBeforeDurable => {
+                self.spoil_parcel(nth, to, parcel)
+            }
             Packet::Forward { .. }
             | Packet::Refused { .. }
             | Packet::Ask { .. }
@@ -172,6 +197,27 @@ impl World {
             | Packet::Removed
             | Packet::Snapshot(_) => Some(packet),
         }
+    }
+
+    /// Whoever asks for the first piece of a snapshot says in place of that that it has all of it.
+    fn spoil_parcel(&mut self, nth: usize, to: NodeId, parcel: Parcel) -> Option<Packet> {
+        let own = self.nodes[nth].id;
+        match &parcel {
+            Parcel::Offer(offer) => {
+                self.offers.insert((own, offer.snapshot), offer.position.index);
+            }
+            Parcel::Pull { snapshot, .. } => {
+                let snapshot = *snapshot;
+                let matched = *self.offers.get(&(to, snapshot)).expect("it was offered");
+                let term = self.process(nth).shard.header().term;
+                let settled = Parcel::Settled { snapshot, is_done: true };
+                self.say(nth, to, &Packet::Snapshot(settled));
+                let body = Body::AppendResponse { matched };
+                return Some(Packet::Raft(Message { term, body }));
+            }
+            Parcel::Piece { .. } | Parcel::Settled { .. } | Parcel::Gone { .. } => {}
+        }
+        Some(Packet::Snapshot(parcel))
     }
 
     fn spoil_message(

@@ -154,9 +154,10 @@ impl Node {
                 let (term, leader) = (shard.header().term, shard.leader().map(|it| it.0));
                 let (applied, revision) = (shard.applied(), shard.keyspace().revision());
                 let paused = self.paused_until;
+                let voters: Vec<u64> = shard.membership().voters().iter().map(|it| it.0).collect();
                 format!(
-                    "term {term:?}, leader {leader:x?}, applied {applied:?} at {revision:?}, \
-                     paused until {paused}, {works:?}, {}",
+                    "term {term:?}, leader {leader:x?}, voters {voters:x?}, applied {applied:?} at \
+                     {revision:?}, paused until {paused}, {works:?}, {}",
                     process.peers.tell()
                 )
             }

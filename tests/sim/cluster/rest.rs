@@ -22,7 +22,9 @@ impl World {
     pub(super) fn come_to_rest(&mut self) -> Result<(), String> {
         self.is_quiet = true;
         self.remark(Line::Quiet);
-        self.net.heal();
+        // Where messages take longer than elections wait, leaders come and go for ever, and each
+        // gives leases all their time again.
+        self.net.calm();
         // What broke in silence is noticed by now, and so is who is gone for good.
         for nth in 0..self.nodes.len() {
             for conn in std::mem::take(&mut self.nodes[nth].orphans) {
@@ -128,7 +130,6 @@ impl World {
             let nth = self.clients.len();
             let machine = client::Client::new(self.swarm.manner);
             self.clients.push(Client::new(Role::Caller, machine));
-            self.join(nth, at);
             let mut tries = 0;
             let mut put = || {
                 tries += 1;
@@ -139,6 +140,13 @@ impl World {
             while let Some(op) = left.pop() {
                 if self.now >= end {
                     return Err(format!("node {at} does not come to answer {op:?}"));
+                }
+                // What was asked for before may remove it now.
+                if !self.stays(at)? {
+                    break;
+                }
+                if self.clients[nth].conn.is_none() {
+                    self.join(nth, at);
                 }
                 let call = self.calls.len();
                 self.ask(nth, op.clone());
@@ -153,6 +161,15 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Whether a node is still a member; if so, it runs.
+    fn stays(&self, nth: usize) -> Result<bool, String> {
+        let is_there = self.belonging().contains(&nth);
+        if is_there && self.nodes[nth].process.is_none() {
+            return Err(format!("node {nth} is down, and nothing breaks any more"));
+        }
+        Ok(is_there)
     }
 
     fn lacks_ends(&self) -> Option<String> {

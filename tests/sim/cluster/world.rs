@@ -13,7 +13,7 @@ use super::oracle::lease::Leases;
 use super::oracle::order::{Call, Order};
 use super::oracle::states::States;
 use super::oracle::truth::Truth;
-use super::planted::{Acks, Bug};
+use super::planted::{Acks, Bug, Offers};
 use super::process::Node;
 use super::swarm::Swarm;
 use crate::dice::Dice;
@@ -98,6 +98,8 @@ pub(super) struct World {
     pub(super) hash: u64,
     /// What a bug keeps of what followers have said.
     pub(super) acks: Acks,
+    /// What it keeps of snapshots.
+    pub(super) offers: Offers,
     pub(super) duel: Duel,
     trace: VecDeque<(u64, Line)>,
 }
@@ -164,6 +166,7 @@ impl World {
             counts: Counts::default(),
             hash: 0xcbf2_9ce4_8422_2325,
             acks: Acks::default(),
+            offers: Offers::default(),
             duel: Duel::default(),
             trace: VecDeque::new(),
             dice,
@@ -190,16 +193,19 @@ impl World {
         config.joins = joins;
         (config.name, config.client_urls) =
             (format!("n{nth}"), vec![format!("http://n{nth}:2379")]);
+        let log_id = self.dice.next() | 1;
+        let rate = self.swarm.rate(&mut self.dice);
+        self.counts.drifts += u64::from(rate != 1000);
         self.nodes.push(Node {
             id,
             config,
             disks: Disks::default(),
-            log_id: self.dice.next() | 1,
+            log_id,
             joined: if joins { self.states.last } else { LogIndex(0) },
             is_known: false,
             process: None,
             life: 0,
-            rate: self.swarm.rate(&mut self.dice),
+            rate,
             skew: 0,
             paused_until: 0,
             slow_until: 0,
