@@ -517,6 +517,22 @@ fn a_snapshot_of_what_is_there_already_installs_nothing() {
     assert_eq!(world.installs, 0);
 }
 
+/// What is applied was sealed as if it were in the log on the disk, and a restart missed it there.
+#[test]
+fn nothing_is_called_durable_while_a_snapshot_is_put_in_place() {
+    let mut world = led(3, plain);
+    propose(&mut world, ONE, "a").unwrap();
+    world.settle();
+    let (known, mut mark) = (LogIndex(2), world.node(ONE).mark(LogIndex(2)).unwrap());
+    assert_eq!(world.node(TWO).durable(), known);
+    mark.last.index = LogIndex(9);
+    message(&mut world, ONE, TWO, 2, Body::Snapshot { mark });
+    assert!(world.node(TWO).is_installing());
+    assert!(world.node(TWO).durable() <= known, "the disk has the old log");
+    store_all(&mut world, TWO);
+    assert_eq!(world.node(TWO).durable(), LogIndex(9));
+}
+
 // Leadership transfer: thesis §3.10.
 
 #[test]
