@@ -533,6 +533,40 @@ fn nothing_is_called_durable_while_a_snapshot_is_put_in_place() {
     assert_eq!(world.node(TWO).durable(), LogIndex(9));
 }
 
+#[test]
+fn a_follower_whose_snapshot_was_not_sent_and_that_has_caught_up_gets_none() {
+    let mut world = led(3, plain);
+    isolate(&mut world, THREE);
+    for _ in 0..20 {
+        propose(&mut world, ONE, "a").unwrap();
+        world.settle();
+    }
+    world.compact(ONE, LogIndex(15));
+    world.blocked.clear();
+    let is_asked = |world: &World| !world.members[&ONE].snapshots.is_empty();
+    while !is_asked(&world) {
+        world.advance(20);
+        while !is_asked(&world) && !world.network.is_empty() {
+            let packet = world.network.remove(0);
+            world.deliver(packet);
+            world.ids().into_iter().for_each(|id| store_all(&mut world, id));
+        }
+    }
+    // It gets it all the same, and the sender does not learn of that.
+    let mark = world.node(ONE).mark(LogIndex(21)).unwrap();
+    message(&mut world, ONE, THREE, 1, Body::Snapshot { mark });
+    store_all(&mut world, THREE);
+    world.network.retain(|packet| packet.from != THREE);
+    assert!(world.snapshot(ONE, false));
+    world.member(ONE).said.clear();
+    let is_fed = |world: &World| {
+        world.node(ONE).progress().any(|it| it.id == THREE && it.state == PeerState::Replicate)
+    };
+    assert!(world.run_until(3000, is_fed));
+    let said = &world.members[&ONE].said;
+    assert!(!said.iter().any(|line| line.contains("snapshot")), "{said:?}");
+}
+
 // Leadership transfer: thesis §3.10.
 
 #[test]
