@@ -312,7 +312,8 @@ impl Store {
             return None;
         }
         if self.is_replaced() {
-            return self.next_installation();
+            // What a seal or the cleaner had under way comes to its end.
+            return if self.writes.is_empty() { self.next_installation() } else { None };
         }
         if let Some(file) = self.unwanted.pop() {
             self.busy = Some(Busy::Remove);
