@@ -221,6 +221,18 @@ fn pieces_that_are_lost_late_or_doubled_are_pulled_again() {
     }
 }
 
+/// What was on its way was asked for again and again, and filled the line.
+#[test]
+fn over_a_slow_line_each_piece_goes_once() {
+    let (mut world, away) = group_and_straggler(323, |_| ());
+    world.line.slow = world.nodes[away].config.raft.election_ticks / 5;
+    world.start(away);
+    world.until("it goes on from a snapshot", |world| world.moved == 1);
+    assert_eq!(world.line.again, 0);
+    world.line.slow = 0;
+    one_state(&mut world);
+}
+
 #[test]
 fn another_leader_sends_another_snapshot() {
     let (mut world, away) = group_and_straggler(320, |_| ());

@@ -20,6 +20,7 @@ use ringd::shard::peer::Packet;
 use ringd::shard::request::{
     Body, Failure, Member, Range, Request, RequestId, Response, Unavailable,
 };
+use ringd::shard::snapshot::parcel::Parcel;
 use ringd::shard::watch::{Ask, Told};
 use ringd::shard::{Config, Input, Output, Ready, Shard};
 use ringd::store;
@@ -42,6 +43,29 @@ struct Flying {
 struct Work {
     id: u64,
     write: u64,
+}
+
+/// What pieces of snapshots go over, one after the other.
+#[derive(Default)]
+pub(crate) struct Line {
+    /// Milliseconds that each takes.
+    pub(crate) slow: u64,
+    free: u64,
+    /// Those that were sent, and how many were sent again.
+    pieces: BTreeSet<(u64, u32, u64)>,
+    pub(crate) again: usize,
+}
+
+impl Line {
+    /// How many milliseconds later a packet leaves.
+    fn take(&mut self, packet: &Packet, now: u64) -> u64 {
+        let Packet::Snapshot(Parcel::Piece { snapshot, part, offset, .. }) = packet else {
+            return 0;
+        };
+        self.again += usize::from(!self.pieces.insert((*snapshot, *part, *offset)));
+        self.free = self.free.max(now) + self.slow;
+        self.free - now
+    }
 }
 
 /// One node.
@@ -86,6 +110,7 @@ pub(crate) struct World {
     states: BTreeMap<LogIndex, (i64, usize)>,
     /// Packets that went by, by kind.
     pub(crate) bulk: usize,
+    pub(crate) line: Line,
     /// What whose watchers were told.
     pub(crate) told: Vec<(usize, Told)>,
     /// Whose machine stops in the midst of what its files are asked next but so many.
@@ -186,6 +211,7 @@ impl World {
             answers: BTreeMap::new(),
             states: BTreeMap::new(),
             bulk: 0,
+            line: Line::default(),
             told: Vec::new(),
             fall: None,
             moved: 0,
@@ -322,10 +348,11 @@ impl World {
                 }
                 Output::Send { to, packet } => {
                     self.bulk += usize::from(packet.is_bulk());
+                    let after = self.line.take(&packet, *now);
                     let is_doubled = dice.chance(self.doubled);
                     for _ in 0..=usize::from(is_doubled) {
                         if !dice.chance(self.loss) {
-                            let due = *now + 1 + dice.below(self.delay_max);
+                            let due = *now + after + 1 + dice.below(self.delay_max);
                             flying.push(Flying { due, from: nth, to, bytes: packet.encode() });
                         }
                     }
