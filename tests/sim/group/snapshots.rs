@@ -233,6 +233,39 @@ fn over_a_slow_line_each_piece_goes_once() {
     one_state(&mut world);
 }
 
+/// What comes other than it was sent was sent again and again, as fast as could be.
+#[test]
+fn a_state_that_is_not_taken_is_offered_again_after_a_while() {
+    let (mut world, away) = group_and_straggler(324, |config| config.snapshots.patience = 3_000);
+    let leader = world.elect();
+    world.is_garbled = true;
+    world.start(away);
+    world.pass(2_000);
+    assert_eq!(said(&world, away, "is not taken"), 1);
+    assert_eq!(said(&world, leader, "was not taken"), 1);
+    world.is_garbled = false;
+    world.until("it goes on from a snapshot", |world| world.moved == 1);
+    one_state(&mut world);
+}
+
+/// The log of whoever sends grew for as long as somebody received.
+#[test]
+fn a_receiver_that_is_slower_than_the_changes_is_given_up() {
+    let slow = |config: &mut Config| {
+        (config.snapshots.rate, config.snapshots.kept_max) = (50, 128 << 10);
+        config.snapshots.patience = 3_000;
+    };
+    let (mut world, away) = group_and_straggler(325, slow);
+    let leader = world.elect();
+    world.start(away);
+    write(&mut world, leader, 5_000, 600);
+    assert_eq!(said(&world, leader, "is given up"), 1);
+    let log = world.nodes[leader].disks.log.list().len();
+    assert!(log < 10, "what was kept is free again: {log}");
+    world.until("it goes on from a snapshot", |world| world.moved == 1);
+    one_state(&mut world);
+}
+
 #[test]
 fn another_leader_sends_another_snapshot() {
     let (mut world, away) = group_and_straggler(320, |_| ());

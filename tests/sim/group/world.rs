@@ -111,6 +111,8 @@ pub(crate) struct World {
     /// Packets that went by, by kind.
     pub(crate) bulk: usize,
     pub(crate) line: Line,
+    /// Each piece comes with another byte in it.
+    pub(crate) is_garbled: bool,
     /// What whose watchers were told.
     pub(crate) told: Vec<(usize, Told)>,
     /// Whose machine stops in the midst of what its files are asked next but so many.
@@ -212,6 +214,7 @@ impl World {
             states: BTreeMap::new(),
             bulk: 0,
             line: Line::default(),
+            is_garbled: false,
             told: Vec::new(),
             fall: None,
             moved: 0,
@@ -399,7 +402,14 @@ impl World {
             }
             node.guests.insert(from);
         }
-        let packet = Packet::decode(packet.bytes).expect("its own bytes");
+        let mut packet = Packet::decode(packet.bytes).expect("its own bytes");
+        if let Packet::Snapshot(Parcel::Piece { bytes, .. }) = &mut packet
+            && self.is_garbled
+        {
+            let mut other = bytes.to_vec();
+            other[0] ^= 1;
+            *bytes = other.into();
+        }
         shard.handle(Input::Packet { from, packet });
     }
 
