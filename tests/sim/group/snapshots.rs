@@ -1,10 +1,10 @@
 //! Whoever lags further than the log reaches gets the state of another, whatever happens meanwhile.
 
 use super::world::{Answer, World, put};
-use ringd::shard::Config;
 use ringd::shard::command::Command;
-use ringd::shard::request::{Body, Request};
+use ringd::shard::request::{Body, Failure, Request, Unavailable};
 use ringd::shard::watch::{Ask, Asker, Event, Past, Slice, Told};
+use ringd::shard::{Config, Ready};
 use ringd::types::Revision;
 
 /// Little is kept of the log, and segments and pieces are small.
@@ -454,4 +454,43 @@ fn a_member_serves_while_it_receives_and_its_watchers_go_on() {
             assert!(own.events == all.events, "a gap or a repeat");
         }
     }
+}
+
+fn is_timeout(ready: &Ready) -> bool {
+    matches!(ready, Ready::Result(Err(Failure::Unavailable(Unavailable::Timeout))))
+}
+
+/// They were told that what they read is compacted.
+#[test]
+fn whoever_reads_much_while_a_snapshot_comes_reads_anew_or_is_told_to() {
+    let mut world = World::new(3, 331, small);
+    let leader = world.elect();
+    let away = world.follower();
+    for nth in 0..12_000 {
+        world.ask(leader, put(&format!("m{nth:05}"), "v"));
+        if nth % 500 == 0 {
+            world.pass(20);
+        }
+    }
+    world.settle();
+    world.isolate(away, true);
+    write(&mut world, leader, 0, 700);
+    world.isolate(away, false);
+    let revision = |world: &World| world.nodes[away].shard.as_ref().unwrap().keyspace().revision();
+    let (old, moved, mut lists) = (revision(&world), world.moved, Vec::new());
+    while world.moved == moved {
+        assert!(lists.len() < 4_000 && revision(&world) == old);
+        lists.push(world.list(away));
+        world.step();
+    }
+    world.until("all answers", |world| lists.iter().all(|of| world.is_answered(*of)));
+    let (mut anew, mut told) = (0, 0);
+    for of in lists {
+        let ready = world.ready(of);
+        let is_anew = matches!(ready, Ready::List(head) if head.header.revision > old);
+        let is_told = is_timeout(ready);
+        assert!(is_anew || is_told, "{ready:?}");
+        (anew, told) = (anew + usize::from(is_anew), told + usize::from(is_told));
+    }
+    assert!(anew > 0 && told > 0, "{anew} and {told}");
 }

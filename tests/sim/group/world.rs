@@ -82,6 +82,11 @@ pub(crate) struct Node {
     pub(crate) halted: Option<String>,
 }
 
+/// Whether it is a list's, whose end may be told after.
+fn is_head(ready: Ready) -> bool {
+    matches!(ready, Ready::List(_))
+}
+
 /// What became of a request.
 pub(crate) type Answer = Result<Response, Failure>;
 
@@ -344,7 +349,8 @@ impl World {
                     shard.handle(Input::Tick(Tick(*now)));
                 }
                 Output::Reply { to, ready } => {
-                    assert!(self.answers.insert(to, ready).is_none(), "{to:?} is answered twice");
+                    let before = self.answers.insert(to, ready);
+                    assert!(before.is_none_or(is_head), "{to:?} is answered twice");
                 }
                 Output::Send { to, .. }
                     if !node.guests.contains(&to) && node.peers.iter().all(|peer| peer.0 != to) => {
@@ -539,6 +545,24 @@ impl World {
             Ready::Result(result) => Some(result.clone()),
             Ready::Range(_) | Ready::List(_) => panic!("a read of keys"),
         }
+    }
+
+    /// What came for a request last.
+    pub(crate) fn ready(&self, of: RequestId) -> &Ready {
+        &self.answers[&of]
+    }
+
+    /// Asks a node for all its keys, as a list, of which nobody takes a row.
+    pub(crate) fn list(&mut self, nth: usize) -> RequestId {
+        self.asked += 1;
+        let connection = u32::try_from(nth).expect("small");
+        let to = RequestId { core: 0, connection, generation: 0, stream: self.asked };
+        let query = RangeQuery::new(KeyRange::From(b"\0"));
+        let range = Range::new(b"\0", b"\0", &query, true);
+        let shard = self.nodes[nth].shard.as_mut().expect("it runs");
+        shard.handle(Input::List { to, range, shape: |_| 1 });
+        self.run(nth);
+        to
     }
 
     pub(crate) fn is_answered(&self, of: RequestId) -> bool {
