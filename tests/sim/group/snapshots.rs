@@ -494,3 +494,80 @@ fn whoever_reads_much_while_a_snapshot_comes_reads_anew_or_is_told_to() {
     }
     assert!(anew > 0 && told > 0, "{anew} and {told}");
 }
+
+/// Whatever happens: what was acknowledged is there in the end, and all have one state.
+#[test]
+fn chaos_around_snapshots_loses_nothing() {
+    for seed in [400, 401] {
+        assert!(chaos(seed) > 0);
+    }
+}
+
+fn chaos(seed: u64) -> usize {
+    let mut world = World::new(3, seed, |config| {
+        small(config);
+        config.snapshots.rate = 4 << 10;
+        config.snapshots.patience = 1_000;
+        config.catchup_entries = seed % 3 * 10;
+        config.seal_entries_max = 10 + seed % 5 * 20;
+    });
+    let (mut asked, mut due) = (Vec::new(), Vec::new());
+    let (mut count, mut away) = (0, None);
+    for _ in 0..250 {
+        let span = 5 + world.dice.below(120);
+        world.pass(span);
+        let nth = world.dice.index(3);
+        let down = world.nodes.iter().position(|node| node.shard.is_none());
+        match world.dice.below(12) {
+            0 if down.is_none() => world.crash(nth),
+            0..=2 => down.into_iter().for_each(|nth| world.start(nth)),
+            3 if away.is_none() => {
+                away = Some(nth);
+                world.isolate(nth, true);
+            }
+            3..=5 => away.take().into_iter().for_each(|nth| world.isolate(nth, false)),
+            6 => world.disk_speed = [3, 20, 50, 100][world.dice.index(4)],
+            7 => {
+                if let Some(shard) = &world.nodes[nth].shard {
+                    let revision = shard.keyspace().revision().0;
+                    let compact = Command::Compact { revision, physical: false };
+                    world.ask(nth, Request::Write(compact.encode()));
+                }
+            }
+            _ => {
+                let to = world.leader().unwrap_or(nth);
+                for _ in 0..world.dice.below(80) {
+                    count += 1;
+                    let key = format!("c{count}");
+                    let of = world.ask(to, put(&key, &"v".repeat(50)));
+                    asked.push((of, key));
+                    world.ask(to, put(&format!("k{}", count % 7), &"w".repeat(300)));
+                    world.step();
+                }
+            }
+        }
+        assert!(world.nodes.iter().all(|node| node.halted.is_none()), "seed {seed}");
+        let done: Vec<_> = asked.extract_if(.., |(of, _)| world.is_answered(*of)).collect();
+        due.extend(
+            done.into_iter().filter(|(of, _)| world.answer(*of).is_some_and(|it| it.is_ok())),
+        );
+    }
+    world.disk_speed = 50;
+    (0..3).for_each(|nth| world.isolate(nth, false));
+    for nth in 0..3 {
+        if world.nodes[nth].shard.is_none() {
+            world.start(nth);
+        }
+    }
+    // Nothing that was asked takes place after that.
+    let patience = world.nodes[0].config.request_timeout;
+    world.pass(2 * patience);
+    let leader = world.elect();
+    world.ask(leader, put("last", "one"));
+    one_state(&mut world);
+    let rows = world.settle();
+    for (_, key) in due {
+        assert!(rows.iter().any(|row| row.0 == key), "seed {seed}: {key} is lost");
+    }
+    world.moved
+}
