@@ -41,8 +41,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// How often a core tells its shards and sessions the time.
-const TICK: Duration = Duration::from_millis(20);
 /// Batches that may wait for a core; each holds all that one turn of another gathered.
 const INBOX_MAX: usize = 1024;
 /// How long a stop waits for clients to finish, in milliseconds; then their connections are cut.
@@ -423,7 +421,7 @@ fn run_core(
         let core = Core::new((index, plan.clock), (settings, peer_settings), mesh);
         let core = Rc::new(core);
         glommio::spawn_local(core.clone().receive_messages(inbox)).detach();
-        glommio::spawn_local(core.clone().keep_time(TICK)).detach();
+        glommio::spawn_local(core.clone().keep_time()).detach();
         for (shard, _) in plan.config.shards() {
             if plan.homes[usize::try_from(shard.0).expect("usize is 64 bits")] != index {
                 continue;
