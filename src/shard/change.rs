@@ -17,6 +17,7 @@
 //! bytes), size of the change (u32), the change, all members. Members and lists are as in
 //! `members`.
 
+use crate::config::member_id;
 use crate::raft::Membership;
 use crate::raft::MembershipChange;
 use crate::raft::PeerStatus;
@@ -228,7 +229,7 @@ impl Shard {
     pub(super) fn take_change(
         &mut self,
         origin: Origin,
-        change: Change,
+        mut change: Change,
         data: Bytes,
     ) -> Result<LogIndex, Why> {
         // What it is judged by must be all that there is.
@@ -250,6 +251,9 @@ impl Shard {
                 let context = Context { origin, change, members }.encode();
                 if context.len() + membership.encode().len() + 64 > self.wal.entry_size_max() {
                     return Err(Why::Never);
+        if let Change::Add(member) = &mut change {
+            member.id = self.next_member_id(&member.peer_urls);
+        }
                 }
                 self.raft.propose_change(step, context)
             }
@@ -279,6 +283,20 @@ impl Shard {
         };
         self.raft.progress().find(is_due).map(|peer| peer.id)
     }
+    /// An id that no member has or had, for one with these URLs.
+    ///
+    /// A member of several shards' groups is added to each, and is to be the same one in all: so it
+    /// is made of what it is added with, and of how often that was.
+    pub(super) fn next_member_id(&self, peer_urls: &[String]) -> NodeId {
+        let urls: Vec<_> = peer_urls.iter().map(String::as_str).collect();
+        let cluster = format!("{:x}", self.config.cluster.0);
+        let is_free = |id: &NodeId| {
+            id.0 != 0 && self.members.get(*id).is_none() && !self.members.is_removed(*id)
+        };
+        let mut ids = (0..).map(|time| member_id(&urls, &cluster, Some(time)));
+        ids.find(is_free).expect("some are free")
+    }
+
 
     /// A learner that may get its vote, if that is to be done unasked.
     pub(super) fn next_promotion(&self) -> Option<NodeId> {

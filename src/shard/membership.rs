@@ -65,7 +65,7 @@ impl Shard {
         None
     }
 
-    /// A new member; it gets an id that none has.
+    /// A new member; whoever leads says which id it gets.
     pub(super) fn add_member(
         &mut self,
         from: RequestId,
@@ -76,7 +76,7 @@ impl Shard {
             self.reply(from, Err(MemberRefusal::BadUrls.into()));
             return None;
         }
-        let id = NodeId(self.leases.pick_id().0.cast_unsigned());
+        let id = self.next_member_id(&peer_urls);
         let (name, client_urls) = (String::new(), Vec::new());
         self.change_members(from, Change::Add(Member { id, name, peer_urls, client_urls, learner }))
     }

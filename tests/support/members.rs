@@ -14,6 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
 use tempfile::TempDir;
 
+/// The flag with which each member has a second shard, which gets a port of its own.
+pub(crate) const TWO_SHARDS: &str = "--shards=2";
 /// What every harness around etcd waits for.
 const READY: &str = "ready to serve client requests";
 /// Starts with fresh ports that are tried before giving up.
@@ -23,6 +25,8 @@ const STARTS_MAX: usize = 3;
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     client: u16,
+    /// Where the second shard's clients find it, if there is one.
+    second: u16,
     /// Where it listens to peers.
     peer: u16,
     /// Where its peers find it: there, or at a relay in front.
@@ -31,8 +35,8 @@ struct Ports {
 
 impl Ports {
     fn free() -> Self {
-        let (client, peer) = free_ports();
-        Self { client, peer, known: peer }
+        let ((client, peer), (second, _)) = (free_ports(), free_ports());
+        Self { client, second, peer, known: peer }
     }
 }
 
@@ -175,6 +179,17 @@ impl Members {
         let (mut child, _) = self.running[nth].take().expect("it runs");
         signal(&child, Signal::KILL);
         child.wait().expect("a child can be waited for");
+    /// Waits until one that was started is ready.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become so.
+    pub(crate) fn wait_until_ready(&self, nth: usize) {
+        let (_, lines) = self.running[nth].as_ref().expect("it was launched");
+        let is_ready = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(READY));
+        assert!(lines.wait_until(PATIENCE, is_ready), "it is not ready:\n{}", lines.text());
+    }
+
     }
 
     /// Stops one where it is, as a machine that is overcommitted does, or lets it go on.
@@ -245,6 +260,12 @@ impl Members {
     pub(crate) fn initial(&self) -> String {
         let all = self.ports.iter().enumerate();
         let all: Vec<_> =
+    /// Where the second shard's clients find those that run.
+    pub(crate) fn second_ports(&self) -> Vec<u16> {
+        let running = self.ports.iter().zip(&self.running).filter(|(_, it)| it.is_some());
+        running.map(|(ports, _)| ports.second).collect()
+    }
+
             all.map(|(nth, ports)| format!("m{nth}=http://127.0.0.1:{}", ports.known)).collect();
         all.join(",")
     }
@@ -292,6 +313,9 @@ impl Members {
         ready.iter().enumerate().try_for_each(|(nth, ready)| self.wait(nth, ready))
     }
 
+        if self.extra.iter().any(|flag| flag == TWO_SHARDS) {
+            command.arg(format!("--shard-client-urls=1=http://127.0.0.1:{}", ports.second));
+        }
     fn launch(&mut self, nth: usize) -> Receiver<()> {
         let mut child = self
             .command(nth, &[])
