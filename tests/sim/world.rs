@@ -188,6 +188,7 @@ impl World {
             whole_size_max: swarm.whole_size_max,
             watch_notify_interval: swarm.watches.notify_interval,
             election_timeout: swarm.config.raft.election_ticks,
+            shards: "{}".into(),
             bench: false,
             limits: Limits::default(),
         };

@@ -135,6 +135,7 @@ impl World {
             txn_ops_max: 128,
             whole_size_max: swarm.whole_size_max,
             watch_notify_interval: 500,
+            shards: "{}".into(),
             bench: false,
             election_timeout: swarm.config.raft.election_ticks,
             limits: Limits::default(),
