@@ -123,10 +123,6 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
         Some(identity) => founded(&config, identity),
         None => config.bootstrap_among(ask::roll(&config.peers()?).as_ref())?,
     };
-    if config.cluster.force_new {
-        let text = "--force-new-cluster is not implemented yet in ringd";
-        return Err(ServerError::Start(text.to_owned()));
-    }
     let shards = u32::try_from(config.shards.len()).expect("shards are few");
     let identity = identity(&config, &dir, kept.as_ref(), &bootstrap)?;
     let signals = Signals::new()

@@ -154,6 +154,19 @@ impl Shard {
         }
     }
 
+    /// This member goes on alone, without these.
+    pub(super) fn tell_of_gone(&mut self, gone: &[Member]) {
+        if gone.is_empty() {
+            return;
+        }
+        let gone = gone.iter().map(|member| format!("{:x} ({:?})", member.id.0, member.name));
+        let gone = gone.collect::<Vec<_>>().join(", ");
+        self.outputs.push_back(Output::Role(format!(
+            "going on alone: {gone} count as removed; leave --force-new-cluster out of the next \
+             start, which would leave behind whoever has joined by then"
+        )));
+    }
+
     /// The membership in force is that of entry `index`: what came after it is cut.
     pub(super) fn on_membership(&mut self, index: LogIndex) {
         self.moves.pending.retain(|(pending, _)| *pending <= index);

@@ -7,7 +7,7 @@ use ringd::api::proto::etcdserverpb::{MemberRemoveRequest, MemberRemoveResponse}
 use std::collections::BTreeMap;
 
 /// The ids of the members that run.
-async fn ids(members: &Members) -> Vec<u64> {
+pub(crate) async fn ids(members: &Members) -> Vec<u64> {
     let mut ids = Vec::new();
     for client in &clients(members).await {
         ids.push(status(client).await.0);

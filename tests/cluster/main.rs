@@ -1,6 +1,7 @@
 //! Several members as processes on the loopback: one truth, whoever is killed and whatever else
 //! happens to them; and starts that must not be.
 
+mod alone;
 mod comings;
 mod faults;
 mod history;
@@ -9,8 +10,8 @@ mod linear_tests;
 mod load;
 mod planted;
 mod refused;
-mod slow_disk;
 mod shards;
+mod slow_disk;
 mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;
@@ -31,12 +32,12 @@ const TRIES_MAX: usize = 20;
 
 /// A client of each member that runs.
 async fn clients(members: &Members) -> Vec<Client> {
-    let mut clients = Vec::new();
     clients_at(&members.ports()).await
 }
 
 /// A client of each of these.
 async fn clients_at(ports: &[u16]) -> Vec<Client> {
+    let mut clients = Vec::new();
     for &port in ports {
         clients.push(Client::connect(port).await.expect("it answers"));
     }
@@ -144,7 +145,6 @@ fn go_on_without_the_leader(members: &mut Members, due: &mut BTreeMap<Bytes, Byt
     }
 }
 
-/// Adds a member, starts it, and waits until it has its vote; its number and its id.
 /// Adds a learner to one group; its id.
 async fn add(ports: &[u16], url: &str) -> u64 {
     let add = MemberAddRequest { peer_ur_ls: vec![url.to_owned()], is_learner: true };
@@ -172,6 +172,7 @@ async fn promote(ports: &[u16], id: u64, due: &mut BTreeMap<Bytes, Bytes>) {
     panic!("it is not promoted: {last:?}");
 }
 
+/// Adds a member, starts it, and waits until it has its vote; its number and its id.
 fn join(members: &mut Members, due: &mut BTreeMap<Bytes, Bytes>) -> (usize, u64) {
     let (nth, url) = members.grow();
     let id = block_on(add(&members.ports(), &url));

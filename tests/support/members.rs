@@ -51,6 +51,8 @@ pub(crate) struct Members {
     homes: BTreeMap<usize, PathBuf>,
     /// How many founded the cluster; the others join it.
     founders: usize,
+    /// Those that are no members any more.
+    gone: Vec<usize>,
     extra: Vec<String>,
     running: Vec<Option<(Child, Lines)>>,
 }
@@ -100,6 +102,7 @@ impl Members {
                 folder: TempDir::with_prefix_in("cluster-", env!("CARGO_TARGET_TMPDIR"))
                     .expect("the target folder can be written"),
                 founders: count,
+                gone: Vec::new(),
                 ports,
                 network,
                 homes: homes.clone(),
@@ -143,16 +146,48 @@ impl Members {
         self.restart_these(&[nth]);
     }
 
+    /// Starts one of them with further flags, once.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become ready.
+    pub(crate) fn restart_with(&mut self, nth: usize, extra: &[&str]) {
+        let ready = self.launch_with(nth, extra);
+        if let Err(log) = self.wait(nth, &ready) {
+            panic!("member {nth} did not start with {extra:?}; its log ends:\n{log}");
+        }
+    }
+
     /// Starts one of them, and waits until it says something.
     ///
     /// # Panics
     ///
     /// If it does not.
     pub(crate) fn restart_until(&mut self, nth: usize, said: &str) {
-        let _ready = self.launch(nth);
+        self.restart_until_with(nth, &[], said);
+    }
+
+    /// As [`Self::restart_until`], with further flags, once.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub(crate) fn restart_until_with(&mut self, nth: usize, extra: &[&str], said: &str) {
+        let _ready = self.launch_with(nth, extra);
         let (_, lines) = self.running[nth].as_ref().expect("it was launched");
         let is_said = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(said));
         assert!(lines.wait_until(PATIENCE, is_said), "{said:?} is never said:\n{}", lines.text());
+    }
+
+    /// Waits until one that was started is ready.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become so.
+    pub(crate) fn wait_until_ready(&self, nth: usize) {
+        let (_, lines) = self.running[nth].as_ref().expect("it was launched");
+        let is_ready = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(READY));
+        assert!(lines.wait_until(PATIENCE, is_ready), "it is not ready:\n{}", lines.text());
     }
 
     /// Starts these again; each may need the others.
@@ -169,6 +204,11 @@ impl Members {
         }
     }
 
+    /// One is no member any more.
+    pub(crate) fn leave(&mut self, nth: usize) {
+        self.gone.push(nth);
+    }
+
     /// Starts one that will not become ready.
     pub(crate) fn try_start(&mut self, nth: usize) {
         drop(self.launch(nth));
@@ -179,17 +219,6 @@ impl Members {
         let (mut child, _) = self.running[nth].take().expect("it runs");
         signal(&child, Signal::KILL);
         child.wait().expect("a child can be waited for");
-    /// Waits until one that was started is ready.
-    ///
-    /// # Panics
-    ///
-    /// If it does not become so.
-    pub(crate) fn wait_until_ready(&self, nth: usize) {
-        let (_, lines) = self.running[nth].as_ref().expect("it was launched");
-        let is_ready = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(READY));
-        assert!(lines.wait_until(PATIENCE, is_ready), "it is not ready:\n{}", lines.text());
-    }
-
     }
 
     /// Stops one where it is, as a machine that is overcommitted does, or lets it go on.
@@ -231,6 +260,12 @@ impl Members {
         running.map(|(ports, _)| ports.client).collect()
     }
 
+    /// Where the second shard's clients find those that run.
+    pub(crate) fn second_ports(&self) -> Vec<u16> {
+        let running = self.ports.iter().zip(&self.running).filter(|(_, it)| it.is_some());
+        running.map(|(ports, _)| ports.second).collect()
+    }
+
     /// Where clients find each of them, whether it runs or not.
     pub(crate) fn all_ports(&self) -> Vec<u16> {
         self.ports.iter().map(|ports| ports.client).collect()
@@ -258,14 +293,8 @@ impl Members {
 
     /// `--initial-cluster` of all of them.
     pub(crate) fn initial(&self) -> String {
-        let all = self.ports.iter().enumerate();
+        let all = self.ports.iter().enumerate().filter(|(nth, _)| !self.gone.contains(nth));
         let all: Vec<_> =
-    /// Where the second shard's clients find those that run.
-    pub(crate) fn second_ports(&self) -> Vec<u16> {
-        let running = self.ports.iter().zip(&self.running).filter(|(_, it)| it.is_some());
-        running.map(|(ports, _)| ports.second).collect()
-    }
-
             all.map(|(nth, ports)| format!("m{nth}=http://127.0.0.1:{}", ports.known)).collect();
         all.join(",")
     }
@@ -284,6 +313,9 @@ impl Members {
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &known])
             .args(["--initial-cluster", &self.initial()])
             .args(&self.extra);
+        if self.extra.iter().any(|flag| flag == TWO_SHARDS) {
+            command.arg(format!("--shard-client-urls=1=http://127.0.0.1:{}", ports.second));
+        }
         if nth >= self.founders {
             command.arg("--initial-cluster-state=existing");
         }
@@ -313,12 +345,13 @@ impl Members {
         ready.iter().enumerate().try_for_each(|(nth, ready)| self.wait(nth, ready))
     }
 
-        if self.extra.iter().any(|flag| flag == TWO_SHARDS) {
-            command.arg(format!("--shard-client-urls=1=http://127.0.0.1:{}", ports.second));
-        }
     fn launch(&mut self, nth: usize) -> Receiver<()> {
+        self.launch_with(nth, &[])
+    }
+
+    fn launch_with(&mut self, nth: usize, extra: &[&str]) -> Receiver<()> {
         let mut child = self
-            .command(nth, &[])
+            .command(nth, extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -6,14 +6,14 @@ use ringd::shard::request::{Body, Failure, Member, MemberRefusal, Request, Unava
 use ringd::types::NodeId;
 use std::collections::BTreeSet;
 
-fn list(world: &mut World, nth: usize) -> Vec<Member> {
+pub(super) fn list(world: &mut World, nth: usize) -> Vec<Member> {
     match world.call(nth, Request::MemberList { linearizable: true }) {
         Ok(response) if response.header.revision.0 == 0 => members(Ok(response)),
         other => panic!("{other:?}"),
     }
 }
 
-fn members(answer: Answer) -> Vec<Member> {
+pub(super) fn members(answer: Answer) -> Vec<Member> {
     let Ok(Body::MemberList(members)) = answer.as_ref().map(|it| &it.body) else {
         panic!("{answer:?}")
     };
@@ -26,7 +26,7 @@ fn refusal(answer: Answer) -> MemberRefusal {
 }
 
 /// Asks for one more member: it, and all.
-fn add(world: &mut World, nth: usize, learner: bool) -> (Member, Vec<Member>) {
+pub(super) fn add(world: &mut World, nth: usize, learner: bool) -> (Member, Vec<Member>) {
     let peer_urls = vec![format!("http://more{}:2380", world.nodes.len())];
     let answer = world.call(nth, Request::MemberAdd { peer_urls, learner });
     let Ok(Body::MemberAdd { member, members }) = answer.as_ref().map(|it| &it.body) else {
@@ -36,7 +36,7 @@ fn add(world: &mut World, nth: usize, learner: bool) -> (Member, Vec<Member>) {
 }
 
 /// Adds a member, starts it and waits until it serves and has its vote, or has none.
-fn grow(world: &mut World, by: usize, learner: bool) -> usize {
+pub(super) fn grow(world: &mut World, by: usize, learner: bool) -> usize {
     let (member, all) = add(world, by, learner);
     assert!(member.name.is_empty() && member.learner == learner);
     let nth = world.join(&member, &all);
