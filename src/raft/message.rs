@@ -30,10 +30,10 @@ pub(super) fn era(term: Term) -> u64 {
     term.0 / ERA_SIZE
 }
 
-/// The first term of the era after that of `term`.
+/// The first term of the era after that of `term`; beyond [`NUMBER_MAX`] if there is none.
 #[must_use]
 pub fn next_era(term: Term) -> Term {
-    Term((era(term) + 1) * ERA_SIZE)
+    Term((era(term) + 1).saturating_mul(ERA_SIZE))
 }
 
 /// What an entry is to consensus; the number is its code on disk and on the wire.
