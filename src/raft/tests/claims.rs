@@ -25,8 +25,10 @@ use crate::raft::Input;
 use crate::raft::Membership;
 use crate::raft::MembershipChange;
 use crate::raft::PeerState;
+use crate::raft::Position;
 use crate::raft::Rejected;
 use crate::raft::Role;
+use crate::raft::next_era;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Term;
@@ -123,6 +125,30 @@ fn a_stale_leader_steps_down_when_it_hears_of_a_later_term() {
     world.advance(100);
     world.settle();
     assert_eq!(world.node(ONE).role(), Role::Follower);
+    assert_eq!(world.node(ONE).leader(), Some(TWO));
+}
+
+// Eras: not of the paper.
+
+#[test]
+fn what_is_said_in_an_earlier_era_is_neither_heard_nor_answered() {
+    let mut world = World::new(3, 1, bare);
+    let era = next_era(Term(7)).0;
+    give(&mut world, ONE, &[1, 2, era], 2);
+    let (prev, round) = (Position { term: Term(2), index: LogIndex(2) }, 1);
+    let (last, committed) = (Position { term: Term(9), index: LogIndex(99) }, LogIndex(2));
+    for body in [
+        Body::Append { prev, entries: Vec::new(), committed },
+        Body::Heartbeat { committed, round },
+        Body::Vote { last, transfer: true },
+        Body::PreVote { last },
+    ] {
+        message(&mut world, TWO, ONE, era - 1, body);
+        world.settle();
+        assert!(world.network.is_empty());
+        assert_eq!((world.node(ONE).term(), world.node(ONE).leader()), (Term(era), None));
+    }
+    message(&mut world, TWO, ONE, era, Body::Heartbeat { committed, round });
     assert_eq!(world.node(ONE).leader(), Some(TWO));
 }
 

@@ -17,6 +17,7 @@ use crate::swarm;
 use ringd::mvcc::{KeyRange, RangeQuery};
 use ringd::shard::command::Command;
 use ringd::shard::peer::Packet;
+use ringd::shard::recover::Recovery;
 use ringd::shard::request::{
     Body, Failure, Member, Range, Request, RequestId, Response, Unavailable,
 };
@@ -264,11 +265,21 @@ impl World {
 
     /// The node's process begins.
     pub(crate) fn start(&mut self, nth: usize) {
-        let seed = self.dice.next();
+        self.start_with(nth, |recovery| recovery);
+    }
+
+    /// The node's process begins and is to go on without the others.
+    pub(crate) fn start_alone(&mut self, nth: usize) {
+        self.start_with(nth, Recovery::alone);
+    }
+
+    fn start_with(&mut self, nth: usize, change: impl FnOnce(Recovery) -> Recovery) {
+        let chances = (self.dice.next(), Tick(self.now));
         let node = &mut self.nodes[nth];
         node.disks.sync_names();
-        let shard = node::recover_as(&node.config, &node.disks, log_id(nth), seed, Tick(self.now));
+        let shard = node::recover_with(&node.config, &node.disks, log_id(nth), chances, change);
         node.shard = Some(shard.unwrap_or_else(|why| panic!("node {nth}: {why}")));
+        node.halted = None;
         self.run(nth);
     }
 
