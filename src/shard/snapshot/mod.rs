@@ -63,8 +63,8 @@ pub struct Limits {
     /// Milliseconds after which a receiver that pulls nothing is given up, 30 s by default. What
     /// was pinned for it costs disk space. So long waits also one that does not take what it got.
     pub patience: u64,
-    /// Bytes of disk space that may be kept from being free for receivers, while that is less than
-    /// twice what is sent, 1 GiB by default. One that takes the state more slowly than it changes
+    /// Bytes of disk space that may be kept from being free for a receiver, 1 GiB by default, or
+    /// twice what it is sent if that is more. One that takes the state more slowly than it changes
     /// would have the sender's disk fill up.
     pub kept_max: u64,
 }
