@@ -9,7 +9,7 @@
 //! Then the member *moves*: nothing of it writes any more, but for one manifest in the place of
 //! another. From the moment that this one is durable, a restart finds the new state; so the shard
 //! is recovered from its files, as a restart does it, while the old one still answers what needs no
-//! log. The new one takes over whoever waits ([`succeed`]).
+//! log. The new one takes over whoever waits (`succeed.rs`).
 //!
 //! # Every step of the way
 //!
