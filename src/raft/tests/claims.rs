@@ -11,6 +11,7 @@ use super::group::change;
 use super::group::deliver_where;
 use super::group::elect;
 use super::group::give;
+use super::group::go_on_without;
 use super::group::isolate;
 use super::group::led;
 use super::group::message;
@@ -275,11 +276,7 @@ fn lost_appends_are_sent_again() {
 #[test]
 fn a_follower_that_is_far_behind_is_fed_from_the_disk() {
     let mut world = led(3, |config| config.cache_size_max = 0);
-    isolate(&mut world, THREE);
-    for _ in 0..20 {
-        propose(&mut world, ONE, "a").unwrap();
-        world.settle();
-    }
+    go_on_without(&mut world, THREE);
     world.blocked.clear();
     assert!(world.run_until(3000, |world| world.members[&THREE].applied == LogIndex(21)));
     assert!(world.fetched > 0);
@@ -297,11 +294,7 @@ fn a_restarted_leader_feeds_a_follower_past_the_ends_of_segments() {
             config.cache_size_max = 0;
         });
         world.segment_len = segment_len;
-        isolate(&mut world, THREE);
-        for _ in 0..20 {
-            propose(&mut world, ONE, "a").unwrap();
-            world.settle();
-        }
+        go_on_without(&mut world, THREE);
         world.crash(ONE);
         world.restart_from(ONE, LogIndex(20), LogIndex(20), 7);
         world.blocked.clear();
@@ -519,11 +512,7 @@ fn a_learner_receives_and_does_not_count_until_promoted() {
 #[test]
 fn a_follower_whose_next_entry_is_gone_gets_a_snapshot() {
     let mut world = led(3, plain);
-    isolate(&mut world, THREE);
-    for _ in 0..20 {
-        propose(&mut world, ONE, "a").unwrap();
-        world.settle();
-    }
+    go_on_without(&mut world, THREE);
     world.compact(ONE, LogIndex(15));
     world.blocked.clear();
     assert!(world.run_until(3000, |world| world.members[&THREE].applied == LogIndex(21)));
@@ -562,11 +551,7 @@ fn nothing_is_called_durable_while_a_snapshot_is_put_in_place() {
 #[test]
 fn a_follower_whose_snapshot_was_not_sent_and_that_has_caught_up_gets_none() {
     let mut world = led(3, plain);
-    isolate(&mut world, THREE);
-    for _ in 0..20 {
-        propose(&mut world, ONE, "a").unwrap();
-        world.settle();
-    }
+    go_on_without(&mut world, THREE);
     world.compact(ONE, LogIndex(15));
     world.blocked.clear();
     let is_asked = |world: &World| !world.members[&ONE].snapshots.is_empty();

@@ -1,20 +1,15 @@
 //! Whoever lags further than the log reaches gets the state of another, whatever happens meanwhile.
 
-use super::world::{Answer, World, put};
+use super::world::{Answer, World, put, short_log};
 use ringd::shard::command::Command;
 use ringd::shard::request::{Body, Failure, Request, Unavailable};
 use ringd::shard::watch::{Ask, Asker, Event, Past, Slice, Told};
 use ringd::shard::{Config, Ready};
 use ringd::types::Revision;
 
-/// Little is kept of the log, and segments and pieces are small.
+/// Little is kept of the log, and the store's segments and what is sent of them are small.
 fn small(config: &mut Config) {
-    config.raft.cache_size_max = 1_000;
-    config.seal_entries_max = 50;
-    config.catchup_entries = 20;
-    config.wal.segment_size = 64 << 10;
-    config.wal.frame_size_max = 32 << 10;
-    config.request_size_max = 10_000;
+    short_log(config);
     config.store.seal_size = 16 << 10;
     config.store.segment_size = 64 << 10;
     config.store.block_size = 1 << 10;

@@ -186,6 +186,16 @@ fn begin(shard: &mut Shard, disks: &mut Disks, output: Output) {
     }
 }
 
+/// Little is kept of the log: whoever is away for some hundred entries finds it gone.
+pub(crate) fn short_log(config: &mut Config) {
+    config.raft.cache_size_max = 1_000;
+    config.seal_entries_max = 50;
+    config.catchup_entries = 20;
+    config.wal.segment_size = 64 << 10;
+    config.wal.frame_size_max = 32 << 10;
+    config.request_size_max = 10_000;
+}
+
 /// A put that can be told from all others.
 pub(crate) fn put(key: &str, value: &str) -> Request {
     let (key, value) = (key.as_bytes(), value.as_bytes());
