@@ -109,6 +109,15 @@ pub(super) fn isolate(world: &mut World, id: NodeId) {
     }
 }
 
+/// Node `away` hears nothing of twenty entries that node 1 commits.
+pub(super) fn go_on_without(world: &mut World, away: NodeId) {
+    isolate(world, away);
+    for _ in 0..20 {
+        propose(world, ONE, "a").unwrap();
+        world.settle();
+    }
+}
+
 pub(super) fn terms(world: &World, id: NodeId) -> Vec<u64> {
     world.members[&id].disk.entries.iter().map(|entry| entry.term.0).collect()
 }

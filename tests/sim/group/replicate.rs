@@ -1,6 +1,6 @@
 //! A group elects, replicates and survives; whoever lags catches up from the others' logs.
 
-use super::world::{World, is_done, put};
+use super::world::{World, is_done, put, short_log};
 use ringd::shard::request::{RequestId, Unavailable};
 use std::collections::BTreeMap;
 
@@ -83,14 +83,7 @@ fn entries_that_are_sealed_stay_for_whoever_was_away() {
 
 #[test]
 fn whoever_lags_further_than_the_log_reaches_is_told_of_once_and_nobody_halts() {
-    let mut world = World::new(3, 5, |config| {
-        config.raft.cache_size_max = 1_000;
-        config.seal_entries_max = 50;
-        config.catchup_entries = 20;
-        config.wal.segment_size = 64 << 10;
-        config.wal.frame_size_max = 32 << 10;
-        config.request_size_max = 10_000;
-    });
+    let mut world = World::new(3, 5, short_log);
     let leader = world.elect();
     let away = world.follower();
     world.crash(away);
