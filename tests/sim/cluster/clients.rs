@@ -298,6 +298,7 @@ impl World {
     /// What a client asks next.
     fn some_op(&mut self, nth: usize) -> Op {
         let (mark, known) = (self.calls.len(), self.order.known);
+        let only_reads = self.is_duel_of_readers();
         let Self { swarm, dice, clients, leases, .. } = self;
         let key = dice.pick(&keys(swarm.keys));
         let mut value = |of: &str| {
@@ -307,7 +308,7 @@ impl World {
             value
         };
         let (one, two) = (value(""), value("b"));
-        if dice.chance(swarm.leases) {
+        if dice.chance(swarm.leases) && !only_reads {
             let live = leases.live();
             let id = 1_000 + i64::try_from(mark).expect("few");
             return match dice.below(5) {
@@ -327,13 +328,13 @@ impl World {
         let before = |dice: &mut crate::dice::Dice| {
             (known - i64::try_from(dice.below(12)).expect("few")).max(1)
         };
-        if dice.chance(swarm.compacts) {
+        if dice.chance(swarm.compacts) && !only_reads {
             return Op::Compact { revision: before(dice) };
         }
         if dice.chance(swarm.upkeep) {
             return dice.pick(&[Op::Hash, Op::Hash, Op::Defragment, Op::Member(MemberOp::List)]);
         }
-        if dice.chance(swarm.reads) {
+        if dice.chance(swarm.reads) || only_reads {
             let serializable = dice.chance(swarm.serializable);
             return match dice.below(6) {
                 0 => Op::All { revision: 0, serializable },

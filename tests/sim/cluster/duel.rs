@@ -2,7 +2,8 @@
 //!
 //! One is figure 8 of the Raft paper: two leaders in turn, each cut off with what nobody else has.
 //! The other one is a leader with a lease, which is cut off from one member for long, and from all
-//! when that one stands for election.
+//! when that one stands for election. Nobody writes meanwhile, or that one would lack what it needs
+//! to be voted for.
 
 use super::net::Place;
 use super::process::Work;
@@ -24,6 +25,8 @@ enum Step {
     Again,
     /// It did, and both went down; the second may lead.
     Down,
+    /// It has a lease; once all have what it has, it will be cut off from one other.
+    Even,
     /// It does not reach one other, and will reach nobody once that one stands.
     CutInPart,
 }
@@ -53,7 +56,10 @@ impl World {
         let next = match self.duel.step {
             Step::Led if self.nodes[0].config.raft.leader_lease => leader.map(|leader| {
                 self.duel.first = leader;
-                self.block_both(leader, (leader + 1) % self.nodes.len(), true);
+                Step::Even
+            }),
+            Step::Even => self.is_even().then(|| {
+                self.block_both(first, (first + 1) % self.nodes.len(), true);
                 Step::CutInPart
             }),
             Step::CutInPart => {
@@ -100,6 +106,17 @@ impl World {
         if let Some(next) = next {
             (self.duel.step, self.duel.since) = (next, now);
         }
+    }
+
+    /// Whether nobody is to write for now.
+    pub(super) fn is_duel_of_readers(&self) -> bool {
+        matches!(self.duel.step, Step::Even | Step::CutInPart)
+    }
+
+    /// Whether the first leads, and all have applied what anybody has.
+    fn is_even(&self) -> bool {
+        let all = (0..self.nodes.len()).all(|nth| self.applied(nth) == self.states.last);
+        all && self.has_led(self.duel.first)
     }
 
     /// Who is neither the first nor held.

@@ -57,12 +57,12 @@ pub(super) enum Bug {
 pub(super) const BUGS: [(Bug, u64); 17] = [
     (Bug::AckBeforeDurable, 40),
     (Bug::LostMemory, 40),
-    (Bug::VoteTwice, 200),
+    (Bug::VoteTwice, 40),
     (Bug::ApplyBeforeCommit, 40),
-    (Bug::OldTermByCount, 400),
+    (Bug::OldTermByCount, 100),
     (Bug::NoPrevCheck, 40),
     (Bug::ReadWithoutQuorum, 100),
-    (Bug::VoteInLease, 400),
+    (Bug::VoteInLease, 40),
     (Bug::ForwardTwice, 20),
     (Bug::OtherBytes, 20),
     (Bug::LeaseEarly, 40),
@@ -85,8 +85,18 @@ impl Bug {
     }
 }
 
-/// How far logs agree, as followers have said it: by leader and term.
-pub(super) type Acks = BTreeMap<(NodeId, Term), BTreeMap<NodeId, LogIndex>>;
+/// What a leader knows of logs.
+#[derive(Default)]
+pub(super) struct Agreed {
+    /// How far theirs agree with its own, as followers have said it.
+    matched: BTreeMap<NodeId, LogIndex>,
+    /// The last entry of an earlier term that it has sent. It is on its own disk too: the vote that
+    /// made it lead was written behind it.
+    earlier: LogIndex,
+}
+
+/// That, by leader and term.
+pub(super) type Acks = BTreeMap<(NodeId, Term), Agreed>;
 
 /// The last entries of the snapshots that were offered: by whom, and under which name.
 pub(super) type Offers = BTreeMap<(NodeId, u64), LogIndex>;
@@ -240,14 +250,20 @@ impl World {
             }
             (Bug::SilentGap, Body::AppendRejected { .. }) => return None,
             (Bug::OldTermByCount, Body::AppendResponse { matched }) => {
-                let known = self.acks.entry((to, term)).or_default().entry(own).or_default();
+                let agreed = self.acks.entry((to, term)).or_default();
+                let known = agreed.matched.entry(own).or_default();
                 *known = (*known).max(*matched);
             }
-            (Bug::OldTermByCount, Body::Append { committed, .. }) => {
+            (Bug::OldTermByCount, Body::Append { prev, entries, committed }) => {
+                let all = entries.iter().map(|it| (it.term, it.index));
+                let sent = all.chain([(prev.term, prev.index)]);
+                let earlier = sent.filter(|it| it.0 < term).map(|it| it.1).max();
+                let agreed = self.acks.entry((own, term)).or_default();
+                agreed.earlier = agreed.earlier.max(earlier.unwrap_or_default());
                 *committed = (*committed).max(self.counted(own, term));
             }
             (Bug::OldTermByCount, Body::Heartbeat { committed, .. }) => {
-                let acked = self.acks.get(&(own, term)).and_then(|acks| acks.get(&to));
+                let acked = self.acks.get(&(own, term)).and_then(|it| it.matched.get(&to));
                 let counted = self.counted(own, term).min(acked.copied().unwrap_or_default());
                 *committed = (*committed).max(counted);
             }
@@ -272,15 +288,15 @@ impl World {
         Some(message)
     }
 
-    /// How many entries a majority has, whatever their terms.
+    /// How many entries of earlier terms a majority has.
     fn counted(&self, leader: NodeId, term: Term) -> LogIndex {
-        let Some(acks) = self.acks.get(&(leader, term)) else { return LogIndex(0) };
-        let mut acks: Vec<LogIndex> = acks.values().copied().collect();
+        let Some(agreed) = self.acks.get(&(leader, term)) else { return LogIndex(0) };
+        let mut acks: Vec<LogIndex> = agreed.matched.values().copied().collect();
         acks.sort_unstable();
         acks.reverse();
         // The leader has them all.
         let others = self.founders.len() / 2;
-        acks.get(others - 1).copied().unwrap_or_default()
+        acks.get(others - 1).copied().unwrap_or_default().min(agreed.earlier)
     }
 
     /// The answer that leaves in the place of another.
