@@ -1,9 +1,10 @@
 //! What breaks, and what operators do.
 
-use super::call::{MemberOp, Op};
+use super::call::{MemberOp, Op, Told};
 use super::net::Place;
 use super::process::Broken;
 use super::world::{Event, World};
+use ringd::shard::request::Member;
 use ringd::types::NodeId;
 
 /// Members that a group has at most, and nodes that a run has.
@@ -244,9 +245,23 @@ impl World {
                 self.ask(nth, Op::Member(MemberOp::Remove { id: some.0 }));
             }
             // Who was added with a vote has none before it has caught up.
-            _ if voters > 2 && learners.is_empty() => self.wipe(some),
+            _ if voters > 2 && learners.is_empty() && !self.is_one_leaving(&members) => {
+                self.wipe(some);
+            }
             _ => {}
         }
+    }
+
+    /// Whether one of these was asked to be removed, and may yet be. Who has the entry counts
+    /// without it: were another of three wiped then, nobody could be elected any more.
+    fn is_one_leaving(&self, members: &[Member]) -> bool {
+        self.calls.iter().any(|call| match call.op {
+            Op::Member(MemberOp::Remove { id }) => {
+                let is_there = members.iter().any(|member| member.id.0 == id);
+                is_there && !matches!(call.told, Some(Told::Refused(_)))
+            }
+            _ => false,
+        })
     }
 
     /// A node loses all that it had, and never comes back: another takes its place.
