@@ -121,7 +121,7 @@ impl Session {
             Link::Http2(_) => self.receive_http2(bytes, now, sink),
             Link::Http1(http) => {
                 let plain = http.receive(bytes);
-                ask(plain, HTTP1_STREAM, sink);
+                ask(http, plain, sink);
                 Ok(())
             }
             Link::Unknown(first) => {
@@ -268,7 +268,7 @@ impl Session {
             Link::Http2(_) => self.reply_http2(StreamId(stream), piece),
             Link::Http1(http) => {
                 let next = http.reply(&plain::health(well(&piece)));
-                ask(next, HTTP1_STREAM, sink);
+                ask(http, next, sink);
                 false
             }
             Link::Unknown(_) => false,
@@ -581,10 +581,14 @@ fn well<'a>(piece: &'a Piece<&[u8]>) -> Result<(), &'a Status> {
     }
 }
 
-/// Asks the shard what a plain request needs.
-fn ask(plain: Option<Plain>, stream: u32, sink: &mut impl Sink) {
-    if let Some(Plain::Health { serializable }) = plain {
-        sink.submit(stream, health_read(serializable));
+/// Asks the shard what a plain request needs, if that can be had.
+fn ask(http: &mut Http1, plain: Option<Plain>, sink: &mut impl Sink) {
+    let mut next = plain;
+    while let Some(Plain::Health { serializable }) = next {
+        if serializable || sink.has_leader() {
+            return sink.submit(HTTP1_STREAM, health_read(serializable));
+        }
+        next = http.reply(&plain::leaderless());
     }
 }
 
@@ -626,7 +630,10 @@ fn immediate(
             connection.reply_head(stream, &block, true);
         }
         Immediate::Plain(Plain::Page(page)) => show(connection, stream, &page),
-        Immediate::Plain(plain @ Plain::Health { .. }) => ask(Some(plain), stream.0, sink),
+        Immediate::Plain(Plain::Health { serializable }) if serializable || sink.has_leader() => {
+            sink.submit(stream.0, health_read(serializable));
+        }
+        Immediate::Plain(Plain::Health { .. }) => show(connection, stream, &plain::leaderless()),
     }
 }
 
@@ -856,6 +863,20 @@ mod tests {
             assert_eq!(session.receive(&bytes, Tick(0), &mut sink), Ok(()));
             let told = count(&mut session, b"etcdserver: rpc not supported for learner");
             assert_eq!(told, due, "{path}");
+        }
+    }
+
+    /// A probe waited for the whole time of a request to hear that there was no leader.
+    #[test]
+    fn health_is_not_waited_for_where_there_is_no_leader() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        for (target, due) in [("/health", 2), ("/health?serializable=true", 0)] {
+            let mut session = Session::new(&settings);
+            let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(2);
+            let mut sink = Alone::default();
+            assert_eq!(session.receive(bytes.as_bytes(), Tick(0), &mut sink), Ok(()));
+            let told = br#"{"health":"false","reason":"RAFT NO LEADER"}"#;
+            assert_eq!(count(&mut session, told), due, "{target}");
         }
     }
 
