@@ -305,6 +305,34 @@ fn changes_that_would_cost_the_majority_are_refused() {
     assert_eq!(refusal(world.call(leader, new)), MemberRefusal::NotEnoughStarted);
 }
 
+/// A place that is taken was looked at first, and etcd's answer was another. Without a leader the
+/// answer was that there was none, whatever the change.
+#[test]
+fn a_change_with_several_faults_is_refused_for_that_of_the_group() {
+    let mut world = World::new(3, 41, |_| ());
+    let leader = world.elect();
+    world.pass(6_000);
+    let peer_urls = world.row(leader, id(leader)).unwrap().peer_urls;
+    let taken = Request::MemberAdd { peer_urls, learner: true };
+    assert_eq!(refusal(world.call(leader, taken.clone())), MemberRefusal::PeerUrlExists);
+    let unknown = Request::MemberPromote { id: NodeId(77) };
+    assert_eq!(refusal(world.call(leader, unknown)), MemberRefusal::NotFound);
+    let down = world.follower();
+    world.crash(down);
+    world.pass(50);
+    assert_eq!(refusal(world.call(leader, taken.clone())), MemberRefusal::Unhealthy);
+    world.crash(leader);
+    let left = (0..3).find(|nth| *nth != leader && *nth != down).unwrap();
+    world.until("no leader", |world| {
+        world.nodes[left].shard.as_ref().is_some_and(|shard| shard.leader().is_none())
+    });
+    assert_eq!(refusal(world.call(left, taken)), MemberRefusal::Unhealthy);
+    let remove = Request::MemberRemove { id: id(down) };
+    assert_eq!(refusal(world.call(left, remove)), MemberRefusal::Unhealthy);
+    let update = Request::MemberUpdate { id: id(left), peer_urls: vec!["http://x:1".to_owned()] };
+    assert_eq!(world.call(left, update), Err(Unavailable::NoLeader.into()));
+}
+
 #[test]
 fn a_change_whose_answer_is_lost_takes_place_once() {
     for seed in 0..6 {
