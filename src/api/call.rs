@@ -77,6 +77,8 @@ pub struct Settings {
     /// Milliseconds between two looks for a leader, for calls that do not want to go on without
     /// (`--election-timeout`).
     pub election_timeout: u64,
+    /// What `/shards` says.
+    pub shards: Rc<str>,
     /// Whether the empty handler answers.
     pub bench: bool,
     /// What one HTTP/2 connection may do.
@@ -103,6 +105,8 @@ impl Settings {
                 .max(WATCH_NOTIFY_INTERVAL_MIN),
             whole_size_max: WHOLE_SIZE_MAX,
             election_timeout: config.raft.election_timeout_ms,
+            shards: plain::shards(config.shards().map(|(_, it)| &it.advertise_client_urls[..]))
+                .into(),
             bench: config.connections.bench_method,
             limits,
         }
@@ -578,8 +582,9 @@ fn whole<'a>(bytes: &'a [u8], settings: &Settings) -> Whole<'a> {
 fn decide(head: &Head, settings: &Settings) -> Decision {
     let kind = head.content_type().unwrap_or_default();
     if !is_grpc(kind) {
-        if matches!(head.path(), b"/health" | b"/version") || head.path().starts_with(b"/health?") {
-            return Decision::Plain(plain::request(head.method(), head.path()));
+        let is_page = matches!(head.path(), b"/health" | b"/version" | b"/shards");
+        if is_page || head.path().starts_with(b"/health?") {
+            return Decision::Plain(plain::request(head.method(), head.path(), &settings.shards));
         }
         let kind = String::from_utf8_lossy(kind);
         let text = format!("invalid gRPC request content-type \"{kind}\"");

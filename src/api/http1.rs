@@ -1,11 +1,12 @@
-//! HTTP/1.1, as far as it goes now: `/health` and `/version` on the client port, and what the peer
-//! port serves ([`crate::api::PeerPages`]).
+//! HTTP/1.1, as far as it goes now: `/health`, `/version` and `/shards` on the client port, and
+//! what the peer port serves ([`crate::api::PeerPages`]).
 //!
 //! A request at a time; pipelined ones wait. Bodies are read and dropped.
 
 use crate::api::plain;
 use crate::api::plain::Page;
 use crate::api::plain::Plain;
+use std::rc::Rc;
 
 /// Largest request head, in bytes; Go's server has 1 MiB, and nothing we serve needs a sixteenth.
 const HEAD_SIZE_MAX: usize = 64 << 10;
@@ -22,6 +23,8 @@ pub(super) type Route<'a> = &'a dyn Fn(&[u8], &[u8]) -> Plain;
 pub(crate) struct Http1 {
     /// It is a peer's: the fields that are for browsers are left out.
     is_peers: bool,
+    /// What `/shards` says.
+    shards: Rc<str>,
     input: Vec<u8>,
     output: Vec<u8>,
     /// Body bytes still to be dropped before the next head.
@@ -57,6 +60,11 @@ enum NotRequest {
 }
 
 impl Http1 {
+    /// A connection to the client port of a node whose `/shards` says this.
+    pub(super) fn of_clients(shards: &Rc<str>) -> Self {
+        Self { shards: shards.clone(), ..Self::default() }
+    }
+
     /// A connection to the peer port.
     pub(super) fn of_peers() -> Self {
         Self { is_peers: true, ..Self::default() }
@@ -64,7 +72,8 @@ impl Http1 {
 
     /// Takes in bytes; the request that now needs the shard, if one does.
     pub(crate) fn receive(&mut self, bytes: &[u8]) -> Option<Plain> {
-        self.receive_for(bytes, &plain::request)
+        let shards = self.shards.clone();
+        self.receive_for(bytes, &|method, target| plain::request(method, target, &shards))
     }
 
     /// As [`Self::receive`], of pages that are not the client port's.
@@ -132,7 +141,8 @@ impl Http1 {
         }
         self.waiting = false;
         self.answer(page);
-        let next = self.next(&plain::request);
+        let shards = self.shards.clone();
+        let next = self.next(&|method, target| plain::request(method, target, &shards));
         self.closed |= self.over && !self.waiting;
         next
     }
@@ -247,6 +257,7 @@ fn parse(input: &[u8], route: Route<'_>) -> Result<Option<Request>, NotRequest> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Url;
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -264,6 +275,22 @@ mod tests {
         assert!(plain.is_none());
         assert!(out.starts_with("HTTP/1.1 200 OK\r\n"), "{out}");
         assert!(!http.is_closed());
+    }
+
+    #[test]
+    fn the_shards_are_told_as_settings_have_them() {
+        let urls = [vec!["http://a:1"], vec!["http://a:2", "http://b:2"]]
+            .map(|urls| urls.iter().map(|url| Url::parse(url).expect("a URL")).collect::<Vec<_>>());
+        let shards: Rc<str> = plain::shards(urls.iter().map(|urls| &urls[..])).into();
+        let mut http = Http1::of_clients(&shards);
+        let (_, out) = talk(&mut http, b"GET /shards HTTP/1.1\r\nHost: a\r\n\r\n");
+        let due = concat!(
+            r#"{"shards":[{"clientURLs":["http://a:1"],"shard":0},"#,
+            r#"{"clientURLs":["http://a:2","http://b:2"],"shard":1}]}"#
+        );
+        assert!(out.starts_with("HTTP/1.1 200 OK") && out.ends_with(due), "{out}");
+        let (_, out) = talk(&mut http, b"POST /shards HTTP/1.1\r\nHost: a\r\n\r\n");
+        assert!(out.starts_with("HTTP/1.1 405"), "{out}");
     }
 
     #[test]

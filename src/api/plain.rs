@@ -3,6 +3,7 @@
 use crate::api::status::Status;
 use crate::config::CLUSTER_VERSION;
 use crate::config::ETCD_VERSION;
+use crate::config::Url;
 use std::borrow::Cow;
 
 /// A request outside gRPC: answered, or waiting for a read.
@@ -57,8 +58,8 @@ impl Page {
     }
 }
 
-/// What `method` and `target` (path and query) ask for.
-pub(crate) fn request(method: &[u8], target: &[u8]) -> Plain {
+/// What `method` and `target` (path and query) ask for, of a node with these shards.
+pub(crate) fn request(method: &[u8], target: &[u8], shards: &str) -> Plain {
     let text = String::from_utf8_lossy(target);
     // A proxy's form of a target has scheme and host before the path.
     let text = match text.strip_prefix("http://") {
@@ -73,6 +74,8 @@ pub(crate) fn request(method: &[u8], target: &[u8]) -> Plain {
             Plain::Health { serializable }
         }
         "/version" => Plain::Page(version(method)),
+        "/shards" if method != b"GET" => Plain::Page(not_allowed()),
+        "/shards" => Plain::Page(Page::json(200, "application/json", shards.to_owned())),
         _ => Plain::Page(Page::text(404, "404 page not found")),
     }
 }
@@ -93,6 +96,15 @@ pub(super) fn version(method: &[u8]) -> Page {
     let body =
         format!(r#"{{"etcdserver":"{server}","etcdcluster":"{cluster}","storage":"{cluster}"}}"#);
     Page::json(200, "application/json", body)
+}
+
+/// `/shards`, which etcd has not: where clients reach each of this node's shards, by number.
+pub(super) fn shards<'a>(urls: impl Iterator<Item = &'a [Url]>) -> String {
+    let texts = |urls: &[Url]| urls.iter().map(Url::to_string).collect::<Vec<_>>();
+    let shards = urls
+        .enumerate()
+        .map(|(shard, urls)| serde_json::json!({ "shard": shard, "clientURLs": texts(urls) }));
+    serde_json::json!({ "shards": shards.collect::<Vec<_>>() }).to_string()
 }
 
 /// The page that says whether the read behind `/health` went through.

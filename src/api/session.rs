@@ -129,7 +129,7 @@ impl Session {
                 let len = first.len().min(PREFACE.len());
                 if first[..len] != PREFACE[..len] {
                     let first = std::mem::take(first);
-                    self.link = Link::Http1(Http1::default());
+                    self.link = Link::Http1(Http1::of_clients(&self.settings.shards));
                     return self.receive(&first, now, sink);
                 }
                 if first.len() < PREFACE.len() {
@@ -502,7 +502,7 @@ impl Session {
             }
             Link::Http1(http) => http.shutdown(),
             Link::Unknown(_) => {
-                let mut http = Http1::default();
+                let mut http = Http1::of_clients(&self.settings.shards);
                 http.shutdown();
                 self.link = Link::Http1(http);
             }

@@ -29,6 +29,7 @@ pub use compaction::AutoCompaction;
 pub use error::{ConfigError, Source};
 pub use features::Features;
 pub use help::{help, usage, version};
+pub use identity::member_id;
 pub use parse::{Command, Notice, Start, parse};
 pub use roll::{Listed, Roll};
 pub use url::{Scheme, Url};

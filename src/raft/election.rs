@@ -6,6 +6,7 @@ use crate::raft::message::Body;
 use crate::raft::message::Message;
 use crate::raft::message::NUMBER_MAX;
 use crate::raft::message::Position;
+use crate::raft::message::era;
 use crate::raft::node::Node;
 use crate::raft::quorum;
 use crate::raft::quorum::Tally;
@@ -16,6 +17,10 @@ use crate::types::Tick;
 impl Node {
     pub(super) fn on_message(&mut self, from: NodeId, message: Message) {
         if from == self.config.id || from.0 == 0 || !message.is_well_formed() {
+            return;
+        }
+        // Not even answered: whoever was left behind would learn of a term of this era.
+        if era(message.term) < era(self.term) {
             return;
         }
         match message.body {

@@ -242,7 +242,8 @@ impl Node {
         if let Some(peer) = self.peer(id)
             && peer.state == PeerState::Snapshot
         {
-            peer.probe(index.map_or(LogIndex(0), LogIndex::next).min(last.next()));
+            // If it was not, the peer is asked where its log ends: it may have got it all the same.
+            peer.probe(index.map_or(last, |index| index.min(last)).next());
             // It takes a while to put in place; the answer, or a heartbeat's, goes on from there.
             peer.is_paused = true;
         }

@@ -18,6 +18,24 @@ pub const ENTRY_OVERHEAD_SIZE: usize = 64;
 /// Largest term and log index a node believes: far beyond any life, far from overflow.
 pub const NUMBER_MAX: u64 = u64::MAX >> 2;
 
+/// Terms of one *era*; more than there are elections in one.
+///
+/// A group whose members are set anew, without the majority that would have to agree, begins the
+/// next era. Whoever has not come along speaks in a term of an earlier one, and is not answered, so
+/// that it learns of no term that would be heard.
+const ERA_SIZE: u64 = 1 << 32;
+
+/// The era that a term belongs to.
+pub(super) fn era(term: Term) -> u64 {
+    term.0 / ERA_SIZE
+}
+
+/// The first term of the era after that of `term`; beyond [`NUMBER_MAX`] if there is none.
+#[must_use]
+pub fn next_era(term: Term) -> Term {
+    Term((era(term) + 1).saturating_mul(ERA_SIZE))
+}
+
 /// What an entry is to consensus; the number is its code on disk and on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[repr(u8)]

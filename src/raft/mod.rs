@@ -55,6 +55,7 @@ pub use self::message::Mark;
 pub use self::message::Message;
 pub use self::message::NUMBER_MAX;
 pub use self::message::Position;
+pub use self::message::next_era;
 pub use self::node::Node;
 pub use self::progress::PeerState;
 pub use self::progress::PeerStatus;

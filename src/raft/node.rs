@@ -280,10 +280,11 @@ impl Node {
         self.log.committed()
     }
 
-    /// The highest index that is durable here.
+    /// The highest index that is durable here; 0 while a snapshot is being put in place, as the
+    /// log that this node knows is not yet the one on the disk.
     #[must_use]
     pub fn durable(&self) -> LogIndex {
-        self.log.durable()
+        if self.is_installing() { LogIndex(0) } else { self.log.durable() }
     }
 
     /// The end of the log.

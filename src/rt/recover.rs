@@ -65,7 +65,10 @@ async fn recover(
         &plan.bootstrap,
     )?;
     let now = plan.clock.now();
-    let recovery = Recovery::new(config, plan.identity.log_id, files, random(), now);
+    let mut recovery = Recovery::new(config, plan.identity.log_id, files, random(), now);
+    if plan.config.cluster.force_new && plan.is_known {
+        recovery = recovery.alone();
+    }
     let shard = run(recovery, log, store).await?;
     tracing::info!(
         shard = id.0,

@@ -41,8 +41,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-/// How often a core tells its shards and sessions the time.
-const TICK: Duration = Duration::from_millis(20);
 /// Batches that may wait for a core; each holds all that one turn of another gathered.
 const INBOX_MAX: usize = 1024;
 /// How long a stop waits for clients to finish, in milliseconds; then their connections are cut.
@@ -125,10 +123,6 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
         Some(identity) => founded(&config, identity),
         None => config.bootstrap_among(ask::roll(&config.peers()?).as_ref())?,
     };
-    if config.cluster.force_new {
-        let text = "--force-new-cluster is not implemented yet in ringd";
-        return Err(ServerError::Start(text.to_owned()));
-    }
     let shards = u32::try_from(config.shards.len()).expect("shards are few");
     let identity = identity(&config, &dir, kept.as_ref(), &bootstrap)?;
     let signals = Signals::new()
@@ -423,7 +417,7 @@ fn run_core(
         let core = Core::new((index, plan.clock), (settings, peer_settings), mesh);
         let core = Rc::new(core);
         glommio::spawn_local(core.clone().receive_messages(inbox)).detach();
-        glommio::spawn_local(core.clone().keep_time(TICK)).detach();
+        glommio::spawn_local(core.clone().keep_time()).detach();
         for (shard, _) in plan.config.shards() {
             if plan.homes[usize::try_from(shard.0).expect("usize is 64 bits")] != index {
                 continue;

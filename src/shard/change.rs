@@ -15,8 +15,9 @@
 //! URLs, 6 seat), then the member for 1; its id (u64) for 2, 3 and 6; id and list for 4; the
 //! member, of which id, name and clients' URLs count, for 5. A change's entry of Raft's: origin (20
 //! bytes), size of the change (u32), the change, all members. Members and lists are as in
-//! `members`.
+//! `members`. A change of no bytes is that of a member that goes on [alone](super::alone).
 
+use crate::config::member_id;
 use crate::raft::Membership;
 use crate::raft::MembershipChange;
 use crate::raft::PeerStatus;
@@ -148,8 +149,8 @@ impl Change {
         }
     }
 
-    /// Does it to the members, which allow it; `membership` is what Raft makes of it.
-    fn apply(&self, members: &mut Members, membership: &Membership) {
+    /// Does it to the members, which allow it, but for what follows from Raft's part.
+    fn apply(&self, members: &mut Members) {
         match self {
             Self::Add(member) => members.put(member.clone()),
             Self::Urls(id, urls) => {
@@ -170,10 +171,16 @@ impl Change {
             }
             Self::Remove(_) | Self::Seat(_) => {}
         }
-        // Who joins may know of members that the membership at this entry does not have yet.
+    }
+
+    /// Does it to the members, if it is a change that Raft has no part in and they allow it.
+    pub(super) fn edit(&self, members: &mut Members) -> Result<(), MemberRefusal> {
         if self.of_raft().is_some() {
-            members.follow(membership);
+            return Err(MemberRefusal::NotFound);
         }
+        self.judge(members, 0)?;
+        self.apply(members);
+        Ok(())
     }
 
     /// What to answer once it is applied.
@@ -194,14 +201,20 @@ impl Change {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Context {
     pub(super) origin: Origin,
-    change: Change,
+    /// None for a member that goes on alone.
+    change: Option<Change>,
     /// All members once it is in force.
     pub(super) members: Members,
 }
 
 impl Context {
-    fn encode(&self) -> Bytes {
-        let change = self.change.encode();
+    /// That of a member which goes on alone; nobody asked for it.
+    pub(super) fn alone(own: NodeId, members: Members) -> Self {
+        Self { origin: Origin { node: own, life: 0, number: 0 }, change: None, members }
+    }
+
+    pub(super) fn encode(&self) -> Bytes {
+        let change = self.change.as_ref().map_or_else(Vec::new, Change::encode);
         let size = u32::try_from(change.len()).expect("a change is small");
         let mut out = self.origin.encode().to_vec();
         out.extend_from_slice(&size.to_le_bytes());
@@ -216,7 +229,10 @@ impl Context {
         let (size, rest) = rest.split_first_chunk::<4>()?;
         let size = usize::try_from(u32::from_le_bytes(*size)).ok()?;
         let (change, rest) = rest.split_at_checked(size)?;
-        let change = Change::decode(change)?;
+        let change = match size {
+            0 => None,
+            _ => Some(Change::decode(change)?),
+        };
         let (members, rest) = Members::decode(rest)?;
         let origin = Origin::decode(origin);
         rest.is_empty().then_some(Self { origin, change, members })
@@ -228,12 +244,15 @@ impl Shard {
     pub(super) fn take_change(
         &mut self,
         origin: Origin,
-        change: Change,
+        mut change: Change,
         data: Bytes,
     ) -> Result<LogIndex, Why> {
         // What it is judged by must be all that there is.
         if !self.leads() || self.applied < self.group.edited {
             return Err(Why::Busy);
+        }
+        if let Change::Add(member) = &mut change {
+            member.id = self.next_member_id(&member.peer_urls);
         }
         // In etcd's order: a change with several faults is refused for the same one.
         self.judge_health(&change).map_err(Why::Member)?;
@@ -247,8 +266,9 @@ impl Shard {
             Some(step) => {
                 let membership = self.raft.membership().changed(step).ok_or(Why::Never)?;
                 let mut members = self.members.clone();
-                change.apply(&mut members, &membership);
-                let context = Context { origin, change, members }.encode();
+                change.apply(&mut members);
+                members.follow(&membership);
+                let context = Context { origin, change: Some(change), members }.encode();
                 if context.len() + membership.encode().len() + 64 > self.wal.entry_size_max() {
                     return Err(Why::Never);
                 }
@@ -262,6 +282,20 @@ impl Shard {
         })?;
         self.group.edited = index;
         Ok(index)
+    }
+
+    /// An id that no member has or had, for one with these URLs.
+    ///
+    /// A member of several shards' groups is added to each, and is to be the same one in all: so it
+    /// is made of what it is added with, and of how often that was.
+    pub(super) fn next_member_id(&self, peer_urls: &[String]) -> NodeId {
+        let urls: Vec<_> = peer_urls.iter().map(String::as_str).collect();
+        let cluster = format!("{:x}", self.config.cluster.0);
+        let is_free = |id: &NodeId| {
+            id.0 != 0 && self.members.get(*id).is_none() && !self.members.is_removed(*id)
+        };
+        let mut ids = (0..).map(|time| member_id(&urls, &cluster, Some(time)));
+        ids.find(is_free).expect("some are free")
     }
 
     /// Whether a learner has nearly all of the log: etcd's nine tenths.
@@ -335,19 +369,18 @@ impl Shard {
         self.membership = membership;
         self.forget_members(gone);
         let context = context?;
+        let change = context.change?;
         let is_new = self.origins.is_new(context.origin);
         if is_new && self.membership.contains(context.origin.node) {
             self.note_origin(context.origin);
         }
-        Some(context.change.body(&self.members))
+        Some(change.body(&self.members))
     }
 
     /// A change of what is known of a member is applied.
     pub(super) fn apply_edit(&mut self, change: &[u8]) -> Result<Body, MemberRefusal> {
-        let change = Change::decode(change).filter(|change| change.of_raft().is_none());
-        let change = change.ok_or(MemberRefusal::NotFound)?;
-        change.judge(&self.members, 0)?;
-        change.apply(&mut self.members, &self.membership);
+        let change = Change::decode(change).ok_or(MemberRefusal::NotFound)?;
+        change.edit(&mut self.members)?;
         self.tell_peers();
         Ok(change.body(&self.members))
     }
@@ -390,7 +423,8 @@ mod tests {
             let bytes = change.encode();
             assert_eq!(Change::decode(&bytes), Some(change.clone()));
             let origin = Origin { node: NodeId(1), life: 2, number: 3 };
-            let context = Context { origin, change, members: Members::new(&[member(9, false)]) };
+            let members = Members::new(&[member(9, false)]);
+            let context = Context { origin, change: Some(change), members };
             let entry = context.encode();
             assert_eq!(Context::decode(&entry), Some(context));
             for size in 0..bytes.len() {

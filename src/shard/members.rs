@@ -80,6 +80,14 @@ impl Members {
         self.rows.retain(|member| membership.contains(member.id));
     }
 
+    /// Keeps this one, which may not be among them, and takes all others for removed.
+    pub(super) fn leave_only(&mut self, member: Member) {
+        let own = member.id;
+        self.removed.retain(|id| *id != own);
+        self.put(member);
+        self.follow(&Membership::new(&[own], &[]));
+    }
+
     /// Appends it to `out`: how many members (u16); of each, by id, the id (u64), whether it has no
     /// vote (u8), its name, its peers' URLs and its clients'; then how many were removed (u16), and
     /// their ids (u64). A text is its size (u16) and its bytes; a list is how many (u16), and

@@ -67,7 +67,7 @@ impl Shard {
         None
     }
 
-    /// A new member; it gets an id that none has.
+    /// A new member; whoever leads says which id it gets.
     pub(super) fn add_member(
         &mut self,
         from: RequestId,
@@ -78,7 +78,7 @@ impl Shard {
             self.reply(from, Err(MemberRefusal::BadUrls.into()));
             return None;
         }
-        let id = NodeId(self.leases.pick_id().0.cast_unsigned());
+        let id = self.next_member_id(&peer_urls);
         let (name, client_urls) = (String::new(), Vec::new());
         self.change_members(from, Change::Add(Member { id, name, peer_urls, client_urls, learner }))
     }
@@ -171,6 +171,19 @@ impl Shard {
             self.moves.pending.push((entry.index, context.members));
             self.tell_peers();
         }
+    }
+
+    /// This member goes on alone, without these.
+    pub(super) fn tell_of_gone(&mut self, gone: &[Member]) {
+        if gone.is_empty() {
+            return;
+        }
+        let gone = gone.iter().map(|member| format!("{:x} ({:?})", member.id.0, member.name));
+        let gone = gone.collect::<Vec<_>>().join(", ");
+        self.outputs.push_back(Output::Role(format!(
+            "going on alone: {gone} count as removed; leave --force-new-cluster out of the next \
+             start, which would leave behind whoever has joined by then"
+        )));
     }
 
     /// The membership in force is that of entry `index`: what came after it is cut.

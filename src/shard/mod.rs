@@ -23,6 +23,7 @@
 //! [`mvcc`]: crate::mvcc
 //! [`store`]: crate::store
 
+mod alone;
 mod apply;
 mod asks;
 pub mod autocompact;

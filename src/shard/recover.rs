@@ -21,7 +21,11 @@ use crate::raft::Membership;
 use crate::raft::Position;
 use crate::shard::Config;
 use crate::shard::Shard;
+use crate::shard::alone;
+use crate::shard::alone::Company;
 use crate::shard::leases::attach_all;
+use crate::shard::members::Members;
+use crate::shard::request::Member;
 use crate::shard::state::State;
 use crate::store;
 use crate::store::Store;
@@ -80,6 +84,8 @@ pub struct Recovery {
     phase: Phase,
     seed: u64,
     now: Tick,
+    /// The member is to go on as the only one.
+    is_alone: bool,
 }
 
 /// Which files are read.
@@ -123,7 +129,17 @@ impl Recovery {
         let wal = wal::Recovery::new(config.wal, config.id, log_id, files.log);
         let store = store::Recovery::new(config.store, config.id, log_id, files.store);
         let phase = Phase::Store { store: Box::new(store), restoring: Restoring::new() };
-        Self { config, wal, phase, seed, now }
+        Self { config, wal, phase, seed, now, is_alone: false }
+    }
+
+    /// The member goes on as the only one of its group, if it is not already: all others count as
+    /// removed from here on.
+    ///
+    /// # Durability
+    /// It is one entry of the log, which is durable before anything rests on it.
+    #[must_use]
+    pub fn alone(self) -> Self {
+        Self { is_alone: true, ..self }
     }
 
     /// The bytes of the last [`Step::Read`].
@@ -281,6 +297,11 @@ impl Recovery {
             ));
         }
         opening.check_known()?;
+        let gone = if self.is_alone {
+            opening.leave_others(&self.config, &mut recovered)
+        } else {
+            Vec::new()
+        };
         let last = opening.rest.back().map_or(applied.index, |entry| entry.index);
         let changes = opening.rest.iter().filter(|entry| entry.kind == EntryKind::Config);
         let changes: Vec<Entry> = changes.cloned().collect();
@@ -317,6 +338,7 @@ impl Recovery {
             (self.seed, self.now),
         );
         changes.iter().for_each(|entry| shard.note_change(entry));
+        shard.tell_of_gone(&gone);
         Ok(shard)
     }
 }
@@ -390,6 +412,26 @@ impl Opening {
         let membership = &membership[..];
         recovered.writer.append(&Record::Snapshot { term, index, reset: true, membership });
         recovered.last = index;
+    }
+
+    /// Adds the entry after which this member is the only one; who has to leave.
+    fn leave_others(&mut self, config: &Config, recovered: &mut wal::Recovered) -> Vec<Member> {
+        let members = self.sealed.as_ref().and_then(|state| state.members.clone());
+        let members = members.unwrap_or_else(|| Members::new(&config.members));
+        let company = Company { membership: self.membership.clone(), members };
+        let term = recovered.hard_state.term;
+        let (own, known) = (config.raft.id, &config.members);
+        let made = alone::entry(own, known, company, (self.applied, &self.rest), term);
+        let Some((entry, gone)) = made else { return Vec::new() };
+        recovered.writer.append(&Record::Entry {
+            term: entry.term,
+            index: entry.index,
+            kind: entry.kind.code(),
+            data: &entry.data,
+        });
+        recovered.last = entry.index;
+        self.rest.push_back(entry);
+        gone
     }
 
     /// Whether the log and the store have the same entry where they meet.

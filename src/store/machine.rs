@@ -236,6 +236,12 @@ impl Store {
         files + makers.sum::<u64>() + arriving + self.listed.size
     }
 
+    /// Bytes of files that are only still there for somebody who reads them.
+    #[must_use]
+    pub fn size_retired(&self) -> u64 {
+        self.shelf.retired_size()
+    }
+
     /// Bytes that what is alive takes: of files, without the records that are dead, and of the
     /// changes that no file has yet.
     #[must_use]
@@ -312,7 +318,8 @@ impl Store {
             return None;
         }
         if self.is_replaced() {
-            return self.next_installation();
+            // What a seal or the cleaner had under way comes to its end.
+            return if self.writes.is_empty() { self.next_installation() } else { None };
         }
         if let Some(file) = self.unwanted.pop() {
             self.busy = Some(Busy::Remove);

@@ -7,7 +7,7 @@ use ringd::api::proto::etcdserverpb::{MemberRemoveRequest, MemberRemoveResponse}
 use std::collections::BTreeMap;
 
 /// The ids of the members that run.
-async fn ids(members: &Members) -> Vec<u64> {
+pub(crate) async fn ids(members: &Members) -> Vec<u64> {
     let mut ids = Vec::new();
     for client in &clients(members).await {
         ids.push(status(client).await.0);
@@ -15,13 +15,19 @@ async fn ids(members: &Members) -> Vec<u64> {
     ids
 }
 
-/// Removes a member by the last one that runs.
+/// Removes a member by the last one that runs, or by one before that if it does not know yet that
+/// it has its vote.
 async fn remove(members: &Members, id: u64) {
-    let clients = clients(members).await;
-    let client = clients.last().expect("one runs");
     let path = "/etcdserverpb.Cluster/MemberRemove";
     let remove = MemberRemoveRequest { id };
-    client.unary::<MemberRemoveResponse>(path, &remove).await.expect("it is removed");
+    let mut last = None;
+    for client in clients(members).await.iter().rev() {
+        match client.unary::<MemberRemoveResponse>(path, &remove).await {
+            Ok(_) => return,
+            Err(status) => last = Some(status),
+        }
+    }
+    panic!("it is not removed: {last:?}");
 }
 
 /// A member that was away while all others were replaced knew none of those who were there when it

@@ -43,58 +43,56 @@ const SWOLLEN: u64 = 50;
 /// The longest that a piece of what a slow direction says takes.
 const SLOW: Duration = Duration::from_millis(40);
 
-/// What may happen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
-    KillLeader,
-    KillFollower,
-    KillTwo,
-    KillAll,
-    StopLeader,
-    StopFollower,
-    /// No connection to or from the leader.
-    CutLeader,
-    CutFollower,
-    /// Nothing that the leader says arrives, until later.
-    MuteLeader,
-    /// Nothing that the others say to the leader arrives, until later.
-    DeafLeader,
-    /// Nothing that one follower says to the other, or to the leader, arrives.
-    MuteFollower,
-    /// No two members hear each other.
-    CutAll,
-    SlowNetwork,
-    TornNetwork,
-    MoveLeader,
-    SlowDisk,
-    FullDisk,
-}
+/// What may happen, by name, and how.
+type Trouble = (&'static str, fn(&mut World));
 
-use Trouble::{
-    CutAll, CutFollower, CutLeader, DeafLeader, FullDisk, KillAll, KillFollower, KillLeader,
-    KillTwo, MoveLeader, MuteFollower, MuteLeader, SlowNetwork, StopFollower, StopLeader,
-    TornNetwork,
-};
-
-/// All of them.
+/// All of it.
 const TROUBLES: [Trouble; 17] = [
-    KillLeader,
-    KillFollower,
-    KillTwo,
-    KillAll,
-    StopLeader,
-    StopFollower,
-    CutLeader,
-    CutFollower,
-    MuteLeader,
-    DeafLeader,
-    MuteFollower,
-    CutAll,
-    SlowNetwork,
-    TornNetwork,
-    MoveLeader,
-    Trouble::SlowDisk,
-    FullDisk,
+    ("the leader is killed", |world| {
+        let leader = world.leader();
+        world.kill(&[leader]);
+    }),
+    ("a follower is killed", |world| {
+        let victim = world.follower();
+        world.kill(&[victim]);
+    }),
+    ("two are killed", |world| {
+        let leader = world.leader();
+        world.kill(&[leader, (leader + 1) % COUNT]);
+    }),
+    ("all are killed", |world| world.kill(&[0, 1, 2])),
+    ("the leader stops", |world| world.stop(world.leader())),
+    ("a follower stops", |world| {
+        let victim = world.follower();
+        world.stop(victim);
+    }),
+    ("no connection to or from the leader", |world| {
+        let leader = world.leader();
+        world.network(Fault::Cut, |from, to| [from, to].contains(&leader), true);
+    }),
+    ("no connection to or from a follower", |world| {
+        let victim = world.follower();
+        world.network(Fault::Cut, |from, to| [from, to].contains(&victim), true);
+    }),
+    ("nothing that the leader says arrives, until later", |world| {
+        let leader = world.leader();
+        world.network(Fault::Held, |from, _| from == leader, true);
+    }),
+    ("nothing that the others say to the leader arrives, until later", |world| {
+        let leader = world.leader();
+        world.network(Fault::Held, |_, to| to == leader, true);
+    }),
+    ("nothing that a follower says arrives, until later", |world| {
+        let victim = world.follower();
+        world.network(Fault::Held, |from, _| from == victim, true);
+    }),
+    ("no two hear each other", |world| world.network(Fault::Cut, |_, _| true, false)),
+    ("a slow network", |world| world.network(Fault::Slow(SLOW), |_, _| true, true)),
+    ("a torn network", |world| world.network(Fault::Torn, |_, _| true, false)),
+    ("another is to lead", |world| world.move_leader(world.leader())),
+    // The first member's is no disk.
+    ("a slow disk", |world| world.slow_disk(world.leader().max(1))),
+    ("a full disk", World::full_disk),
 ];
 
 /// The cluster, its disk that can be full, and who asks it.
@@ -184,42 +182,6 @@ impl World {
         self.members.signal(victim, Signal::STOP);
         self.under(true);
         self.members.signal(victim, Signal::CONT);
-    }
-
-    fn make(&mut self, trouble: Trouble) {
-        let leader = self.leader();
-        match trouble {
-            KillLeader => self.kill(&[leader]),
-            KillFollower => {
-                let victim = self.follower();
-                self.kill(&[victim]);
-            }
-            KillTwo => self.kill(&[leader, (leader + 1) % COUNT]),
-            KillAll => self.kill(&[0, 1, 2]),
-            StopLeader => self.stop(leader),
-            StopFollower => {
-                let victim = self.follower();
-                self.stop(victim);
-            }
-            CutLeader => self.network(Fault::Cut, |from, to| [from, to].contains(&leader), true),
-            CutFollower => {
-                let victim = self.follower();
-                self.network(Fault::Cut, |from, to| [from, to].contains(&victim), true);
-            }
-            MuteLeader => self.network(Fault::Held, |from, _| from == leader, true),
-            DeafLeader => self.network(Fault::Held, |_, to| to == leader, true),
-            MuteFollower => {
-                let victim = self.follower();
-                self.network(Fault::Held, |from, _| from == victim, true);
-            }
-            CutAll => self.network(Fault::Cut, |_, _| true, false),
-            SlowNetwork => self.network(Fault::Slow(SLOW), |_, _| true, true),
-            TornNetwork => self.network(Fault::Torn, |_, _| true, false),
-            MoveLeader => self.move_leader(leader),
-            // The first member's is no disk.
-            Trouble::SlowDisk => self.slow_disk(leader.max(1)),
-            FullDisk => self.full_disk(),
-        }
     }
 
     fn move_leader(&self, leader: usize) {
@@ -314,9 +276,9 @@ fn what_clients_are_told_is_true_whatever_happens_to_the_members() {
         if left.is_empty() {
             left.extend(TROUBLES);
         }
-        let trouble = left.swap_remove(world.dice.index(left.len()));
-        say(format_args!("SEED={seed}, trouble {nth}: {trouble:?}"));
-        world.make(trouble);
+        let (name, happens) = left.swap_remove(world.dice.index(left.len()));
+        say(format_args!("SEED={seed}, trouble {nth}: {name}"));
+        happens(&mut world);
         world.load.acknowledged(CHANGES);
     }
     world.judge();

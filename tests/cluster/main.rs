@@ -1,6 +1,7 @@
 //! Several members as processes on the loopback: one truth, whoever is killed and whatever else
 //! happens to them; and starts that must not be.
 
+mod alone;
 mod comings;
 mod faults;
 mod history;
@@ -9,6 +10,7 @@ mod linear_tests;
 mod load;
 mod planted;
 mod refused;
+mod shards;
 mod slow_disk;
 mod snapshots;
 #[path = "../support/mod.rs"]
@@ -16,7 +18,7 @@ mod support;
 
 use crate::support::block_on;
 use crate::support::call::Client;
-use crate::support::members::Members;
+use crate::support::members::{Members, TWO_SHARDS};
 use bytes::Bytes;
 use ringd::api::proto::etcdserverpb::{HashKvRequest, HashKvResponse, MemberAddRequest};
 use ringd::api::proto::etcdserverpb::{MemberAddResponse, MemberListRequest, MemberListResponse};
@@ -30,8 +32,13 @@ const TRIES_MAX: usize = 20;
 
 /// A client of each member that runs.
 async fn clients(members: &Members) -> Vec<Client> {
+    clients_at(&members.ports()).await
+}
+
+/// A client of each of these.
+async fn clients_at(ports: &[u16]) -> Vec<Client> {
     let mut clients = Vec::new();
-    for port in members.ports() {
+    for &port in ports {
         clients.push(Client::connect(port).await.expect("it answers"));
     }
     clients
@@ -86,7 +93,12 @@ async fn status(client: &Client) -> (u64, u64) {
 
 /// Every member has the same keys, and the same history up to there.
 async fn one_truth(members: &Members, due: &BTreeMap<Bytes, Bytes>) {
-    let clients = clients(members).await;
+    one_truth_at(&members.ports(), due).await;
+}
+
+/// As [`one_truth`], of the members of one group.
+async fn one_truth_at(ports: &[u16], due: &BTreeMap<Bytes, Bytes>) {
+    let clients = clients_at(ports).await;
     let (rows, revision) = all(&clients[0]).await;
     assert_eq!(&rows, due);
     let first = hash(&clients[0], revision).await;
@@ -98,7 +110,12 @@ async fn one_truth(members: &Members, due: &BTreeMap<Bytes, Bytes>) {
 
 /// Puts through each member that runs, and notes what is due.
 async fn put_through_each(members: &Members, round: &str, due: &mut BTreeMap<Bytes, Bytes>) {
-    for (nth, client) in clients(members).await.iter().enumerate() {
+    put_through(&members.ports(), round, due).await;
+}
+
+/// As [`put_through_each`], of the members of one group.
+async fn put_through(ports: &[u16], round: &str, due: &mut BTreeMap<Bytes, Bytes>) {
+    for (nth, client) in clients_at(ports).await.iter().enumerate() {
         for time in 0..5 {
             let (key, value) = (format!("{round}/{nth}/{time}"), format!("{round} by {nth}"));
             put(client, &key, &value).await;
@@ -128,32 +145,40 @@ fn go_on_without_the_leader(members: &mut Members, due: &mut BTreeMap<Bytes, Byt
     }
 }
 
+/// Adds a learner to one group; its id.
+async fn add(ports: &[u16], url: &str) -> u64 {
+    let add = MemberAddRequest { peer_ur_ls: vec![url.to_owned()], is_learner: true };
+    let path = "/etcdserverpb.Cluster/MemberAdd";
+    let clients = clients_at(ports).await;
+    // Not the last, which may not know yet that it has its vote; nor the first, if that can be.
+    let client = &clients[clients.len().min(2) - 1];
+    let answer = client.unary::<MemberAddResponse>(path, &add).await.expect("it is added");
+    answer.member.expect("the new member").id
+}
+
+/// Gives a learner its vote, as soon as it has caught up.
+async fn promote(ports: &[u16], id: u64, due: &mut BTreeMap<Bytes, Bytes>) {
+    let (path, promote) = ("/etcdserverpb.Cluster/MemberPromote", MemberPromoteRequest { id });
+    let client = &clients_at(ports).await[0];
+    let mut last = None;
+    for time in 0..TRIES_MAX {
+        match client.unary::<MemberPromoteResponse>(path, &promote).await {
+            Ok(_) => return,
+            Err(status) => last = Some(status),
+        }
+        let key = format!("meanwhile/{time}");
+        put(client, &key, "").await;
+        due.insert(key.into(), Bytes::new());
+    }
+    panic!("it is not promoted: {last:?}");
+}
+
 /// Adds a member, starts it, and waits until it has its vote; its number and its id.
 fn join(members: &mut Members, due: &mut BTreeMap<Bytes, Bytes>) -> (usize, u64) {
     let (nth, url) = members.grow();
-    let id = block_on(async {
-        let add = MemberAddRequest { peer_ur_ls: vec![url], is_learner: true };
-        let path = "/etcdserverpb.Cluster/MemberAdd";
-        let client = &clients(members).await[1];
-        let answer = client.unary::<MemberAddResponse>(path, &add).await.expect("it is added");
-        answer.member.expect("the new member").id
-    });
+    let id = block_on(add(&members.ports(), &url));
     members.restart(nth);
-    block_on(async {
-        let (path, promote) = ("/etcdserverpb.Cluster/MemberPromote", MemberPromoteRequest { id });
-        let client = &clients(members).await[0];
-        let mut last = None;
-        for time in 0..TRIES_MAX {
-            match client.unary::<MemberPromoteResponse>(path, &promote).await {
-                Ok(_) => return,
-                Err(status) => last = Some(status),
-            }
-            let key = format!("meanwhile/{time}");
-            put(client, &key, "").await;
-            due.insert(key.into(), Bytes::new());
-        }
-        panic!("it is not promoted: {last:?}");
-    });
+    block_on(promote(&members.ports(), id, due));
     (nth, id)
 }
 
@@ -189,8 +214,7 @@ fn a_cluster_starts_again_after_all_of_it_was_killed_whatever_the_flags_say() {
 #[test]
 fn each_shard_is_a_group_of_its_own_and_finds_its_core() {
     // Ready is who has a leader in every shard; the second one's packets come to another core.
-    let urls = ["--shards=2", "--shard-client-urls=1=http://127.0.0.1:0"];
-    let mut members = Members::start(3, &urls);
+    let mut members = Members::start(3, &[TWO_SHARDS]);
     go_on_without_the_leader(&mut members, &mut BTreeMap::new());
 }
 

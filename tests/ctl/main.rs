@@ -12,6 +12,7 @@ mod pages;
 mod pair;
 mod playground;
 mod running;
+mod shards;
 #[path = "../support/mod.rs"]
 mod support;
 mod turns;

@@ -13,6 +13,10 @@ use tempfile::TempDir;
 
 /// The heading of a part that begins with machines on which nothing runs.
 const AFRESH: &str = "## Growing from one member to three";
+/// That of the part which goes on from there.
+const GONE: &str = "## When most members are gone for good";
+/// What is printed before a list of the members.
+const LIST: &str = "the members are";
 
 /// The commands of the page, in order, without those that only say where servers are: each a line,
 /// however many it has there.
@@ -26,10 +30,12 @@ fn commands(page: &str) -> Vec<String> {
 
 /// One script of these commands: servers run beside it, and what may have to be asked again is.
 fn script(commands: &[String]) -> String {
-    let mut script = "set -eu\n".to_owned();
+    let mut script = String::new();
     for command in commands {
         script += &match command.split(' ').next() {
-            Some("ringd") => format!("{command} 2>>log &\n"),
+            Some("ringd") => format!("{command} 2>>log &\npids=\"${{pids:-}} $!\"\n"),
+            // On every machine.
+            Some("systemctl") => "kill $pids\nwait\npids=\n".to_owned(),
             _ if command.starts_with("ringctl member ") => {
                 format!("until {command}; do sleep 0.2; done\n")
             }
@@ -83,19 +89,33 @@ fn run(script: &str, folder: &Path) -> String {
 #[test]
 fn the_page_about_clusters_does_what_it_says() {
     let page = fs::read_to_string(root().join("docs/cluster.md")).expect("the page is there");
-    let (first, second) = page.split_once(AFRESH).expect("the page has both parts");
-    for (part, members) in [(first, ["a", "b", "d"]), (second, ["a", "b", "c"])] {
+    let (first, rest) = page.split_once(AFRESH).expect("the page has all parts");
+    let (second, third) = rest.split_once(GONE).expect("the page has all parts");
+    let replaced: &[&str] = &["a", "b", "d"];
+    let grown: &[&str] = &["a", "b", "c"];
+    let left: &[&str] = &["a"];
+    for parts in [vec![(first, replaced)], vec![(second, grown), (third, left)]] {
         let folder = TempDir::with_prefix_in("page-", env!("CARGO_TARGET_TMPDIR")).expect("room");
-        let commands = commands(part);
-        assert!(commands.iter().filter(|line| line.starts_with("ringd ")).count() >= 3);
-        let mut script = script(&commands);
-        script += "until ringctl member list; do sleep 0.2; done\n";
-        let printed = run(&local(&script, folder.path()), folder.path());
-        assert!(printed.contains("greeting\nhello\n"), "{printed}");
-        let list: Vec<_> = printed.lines().rev().take(3).collect();
-        for name in members {
-            let row = list.iter().find(|row| row.contains(&format!(", started, {name}, ")));
-            assert!(row.is_some_and(|row| row.ends_with(", false")), "{name} votes: {list:?}");
+        let mut whole = "set -eu\n".to_owned();
+        for (part, members) in &parts {
+            let commands = commands(part);
+            let starts = commands.iter().filter(|line| line.starts_with("ringd ")).count();
+            assert!(starts >= members.len());
+            whole += &script(&commands);
+            whole += &format!("echo {LIST}\nuntil ringctl member list; do sleep 0.2; done\n");
+        }
+        let printed = run(&local(&whole, folder.path()), folder.path());
+        let told: Vec<_> = printed.split(LIST).collect();
+        assert_eq!(told.len(), parts.len() + 1, "{printed}");
+        for ((_, members), (before, list)) in parts.iter().zip(told.iter().zip(&told[1..])) {
+            assert!(before.contains("greeting\nhello\n"), "{printed}");
+            let rows = list.trim_start().lines();
+            let list: Vec<_> = rows.take_while(|line| line.contains("http://")).collect();
+            assert_eq!(list.len(), members.len(), "{printed}");
+            for name in *members {
+                let row = list.iter().find(|row| row.contains(&format!(", started, {name}, ")));
+                assert!(row.is_some_and(|row| row.ends_with(", false")), "{name} votes: {list:?}");
+            }
         }
     }
 }

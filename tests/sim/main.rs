@@ -45,6 +45,13 @@ fn say(text: &str) {
     writeln!(std::io::stderr(), "{text}").expect("standard error is open");
 }
 
+/// Tells of a run that ends here if it is a panic that ends it, and nobody has planted it.
+fn tell_of_panic(is_planted: bool, tell: impl FnOnce(&str) -> String) {
+    if std::thread::panicking() && !is_planted {
+        say(&tell("it panicked"));
+    }
+}
+
 fn run(seed: u64) -> (Counts, u64) {
     match World::new(seed, None).run() {
         Ok(done) => done,

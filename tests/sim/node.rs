@@ -98,9 +98,23 @@ pub(crate) fn recover_as(
     seed: u64,
     now: Tick,
 ) -> Result<Box<Shard>, String> {
+    recover_with(config, disks, log_id, (seed, now), |recovery| recovery)
+}
+
+/// As [`recover_as`], of a member that may be told to go on alone.
+///
+/// # Errors
+/// Why it refused.
+pub(crate) fn recover_with(
+    config: &Config,
+    disks: &Disks,
+    log_id: u64,
+    (seed, now): (u64, Tick),
+    change: impl FnOnce(Recovery) -> Recovery,
+) -> Result<Box<Shard>, String> {
     let (log, store) = (disks.log.list(), disks.store.list());
     let files = Files { log: &log, store: &store };
-    let mut recovery = Recovery::new(config.clone(), log_id, files, seed, now);
+    let mut recovery = change(Recovery::new(config.clone(), log_id, files, seed, now));
     loop {
         match recovery.poll() {
             Step::Read { file, offset, size } => {

@@ -166,9 +166,7 @@ pub(crate) struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.bug.is_none() {
-            crate::say(&self.tell("it panicked"));
-        }
+        crate::tell_of_panic(self.bug.is_some(), |why| self.tell(why));
     }
 }
 
@@ -190,6 +188,7 @@ impl World {
             whole_size_max: swarm.whole_size_max,
             watch_notify_interval: swarm.watches.notify_interval,
             election_timeout: swarm.config.raft.election_ticks,
+            shards: "{}".into(),
             bench: false,
             limits: Limits::default(),
         };

@@ -14,6 +14,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::Receiver;
 use tempfile::TempDir;
 
+/// The flag with which each member has a second shard, which gets a port of its own.
+pub(crate) const TWO_SHARDS: &str = "--shards=2";
 /// What every harness around etcd waits for.
 const READY: &str = "ready to serve client requests";
 /// Starts with fresh ports that are tried before giving up.
@@ -23,6 +25,8 @@ const STARTS_MAX: usize = 3;
 #[derive(Clone, Copy, Debug)]
 struct Ports {
     client: u16,
+    /// Where the second shard's clients find it, if there is one.
+    second: u16,
     /// Where it listens to peers.
     peer: u16,
     /// Where its peers find it: there, or at a relay in front.
@@ -31,8 +35,8 @@ struct Ports {
 
 impl Ports {
     fn free() -> Self {
-        let (client, peer) = free_ports();
-        Self { client, peer, known: peer }
+        let ((client, peer), (second, _)) = (free_ports(), free_ports());
+        Self { client, second, peer, known: peer }
     }
 }
 
@@ -47,6 +51,8 @@ pub(crate) struct Members {
     homes: BTreeMap<usize, PathBuf>,
     /// How many founded the cluster; the others join it.
     founders: usize,
+    /// Those that are no members any more.
+    gone: Vec<usize>,
     extra: Vec<String>,
     running: Vec<Option<(Child, Lines)>>,
 }
@@ -96,6 +102,7 @@ impl Members {
                 folder: TempDir::with_prefix_in("cluster-", env!("CARGO_TARGET_TMPDIR"))
                     .expect("the target folder can be written"),
                 founders: count,
+                gone: Vec::new(),
                 ports,
                 network,
                 homes: homes.clone(),
@@ -139,16 +146,48 @@ impl Members {
         self.restart_these(&[nth]);
     }
 
+    /// Starts one of them with further flags, once.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become ready.
+    pub(crate) fn restart_with(&mut self, nth: usize, extra: &[&str]) {
+        let ready = self.launch_with(nth, extra);
+        if let Err(log) = self.wait(nth, &ready) {
+            panic!("member {nth} did not start with {extra:?}; its log ends:\n{log}");
+        }
+    }
+
     /// Starts one of them, and waits until it says something.
     ///
     /// # Panics
     ///
     /// If it does not.
     pub(crate) fn restart_until(&mut self, nth: usize, said: &str) {
-        let _ready = self.launch(nth);
+        self.restart_until_with(nth, &[], said);
+    }
+
+    /// As [`Self::restart_until`], with further flags, once.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub(crate) fn restart_until_with(&mut self, nth: usize, extra: &[&str], said: &str) {
+        let _ready = self.launch_with(nth, extra);
         let (_, lines) = self.running[nth].as_ref().expect("it was launched");
         let is_said = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(said));
         assert!(lines.wait_until(PATIENCE, is_said), "{said:?} is never said:\n{}", lines.text());
+    }
+
+    /// Waits until one that was started is ready.
+    ///
+    /// # Panics
+    ///
+    /// If it does not become so.
+    pub(crate) fn wait_until_ready(&self, nth: usize) {
+        let (_, lines) = self.running[nth].as_ref().expect("it was launched");
+        let is_ready = |lines: &VecDeque<String>| lines.iter().any(|line| line.contains(READY));
+        assert!(lines.wait_until(PATIENCE, is_ready), "it is not ready:\n{}", lines.text());
     }
 
     /// Starts these again; each may need the others.
@@ -163,6 +202,11 @@ impl Members {
                 panic!("member {nth} did not start again; its log ends:\n{log}");
             }
         }
+    }
+
+    /// One is no member any more.
+    pub(crate) fn leave(&mut self, nth: usize) {
+        self.gone.push(nth);
     }
 
     /// Starts one that will not become ready.
@@ -216,6 +260,12 @@ impl Members {
         running.map(|(ports, _)| ports.client).collect()
     }
 
+    /// Where the second shard's clients find those that run.
+    pub(crate) fn second_ports(&self) -> Vec<u16> {
+        let running = self.ports.iter().zip(&self.running).filter(|(_, it)| it.is_some());
+        running.map(|(ports, _)| ports.second).collect()
+    }
+
     /// Where clients find each of them, whether it runs or not.
     pub(crate) fn all_ports(&self) -> Vec<u16> {
         self.ports.iter().map(|ports| ports.client).collect()
@@ -243,7 +293,7 @@ impl Members {
 
     /// `--initial-cluster` of all of them.
     pub(crate) fn initial(&self) -> String {
-        let all = self.ports.iter().enumerate();
+        let all = self.ports.iter().enumerate().filter(|(nth, _)| !self.gone.contains(nth));
         let all: Vec<_> =
             all.map(|(nth, ports)| format!("m{nth}=http://127.0.0.1:{}", ports.known)).collect();
         all.join(",")
@@ -263,6 +313,9 @@ impl Members {
             .args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &known])
             .args(["--initial-cluster", &self.initial()])
             .args(&self.extra);
+        if self.extra.iter().any(|flag| flag == TWO_SHARDS) {
+            command.arg(format!("--shard-client-urls=1=http://127.0.0.1:{}", ports.second));
+        }
         if nth >= self.founders {
             command.arg("--initial-cluster-state=existing");
         }
@@ -293,8 +346,12 @@ impl Members {
     }
 
     fn launch(&mut self, nth: usize) -> Receiver<()> {
+        self.launch_with(nth, &[])
+    }
+
+    fn launch_with(&mut self, nth: usize, extra: &[&str]) -> Receiver<()> {
         let mut child = self
-            .command(nth, &[])
+            .command(nth, extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -6,6 +6,7 @@
 //! it was never sent.
 
 pub(crate) mod methods;
+pub(crate) mod page;
 mod refused;
 mod session;
 mod watcher;

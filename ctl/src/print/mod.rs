@@ -6,6 +6,7 @@ mod json;
 mod kv;
 mod lease;
 mod member;
+mod shards;
 mod table;
 mod watch;
 
@@ -18,6 +19,7 @@ pub(crate) use lease::TimeToLive;
 pub(crate) use member::Changed;
 pub(crate) use member::Moved;
 pub(crate) use member::alarm_name;
+pub(crate) use shards::ShardRow;
 pub(crate) use watch::kind;
 
 use crate::failure::Exit;

@@ -14,6 +14,7 @@ mod member;
 mod move_leader;
 mod progress;
 mod put;
+mod shards;
 mod snapshot;
 mod txn;
 mod txn_compare;
@@ -85,6 +86,7 @@ pub(crate) fn commands() -> Vec<Command> {
         defrag::command(),
         snapshot::command(),
         version::command(),
+        shards::command(),
         playground::command(),
     ]
 }
@@ -132,6 +134,7 @@ pub(crate) async fn run(
         ["defrag"] => defrag::run(given, context).await,
         ["snapshot", "save"] => snapshot::run(given, context).await,
         ["version"] => version::run(context),
+        ["shards"] => shards::run(context).await,
         ["playground"] => playground::run(given, context).await,
         path => Err(Failure::new(Exit::BadFeature, unknown(&path.join(" ")))),
     }

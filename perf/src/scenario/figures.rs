@@ -169,6 +169,7 @@ fn judge(target: &Target, rows: &[Row], book: &Book) -> Option<Judged> {
     })?;
     let (value, etcd, suffix) = match target.aspect {
         Aspect::Ratio => (row.ratio()?, None, ", ringd/etcd"),
+        Aspect::Inverse => (row.ratio()?.recip(), None, ", etcd/ringd"),
         Aspect::Own => (row.ringd?.value, row.etcd.map(|etcd| etcd.value), ""),
     };
     let broken = book

@@ -25,8 +25,10 @@ use crate::raft::Input;
 use crate::raft::Membership;
 use crate::raft::MembershipChange;
 use crate::raft::PeerState;
+use crate::raft::Position;
 use crate::raft::Rejected;
 use crate::raft::Role;
+use crate::raft::next_era;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Term;
@@ -123,6 +125,30 @@ fn a_stale_leader_steps_down_when_it_hears_of_a_later_term() {
     world.advance(100);
     world.settle();
     assert_eq!(world.node(ONE).role(), Role::Follower);
+    assert_eq!(world.node(ONE).leader(), Some(TWO));
+}
+
+// Eras: not of the paper.
+
+#[test]
+fn what_is_said_in_an_earlier_era_is_neither_heard_nor_answered() {
+    let mut world = World::new(3, 1, bare);
+    let era = next_era(Term(7)).0;
+    give(&mut world, ONE, &[1, 2, era], 2);
+    let (prev, round) = (Position { term: Term(2), index: LogIndex(2) }, 1);
+    let (last, committed) = (Position { term: Term(9), index: LogIndex(99) }, LogIndex(2));
+    for body in [
+        Body::Append { prev, entries: Vec::new(), committed },
+        Body::Heartbeat { committed, round },
+        Body::Vote { last, transfer: true },
+        Body::PreVote { last },
+    ] {
+        message(&mut world, TWO, ONE, era - 1, body);
+        world.settle();
+        assert!(world.network.is_empty());
+        assert_eq!((world.node(ONE).term(), world.node(ONE).leader()), (Term(era), None));
+    }
+    message(&mut world, TWO, ONE, era, Body::Heartbeat { committed, round });
     assert_eq!(world.node(ONE).leader(), Some(TWO));
 }
 
@@ -515,6 +541,56 @@ fn a_snapshot_of_what_is_there_already_installs_nothing() {
     message(&mut world, ONE, TWO, 1, Body::Snapshot { mark });
     world.settle();
     assert_eq!(world.installs, 0);
+}
+
+/// What is applied was sealed as if it were in the log on the disk, and a restart missed it there.
+#[test]
+fn nothing_is_called_durable_while_a_snapshot_is_put_in_place() {
+    let mut world = led(3, plain);
+    propose(&mut world, ONE, "a").unwrap();
+    world.settle();
+    let (known, mut mark) = (LogIndex(2), world.node(ONE).mark(LogIndex(2)).unwrap());
+    assert_eq!(world.node(TWO).durable(), known);
+    mark.last.index = LogIndex(9);
+    message(&mut world, ONE, TWO, 2, Body::Snapshot { mark });
+    assert!(world.node(TWO).is_installing());
+    assert!(world.node(TWO).durable() <= known, "the disk has the old log");
+    store_all(&mut world, TWO);
+    assert_eq!(world.node(TWO).durable(), LogIndex(9));
+}
+
+#[test]
+fn a_follower_whose_snapshot_was_not_sent_and_that_has_caught_up_gets_none() {
+    let mut world = led(3, plain);
+    isolate(&mut world, THREE);
+    for _ in 0..20 {
+        propose(&mut world, ONE, "a").unwrap();
+        world.settle();
+    }
+    world.compact(ONE, LogIndex(15));
+    world.blocked.clear();
+    let is_asked = |world: &World| !world.members[&ONE].snapshots.is_empty();
+    while !is_asked(&world) {
+        world.advance(20);
+        while !is_asked(&world) && !world.network.is_empty() {
+            let packet = world.network.remove(0);
+            world.deliver(packet);
+            world.ids().into_iter().for_each(|id| store_all(&mut world, id));
+        }
+    }
+    // It gets it all the same, and the sender does not learn of that.
+    let mark = world.node(ONE).mark(LogIndex(21)).unwrap();
+    message(&mut world, ONE, THREE, 1, Body::Snapshot { mark });
+    store_all(&mut world, THREE);
+    world.network.retain(|packet| packet.from != THREE);
+    assert!(world.snapshot(ONE, false));
+    world.member(ONE).said.clear();
+    let is_fed = |world: &World| {
+        world.node(ONE).progress().any(|it| it.id == THREE && it.state == PeerState::Replicate)
+    };
+    assert!(world.run_until(3000, is_fed));
+    let said = &world.members[&ONE].said;
+    assert!(!said.iter().any(|line| line.contains("snapshot")), "{said:?}");
 }
 
 // Leadership transfer: thesis §3.10.

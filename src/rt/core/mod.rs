@@ -59,8 +59,9 @@ const TURN_SIZE_MAX: usize = 4 << 20;
 /// Ticks within which every connection is told the time: more than that and a thousand idle ones
 /// take a twentieth of a core, and no timeout of theirs is so short.
 const TICK_ROUND: usize = 25;
-/// Milliseconds since the last tick after which a turn begins with one.
-const LATE_MS: u64 = 20;
+/// Milliseconds between two ticks, with which shards and sessions are told the time. A turn that
+/// begins longer after the last one begins with another.
+const TICK_MS: u64 = 20;
 /// Connections that are told the time in each tick, if there are so many.
 const TICKED_MIN: usize = 64;
 /// Bytes of the buffer that answers are made in that stay for the next: twice what is made in one
@@ -307,10 +308,10 @@ impl Core {
     }
 
     /// Tells shards and sessions the time, for as long as the core runs.
-    pub(crate) async fn keep_time(self: Rc<Self>, every: Duration) {
+    pub(crate) async fn keep_time(self: Rc<Self>) {
         let (mut last, mut rest, mut next) = (self.clock.now(), Rest::default(), 0);
         loop {
-            glommio::timer::sleep(every).await;
+            glommio::timer::sleep(Duration::from_millis(TICK_MS)).await;
             let now = self.clock.now();
             rest.tick(self.tell_load(&mut last, now));
             self.shed();
@@ -462,7 +463,7 @@ impl Core {
         }
         let shards: Vec<ShardId> = self.hosts.borrow().keys().copied().collect();
         let now = self.clock.now();
-        if now.since(self.told.get()) > LATE_MS {
+        if now.since(self.told.get()) > TICK_MS {
             // This process may have stood still: no lease may be renewed as of before that.
             self.tell_time(now);
         }

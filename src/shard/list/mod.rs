@@ -407,16 +407,7 @@ impl Shard {
         let late = |list: &List| list.at < floor && self.now.since(list.opened) > LIST_AGE_MAX;
         let late: Vec<_> =
             self.lists.open.iter().filter(|(_, list)| late(list)).map(|(to, _)| *to).collect();
-        self.lose_lists(late);
-    }
-
-    /// Ends all lists: what they are read from goes.
-    pub(super) fn end_lists(&mut self) {
-        self.lose_lists(self.lists.open.keys().copied().collect());
-    }
-
-    fn lose_lists(&mut self, lost: Vec<RequestId>) {
-        for to in lost {
+        for to in late {
             let is_begun = matches!(self.lists.open[&to].phase, Phase::Giving);
             self.forget_list(to);
             if is_begun {
@@ -425,6 +416,21 @@ impl Shard {
                 self.reply(to, Err(Refusal::Compacted.into()));
             }
         }
+    }
+
+    /// Ends all lists, as what they are read from goes. Who has been given a head is told so; the
+    /// other reads come back, with the measure of each.
+    pub(super) fn end_lists(&mut self) -> Vec<(RequestId, Range, Option<SizeOf>)> {
+        let mut anew = Vec::new();
+        for (to, list) in std::mem::take(&mut self.lists).open {
+            match list.phase {
+                Phase::Giving => self.reply(to, Err(Unavailable::Timeout.into())),
+                Phase::Gathering(_) | Phase::Merging(_) | Phase::Measuring => {
+                    anew.push((to, list.range, list.size_of));
+                }
+            }
+        }
+        anew
     }
 
     fn close_list(&mut self, to: RequestId, list: List) {

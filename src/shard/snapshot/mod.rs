@@ -9,7 +9,7 @@
 //! Then the member *moves*: nothing of it writes any more, but for one manifest in the place of
 //! another. From the moment that this one is durable, a restart finds the new state; so the shard
 //! is recovered from its files, as a restart does it, while the old one still answers what needs no
-//! log. The new one takes over whoever waits ([`succeed`]).
+//! log. The new one takes over whoever waits (`succeed.rs`).
 //!
 //! # Every step of the way
 //!
@@ -61,8 +61,12 @@ pub struct Limits {
     /// a network of 30 ms at full rate.
     pub window: usize,
     /// Milliseconds after which a receiver that pulls nothing is given up, 30 s by default. What
-    /// was pinned for it costs disk space.
+    /// was pinned for it costs disk space. So long waits also one that does not take what it got.
     pub patience: u64,
+    /// Bytes of disk space that may be kept from being free for a receiver, 1 GiB by default, or
+    /// twice what it is sent if that is more. One that takes the state more slowly than it changes
+    /// would have the sender's disk fill up.
+    pub kept_max: u64,
 }
 
 impl Default for Limits {
@@ -73,6 +77,7 @@ impl Default for Limits {
             piece_size: 256 << 10,
             window: 1 << 20,
             patience: 30_000,
+            kept_max: 1 << 30,
         }
     }
 }

@@ -60,6 +60,8 @@ struct Receiving {
     offer: Offer,
     phase: Phase,
     window: Window,
+    /// When something of it came last.
+    heard: Tick,
 }
 
 /// The snapshot that is being received, if one is.
@@ -107,10 +109,14 @@ impl Receiving {
         out
     }
 
-    /// What was asked for long ago, to be asked for again.
+    /// What was asked for long ago, to be asked for again; nothing while other pieces come, as they
+    /// come in turn, and over a slow connection each takes its time.
     fn repeats(&mut self, now: Tick, patience: u64) -> Vec<Parcel> {
         let (snapshot, part) = (self.offer.snapshot, self.window.part);
         let mut out = Vec::new();
+        if now.since(self.heard) < patience {
+            return out;
+        }
         for (offset, (size, at)) in &mut self.window.asked {
             if now.since(*at) >= patience {
                 *at = now;
@@ -170,7 +176,7 @@ impl Shard {
         );
         self.outputs.push_back(Output::Role(text));
         let (phase, window) = (Phase::Manifest(Vec::new()), Window::default());
-        self.receipt.0 = Some(Receiving { from, offer, phase, window });
+        self.receipt.0 = Some(Receiving { from, offer, phase, window, heard: self.now });
         self.go_on_receiving();
     }
 
@@ -191,6 +197,7 @@ impl Shard {
         }
         window.asked.remove(&offset);
         window.early.insert(offset, bytes);
+        receiving.heard = self.now;
         self.go_on_receiving();
     }
 
@@ -204,6 +211,7 @@ impl Shard {
     /// The connection to a peer broke: what it was asked for is asked for again.
     pub(in crate::shard) fn pull_again(&mut self, peer: NodeId) {
         if let Some(receiving) = self.receipt.0.as_mut().filter(|it| it.from == peer) {
+            receiving.heard = Tick(0);
             for (_, at) in receiving.window.asked.values_mut() {
                 *at = Tick(0);
             }

@@ -41,6 +41,8 @@ struct Send {
     /// When it was last offered, and when the receiver last pulled.
     offered: Tick,
     pulled: Tick,
+    /// Bytes of disk space that were kept from being free when it began.
+    kept: u64,
 }
 
 /// All that are on their way.
@@ -50,6 +52,9 @@ pub(in crate::shard) struct Sends {
     /// Followers that have a state, and from which entry on they need the log; until when it is
     /// kept for them.
     fed: BTreeMap<NodeId, (LogIndex, Tick)>,
+    /// Followers that have not taken a state that they got, or not fast enough; until when they are
+    /// offered none.
+    refused: BTreeMap<NodeId, Tick>,
     /// Whose turn was last.
     last: Option<NodeId>,
     /// Bytes that may be sent now.
@@ -92,7 +97,8 @@ impl Shard {
     /// Pins the last sealed state for a follower; whether there is one, and room.
     fn offer(&mut self, peer: NodeId, index_min: LogIndex) -> bool {
         let is_full = self.sends.open.len() >= self.config.snapshots.sends_max;
-        if is_full || !self.is_heard_since(peer, self.now) || !self.wal.is_open() {
+        let is_refused = self.sends.refused.get(&peer).is_some_and(|until| self.now < *until);
+        if is_full || is_refused || !self.is_heard_since(peer, self.now) || !self.wal.is_open() {
             return false;
         }
         let sealed = self.seals.sealed.as_ref().map(|state| state.applied);
@@ -107,9 +113,20 @@ impl Shard {
         self.tell_behind(peer, index_min, position, size);
         self.send(peer, Packet::Snapshot(Parcel::Offer(offer)));
         let (pulls, reads) = (VecDeque::new(), BTreeMap::new());
-        let (offered, pulled) = (self.now, self.now);
-        self.sends.open.insert(peer, Send { offer, offering, pulls, reads, offered, pulled });
+        let (offered, pulled, kept) = (self.now, self.now, self.size_kept());
+        let send = Send { offer, offering, pulls, reads, offered, pulled, kept };
+        self.sends.open.insert(peer, send);
         true
+    }
+
+    /// Bytes of disk space that are not free as long as somebody needs them: of segments that were
+    /// cleaned, and of the log, if more of it is kept than would be anyway.
+    fn size_kept(&self) -> u64 {
+        let sealed = self.seals.sealed.as_ref().map_or(0, |state| state.applied.index.0);
+        let first = sealed.saturating_sub(self.config.catchup_entries);
+        let is_log_kept = self.sends.needed().is_some_and(|needed| needed.0 < first);
+        let log = if is_log_kept { self.wal.size_in_use() } else { 0 };
+        log + self.store.size_retired()
     }
 
     fn tell_behind(&mut self, peer: NodeId, index_min: LogIndex, at: Position, size: u64) {
@@ -149,8 +166,20 @@ impl Shard {
     pub(super) fn on_settled(&mut self, from: NodeId, snapshot: u64, is_done: bool) {
         let is_known = |send: &Send| send.offer.snapshot == snapshot;
         if self.sends.open.get(&from).is_some_and(is_known) {
+            if !is_done {
+                self.refuse(from, "was not taken; that member says why");
+            }
             self.end_send(from, is_done);
         }
+    }
+
+    /// A follower is to be offered nothing for a while.
+    fn refuse(&mut self, peer: NodeId, why: &str) {
+        let index = self.sends.open[&peer].offer.position.index;
+        let text = format!("the state as of entry {index} for member {:x} {why}", peer.0);
+        self.outputs.push_back(Output::Role(text));
+        let until = Tick(self.now.0.saturating_add(self.config.snapshots.patience));
+        self.sends.refused.insert(peer, until);
     }
 
     /// A snapshot has come to its end.
@@ -172,6 +201,7 @@ impl Shard {
             self.store.withdraw(send.offering);
         }
         self.sends.fed.clear();
+        self.sends.refused.clear();
     }
 
     /// Time passes: offers are repeated until they are taken up, and who has nothing to say is
@@ -181,19 +211,13 @@ impl Shard {
         let gained = elapsed.min(TICK_MAX).saturating_mul(limits.rate);
         let burst = TICK_MAX.saturating_mul(limits.rate);
         self.sends.allowance = (self.sends.allowance + gained).min(burst);
+        let now = self.now;
+        self.sends.refused.retain(|_, until| now < *until);
         if self.sends.open.is_empty() && self.sends.fed.is_empty() {
             return;
         }
-        let (now, every) = (self.now, self.config.raft.heartbeat_ticks);
-        let membership = self.raft.membership();
-        let is_over = |id: &NodeId, send: &Send| {
-            now.since(send.pulled) >= limits.patience || !membership.contains(*id)
-        };
-        let over = self.sends.open.iter().filter(|(id, send)| is_over(id, send));
-        let over: Vec<NodeId> = over.map(|(id, _)| *id).collect();
-        for peer in over {
-            self.end_send(peer, false);
-        }
+        self.end_late_sends();
+        let every = self.config.raft.heartbeat_ticks;
         let mut offers = Vec::new();
         for (peer, send) in &mut self.sends.open {
             let is_silent = now.since(send.pulled) >= every && send.pulls.is_empty();
@@ -211,6 +235,27 @@ impl Shard {
             let is_there = fed.iter().any(|(peer, matched)| peer == id && matched >= index);
             !is_there && now < *until
         });
+    }
+
+    /// Gives up who is gone, and who is too slow.
+    fn end_late_sends(&mut self) {
+        let (now, limits) = (self.now, self.config.snapshots);
+        let (membership, kept) = (self.raft.membership(), self.size_kept());
+        let is_over = |id: &NodeId, send: &Send| {
+            now.since(send.pulled) >= limits.patience || !membership.contains(*id)
+        };
+        let is_slow = |send: &Send| {
+            let kept_max = limits.kept_max.max(send.offer.size.saturating_mul(2));
+            kept.saturating_sub(send.kept) > kept_max
+        };
+        let late = self.sends.open.iter().map(|(id, it)| (*id, is_over(id, it), is_slow(it)));
+        let late: Vec<_> = late.filter(|(_, is_over, is_slow)| *is_over || *is_slow).collect();
+        for (peer, is_over, _) in late {
+            if !is_over {
+                self.refuse(peer, "is given up: it is sent more slowly than it changes");
+            }
+            self.end_send(peer, false);
+        }
     }
 
     /// Reads for receivers what they pull, as fast as is let.

@@ -20,6 +20,7 @@ impl Shard {
         assert!(last.applied <= self.applied, "a snapshot never goes back");
         self.now = self.now.max(last.now);
         last.fail_what_is_open();
+        let lists = last.end_lists();
         while let Some(output) = last.outputs.pop_front() {
             if matches!(output, Output::Reply { .. } | Output::Rows { .. } | Output::Watch(_)) {
                 self.outputs.push_back(output);
@@ -27,6 +28,9 @@ impl Shard {
         }
         self.watch_on(&mut last);
         self.ask_on(&mut last);
+        for (to, range, size_of) in lists {
+            self.open_list(to, range, size_of);
+        }
         if last.stopping {
             self.stop();
         }
@@ -44,7 +48,6 @@ impl Shard {
             let why = if is_handed { Unavailable::Timeout } else { self.never() };
             self.reply(to, Err(why.into()));
         }
-        self.end_lists();
     }
 
     /// Those who watch go on where they were: what is between is of the past.

@@ -219,6 +219,29 @@ fn what_arrived_is_what_a_restart_finds() {
 }
 
 #[test]
+fn nothing_is_installed_while_a_seal_writes() {
+    let ((mut sender, offering), mut receiver) = (sender(), receiver());
+    assert!(receiver.store.receive(manifest(&offering)));
+    let (from, to) = ((&mut sender, &offering), &mut receiver);
+    assert_eq!(transfer(from, to, |_, _, bytes| bytes), Arrival::Whole);
+    (10..40).for_each(|main| receiver.store.push(put(main, 100)));
+    receiver.store.seal(1, b"late".to_vec());
+    let write = loop {
+        let command = receiver.store.poll().expect("it is to be sealed");
+        if matches!(command, Command::Write { .. }) {
+            break command;
+        }
+        receiver.perform(command);
+    };
+    receiver.store.install();
+    assert!(receiver.store.poll().is_none(), "its end would come to whoever is recovered next");
+    receiver.perform(write);
+    receiver.run();
+    assert_eq!(receiver.store.arrival(), Arrival::Installed);
+    assert_eq!(recovered(0x4e, &receiver.files).1.state.as_deref(), Some(&b"second"[..]));
+}
+
+#[test]
 fn no_byte_that_is_not_as_it_was_sent_is_believed() {
     let (mut sender, offering) = sender();
     let size = usize::try_from(offering.part_size(1).unwrap()).unwrap();

@@ -119,9 +119,7 @@ fn member(nth: usize) -> Member {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.bug.is_none() {
-            crate::say(&self.tell("it panicked"));
-        }
+        crate::tell_of_panic(self.bug.is_some(), |why| self.tell(why));
     }
 }
 
@@ -137,6 +135,7 @@ impl World {
             txn_ops_max: 128,
             whole_size_max: swarm.whole_size_max,
             watch_notify_interval: 500,
+            shards: "{}".into(),
             bench: false,
             election_timeout: swarm.config.raft.election_ticks,
             limits: Limits::default(),

@@ -4,15 +4,16 @@ use super::world::{Answer, World, id, is_done, put};
 use ringd::shard::Input;
 use ringd::shard::request::{Body, Failure, Member, MemberRefusal, Request, Unavailable};
 use ringd::types::NodeId;
+use std::collections::BTreeSet;
 
-fn list(world: &mut World, nth: usize) -> Vec<Member> {
+pub(super) fn list(world: &mut World, nth: usize) -> Vec<Member> {
     match world.call(nth, Request::MemberList { linearizable: true }) {
         Ok(response) if response.header.revision.0 == 0 => members(Ok(response)),
         other => panic!("{other:?}"),
     }
 }
 
-fn members(answer: Answer) -> Vec<Member> {
+pub(super) fn members(answer: Answer) -> Vec<Member> {
     let Ok(Body::MemberList(members)) = answer.as_ref().map(|it| &it.body) else {
         panic!("{answer:?}")
     };
@@ -25,7 +26,7 @@ fn refusal(answer: Answer) -> MemberRefusal {
 }
 
 /// Asks for one more member: it, and all.
-fn add(world: &mut World, nth: usize, learner: bool) -> (Member, Vec<Member>) {
+pub(super) fn add(world: &mut World, nth: usize, learner: bool) -> (Member, Vec<Member>) {
     let peer_urls = vec![format!("http://more{}:2380", world.nodes.len())];
     let answer = world.call(nth, Request::MemberAdd { peer_urls, learner });
     let Ok(Body::MemberAdd { member, members }) = answer.as_ref().map(|it| &it.body) else {
@@ -35,7 +36,7 @@ fn add(world: &mut World, nth: usize, learner: bool) -> (Member, Vec<Member>) {
 }
 
 /// Adds a member, starts it and waits until it serves and has its vote, or has none.
-fn grow(world: &mut World, by: usize, learner: bool) -> usize {
+pub(super) fn grow(world: &mut World, by: usize, learner: bool) -> usize {
     let (member, all) = add(world, by, learner);
     assert!(member.name.is_empty() && member.learner == learner);
     let nth = world.join(&member, &all);
@@ -45,6 +46,26 @@ fn grow(world: &mut World, by: usize, learner: bool) -> usize {
         row.is_some_and(|row| row.name == name && row.learner == learner)
     });
     nth
+}
+
+/// A member of several groups is to be the same one in all of them.
+#[test]
+fn who_is_added_alike_gets_the_same_id_in_every_group_and_another_one_each_time() {
+    let ids = [41, 42].map(|seed| {
+        let mut world = World::new(3, seed, |config| config.strict_reconfig_check = false);
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let by = world.follower();
+            let (added, _) = add(&mut world, by, true);
+            // Who is asked may not know yet who was there before.
+            let by = world.follower();
+            members(world.call(by, Request::MemberRemove { id: added.id }));
+            ids.push(added.id);
+        }
+        ids
+    });
+    assert_eq!(ids[0], ids[1]);
+    assert!(ids[0].iter().collect::<BTreeSet<_>>().len() == 3, "{ids:?}");
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Whoever lags further than the log reaches gets the state of another, whatever happens meanwhile.
 
 use super::world::{Answer, World, put};
-use ringd::shard::Config;
 use ringd::shard::command::Command;
-use ringd::shard::request::{Body, Request};
+use ringd::shard::request::{Body, Failure, Request, Unavailable};
 use ringd::shard::watch::{Ask, Asker, Event, Past, Slice, Told};
+use ringd::shard::{Config, Ready};
 use ringd::types::Revision;
 
 /// Little is kept of the log, and segments and pieces are small.
@@ -221,6 +221,51 @@ fn pieces_that_are_lost_late_or_doubled_are_pulled_again() {
     }
 }
 
+/// What was on its way was asked for again and again, and filled the line.
+#[test]
+fn over_a_slow_line_each_piece_goes_once() {
+    let (mut world, away) = group_and_straggler(323, |_| ());
+    world.line.slow = world.nodes[away].config.raft.election_ticks / 5;
+    world.start(away);
+    world.until("it goes on from a snapshot", |world| world.moved == 1);
+    assert_eq!(world.line.again, 0);
+    world.line.slow = 0;
+    one_state(&mut world);
+}
+
+/// What comes other than it was sent was sent again and again, as fast as could be.
+#[test]
+fn a_state_that_is_not_taken_is_offered_again_after_a_while() {
+    let (mut world, away) = group_and_straggler(324, |config| config.snapshots.patience = 3_000);
+    let leader = world.elect();
+    world.is_garbled = true;
+    world.start(away);
+    world.pass(2_000);
+    assert_eq!(said(&world, away, "is not taken"), 1);
+    assert_eq!(said(&world, leader, "was not taken"), 1);
+    world.is_garbled = false;
+    world.until("it goes on from a snapshot", |world| world.moved == 1);
+    one_state(&mut world);
+}
+
+/// The log of whoever sends grew for as long as somebody received.
+#[test]
+fn a_receiver_that_is_slower_than_the_changes_is_given_up() {
+    let slow = |config: &mut Config| {
+        (config.snapshots.rate, config.snapshots.kept_max) = (50, 128 << 10);
+        config.snapshots.patience = 3_000;
+    };
+    let (mut world, away) = group_and_straggler(325, slow);
+    let leader = world.elect();
+    world.start(away);
+    write(&mut world, leader, 5_000, 600);
+    assert_eq!(said(&world, leader, "is given up"), 1);
+    let log = world.nodes[leader].disks.log.list().len();
+    assert!(log < 10, "what was kept is free again: {log}");
+    world.until("it goes on from a snapshot", |world| world.moved == 1);
+    one_state(&mut world);
+}
+
 #[test]
 fn another_leader_sends_another_snapshot() {
     let (mut world, away) = group_and_straggler(320, |_| ());
@@ -409,4 +454,120 @@ fn a_member_serves_while_it_receives_and_its_watchers_go_on() {
             assert!(own.events == all.events, "a gap or a repeat");
         }
     }
+}
+
+fn is_timeout(ready: &Ready) -> bool {
+    matches!(ready, Ready::Result(Err(Failure::Unavailable(Unavailable::Timeout))))
+}
+
+/// They were told that what they read is compacted.
+#[test]
+fn whoever_reads_much_while_a_snapshot_comes_reads_anew_or_is_told_to() {
+    let mut world = World::new(3, 331, small);
+    let leader = world.elect();
+    let away = world.follower();
+    for nth in 0..12_000 {
+        world.ask(leader, put(&format!("m{nth:05}"), "v"));
+        if nth % 500 == 0 {
+            world.pass(20);
+        }
+    }
+    world.settle();
+    world.isolate(away, true);
+    write(&mut world, leader, 0, 700);
+    world.isolate(away, false);
+    let revision = |world: &World| world.nodes[away].shard.as_ref().unwrap().keyspace().revision();
+    let (old, moved, mut lists) = (revision(&world), world.moved, Vec::new());
+    while world.moved == moved {
+        assert!(lists.len() < 4_000 && revision(&world) == old);
+        lists.push(world.list(away));
+        world.step();
+    }
+    world.until("all answers", |world| lists.iter().all(|of| world.is_answered(*of)));
+    let (mut anew, mut told) = (0, 0);
+    for of in lists {
+        let ready = world.ready(of);
+        let is_anew = matches!(ready, Ready::List(head) if head.header.revision > old);
+        let is_told = is_timeout(ready);
+        assert!(is_anew || is_told, "{ready:?}");
+        (anew, told) = (anew + usize::from(is_anew), told + usize::from(is_told));
+    }
+    assert!(anew > 0 && told > 0, "{anew} and {told}");
+}
+
+/// Whatever happens: what was acknowledged is there in the end, and all have one state.
+#[test]
+fn chaos_around_snapshots_loses_nothing() {
+    for seed in [400, 401] {
+        assert!(chaos(seed) > 0);
+    }
+}
+
+fn chaos(seed: u64) -> usize {
+    let mut world = World::new(3, seed, |config| {
+        small(config);
+        config.snapshots.rate = 4 << 10;
+        config.snapshots.patience = 1_000;
+        config.catchup_entries = seed % 3 * 10;
+        config.seal_entries_max = 10 + seed % 5 * 20;
+    });
+    let (mut asked, mut due) = (Vec::new(), Vec::new());
+    let (mut count, mut away) = (0, None);
+    for _ in 0..250 {
+        let span = 5 + world.dice.below(120);
+        world.pass(span);
+        let nth = world.dice.index(3);
+        let down = world.nodes.iter().position(|node| node.shard.is_none());
+        match world.dice.below(12) {
+            0 if down.is_none() => world.crash(nth),
+            0..=2 => down.into_iter().for_each(|nth| world.start(nth)),
+            3 if away.is_none() => {
+                away = Some(nth);
+                world.isolate(nth, true);
+            }
+            3..=5 => away.take().into_iter().for_each(|nth| world.isolate(nth, false)),
+            6 => world.disk_speed = [3, 20, 50, 100][world.dice.index(4)],
+            7 => {
+                if let Some(shard) = &world.nodes[nth].shard {
+                    let revision = shard.keyspace().revision().0;
+                    let compact = Command::Compact { revision, physical: false };
+                    world.ask(nth, Request::Write(compact.encode()));
+                }
+            }
+            _ => {
+                let to = world.leader().unwrap_or(nth);
+                for _ in 0..world.dice.below(80) {
+                    count += 1;
+                    let key = format!("c{count}");
+                    let of = world.ask(to, put(&key, &"v".repeat(50)));
+                    asked.push((of, key));
+                    world.ask(to, put(&format!("k{}", count % 7), &"w".repeat(300)));
+                    world.step();
+                }
+            }
+        }
+        assert!(world.nodes.iter().all(|node| node.halted.is_none()), "seed {seed}");
+        let done: Vec<_> = asked.extract_if(.., |(of, _)| world.is_answered(*of)).collect();
+        due.extend(
+            done.into_iter().filter(|(of, _)| world.answer(*of).is_some_and(|it| it.is_ok())),
+        );
+    }
+    world.disk_speed = 50;
+    (0..3).for_each(|nth| world.isolate(nth, false));
+    for nth in 0..3 {
+        if world.nodes[nth].shard.is_none() {
+            world.start(nth);
+        }
+    }
+    // Nothing that was asked takes place after that.
+    let patience = world.nodes[0].config.request_timeout;
+    world.pass(2 * patience);
+    let leader = world.elect();
+    world.ask(leader, put("last", "one"));
+    one_state(&mut world);
+    let rows = world.settle();
+    for (_, key) in due {
+        assert!(rows.iter().any(|row| row.0 == key), "seed {seed}: {key} is lost");
+    }
+    world.moved
 }

@@ -17,9 +17,11 @@ use crate::swarm;
 use ringd::mvcc::{KeyRange, RangeQuery};
 use ringd::shard::command::Command;
 use ringd::shard::peer::Packet;
+use ringd::shard::recover::Recovery;
 use ringd::shard::request::{
     Body, Failure, Member, Range, Request, RequestId, Response, Unavailable,
 };
+use ringd::shard::snapshot::parcel::Parcel;
 use ringd::shard::watch::{Ask, Told};
 use ringd::shard::{Config, Input, Output, Ready, Shard};
 use ringd::store;
@@ -44,6 +46,29 @@ struct Work {
     write: u64,
 }
 
+/// What pieces of snapshots go over, one after the other.
+#[derive(Default)]
+pub(crate) struct Line {
+    /// Milliseconds that each takes.
+    pub(crate) slow: u64,
+    free: u64,
+    /// Those that were sent, and how many were sent again.
+    pieces: BTreeSet<(u64, u32, u64)>,
+    pub(crate) again: usize,
+}
+
+impl Line {
+    /// How many milliseconds later a packet leaves.
+    fn take(&mut self, packet: &Packet, now: u64) -> u64 {
+        let Packet::Snapshot(Parcel::Piece { snapshot, part, offset, .. }) = packet else {
+            return 0;
+        };
+        self.again += usize::from(!self.pieces.insert((*snapshot, *part, *offset)));
+        self.free = self.free.max(now) + self.slow;
+        self.free - now
+    }
+}
+
 /// One node.
 pub(crate) struct Node {
     pub(crate) config: Config,
@@ -56,6 +81,11 @@ pub(crate) struct Node {
     /// Who has spoken to it without being known.
     guests: BTreeSet<NodeId>,
     pub(crate) halted: Option<String>,
+}
+
+/// Whether it is a list's, whose end may be told after.
+fn is_head(ready: Ready) -> bool {
+    matches!(ready, Ready::List(_))
 }
 
 /// What became of a request.
@@ -86,6 +116,9 @@ pub(crate) struct World {
     states: BTreeMap<LogIndex, (i64, usize)>,
     /// Packets that went by, by kind.
     pub(crate) bulk: usize,
+    pub(crate) line: Line,
+    /// Each piece comes with another byte in it.
+    pub(crate) is_garbled: bool,
     /// What whose watchers were told.
     pub(crate) told: Vec<(usize, Told)>,
     /// Whose machine stops in the midst of what its files are asked next but so many.
@@ -186,6 +219,8 @@ impl World {
             answers: BTreeMap::new(),
             states: BTreeMap::new(),
             bulk: 0,
+            line: Line::default(),
+            is_garbled: false,
             told: Vec::new(),
             fall: None,
             moved: 0,
@@ -230,11 +265,21 @@ impl World {
 
     /// The node's process begins.
     pub(crate) fn start(&mut self, nth: usize) {
-        let seed = self.dice.next();
+        self.start_with(nth, |recovery| recovery);
+    }
+
+    /// The node's process begins and is to go on without the others.
+    pub(crate) fn start_alone(&mut self, nth: usize) {
+        self.start_with(nth, Recovery::alone);
+    }
+
+    fn start_with(&mut self, nth: usize, change: impl FnOnce(Recovery) -> Recovery) {
+        let chances = (self.dice.next(), Tick(self.now));
         let node = &mut self.nodes[nth];
         node.disks.sync_names();
-        let shard = node::recover_as(&node.config, &node.disks, log_id(nth), seed, Tick(self.now));
+        let shard = node::recover_with(&node.config, &node.disks, log_id(nth), chances, change);
         node.shard = Some(shard.unwrap_or_else(|why| panic!("node {nth}: {why}")));
+        node.halted = None;
         self.run(nth);
     }
 
@@ -315,17 +360,19 @@ impl World {
                     shard.handle(Input::Tick(Tick(*now)));
                 }
                 Output::Reply { to, ready } => {
-                    assert!(self.answers.insert(to, ready).is_none(), "{to:?} is answered twice");
+                    let before = self.answers.insert(to, ready);
+                    assert!(before.is_none_or(is_head), "{to:?} is answered twice");
                 }
                 Output::Send { to, .. }
                     if !node.guests.contains(&to) && node.peers.iter().all(|peer| peer.0 != to) => {
                 }
                 Output::Send { to, packet } => {
                     self.bulk += usize::from(packet.is_bulk());
+                    let after = self.line.take(&packet, *now);
                     let is_doubled = dice.chance(self.doubled);
                     for _ in 0..=usize::from(is_doubled) {
                         if !dice.chance(self.loss) {
-                            let due = *now + 1 + dice.below(self.delay_max);
+                            let due = *now + after + 1 + dice.below(self.delay_max);
                             flying.push(Flying { due, from: nth, to, bytes: packet.encode() });
                         }
                     }
@@ -372,7 +419,14 @@ impl World {
             }
             node.guests.insert(from);
         }
-        let packet = Packet::decode(packet.bytes).expect("its own bytes");
+        let mut packet = Packet::decode(packet.bytes).expect("its own bytes");
+        if let Packet::Snapshot(Parcel::Piece { bytes, .. }) = &mut packet
+            && self.is_garbled
+        {
+            let mut other = bytes.to_vec();
+            other[0] ^= 1;
+            *bytes = other.into();
+        }
         shard.handle(Input::Packet { from, packet });
     }
 
@@ -502,6 +556,24 @@ impl World {
             Ready::Result(result) => Some(result.clone()),
             Ready::Range(_) | Ready::List(_) => panic!("a read of keys"),
         }
+    }
+
+    /// What came for a request last.
+    pub(crate) fn ready(&self, of: RequestId) -> &Ready {
+        &self.answers[&of]
+    }
+
+    /// Asks a node for all its keys, as a list, of which nobody takes a row.
+    pub(crate) fn list(&mut self, nth: usize) -> RequestId {
+        self.asked += 1;
+        let connection = u32::try_from(nth).expect("small");
+        let to = RequestId { core: 0, connection, generation: 0, stream: self.asked };
+        let query = RangeQuery::new(KeyRange::From(b"\0"));
+        let range = Range::new(b"\0", b"\0", &query, true);
+        let shard = self.nodes[nth].shard.as_mut().expect("it runs");
+        shard.handle(Input::List { to, range, shape: |_| 1 });
+        self.run(nth);
+        to
     }
 
     pub(crate) fn is_answered(&self, of: RequestId) -> bool {

@@ -120,9 +120,7 @@ pub(crate) struct World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if std::thread::panicking() && self.bug.is_none() {
-            crate::say(&self.tell("it panicked"));
-        }
+        crate::tell_of_panic(self.bug.is_some(), |why| self.tell(why));
     }
 }
 

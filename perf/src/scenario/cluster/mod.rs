@@ -29,7 +29,7 @@ struct Case {
 
 const CASES: [Case; 5] = [
     Case { name: "puts 1", workload: Workload::Put, is_spread: false, clients: (1, 1) },
-    Case { name: "puts 10 x 100", workload: Workload::Put, is_spread: false, clients: (10, 100) },
+    Case { name: "puts 10 x 10", workload: Workload::Put, is_spread: false, clients: (10, 10) },
     Case { name: "puts 100 x 10", workload: Workload::Put, is_spread: false, clients: (100, 10) },
     Case { name: "puts, spread", workload: Workload::Put, is_spread: true, clients: (12, 80) },
     Case { name: "gets, spread", workload: Workload::Get, is_spread: true, clients: (12, 80) },
