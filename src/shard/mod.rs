@@ -558,7 +558,8 @@ impl Shard {
     }
 
     /// Whether it is for clients a member without a vote.
-    fn is_learner(&self) -> bool {
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
         self.members.get(self.member()).is_some_and(|member| member.learner)
     }
 
@@ -582,7 +583,6 @@ impl Shard {
     fn on_request(&mut self, from: RequestId, request: Request) {
         let refusal = match request {
             _ if self.stopping => Some(Unavailable::Stopped),
-            _ if self.is_learner() && !request.is_for_learners() => Some(Unavailable::Learner),
             Request::Write(command) => self.on_write(from, command),
             Request::Range(range) if range.serializable => {
                 self.outputs.push_back(Output::Reply { to: from, ready: Ready::Range(range) });
