@@ -54,6 +54,12 @@ pub trait Sink {
     fn has_leader(&self) -> bool {
         true
     }
+
+    /// Whether the shard that requests go to has no vote: most calls are refused then. The node's
+    /// own questions are not.
+    fn is_learner(&self) -> bool {
+        false
+    }
 }
 
 /// What every session of a node knows.
@@ -328,6 +334,9 @@ impl<S: Sink> Dispatch<'_, S> {
     fn dispatch(&mut self, stream: StreamId, method: Method, message: &[u8]) {
         let request = match method {
             Method::Put => kv::put(message),
+            Method::Range if self.sink.is_learner() && kv::is_linearizable(message) => {
+                Err(Status::from(&Unavailable::Learner))
+            }
             Method::Range => kv::range(message),
             Method::RangeStream => kv::range_stream(message),
             Method::DeleteRange => kv::delete_range(message),
@@ -647,6 +656,11 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
         let is_stream =
             matches!(&route.decision, Decision::Call(method) if method.is_answered_by_many());
         let phase = match &route.decision {
+            Decision::Call(method) if !method.is_for_learners() && self.sink.is_learner() => {
+                let status = Status::from(&Unavailable::Learner);
+                self.immediate.push((stream, Immediate::End(status)));
+                Phase::Waiting
+            }
             Decision::Call(_) if route.needs_leader && !self.sink.has_leader() => {
                 let status = Status::from(&Unavailable::NoLeader);
                 self.immediate.push((stream, Immediate::End(status)));

@@ -15,7 +15,9 @@ use prost::Message;
 /// For bytes that are no message, and URLs that are none of a member's.
 pub(crate) fn add(message: &[u8]) -> Result<Request, Status> {
     let asked: etcdserverpb::MemberAddRequest = decode(message)?;
-    let peer_urls = urls(asked.peer_ur_ls)?;
+    let mut peer_urls = urls(asked.peer_ur_ls)?;
+    // As etcd keeps those of a new member; an update's stay as they are.
+    peer_urls.sort_unstable();
     Ok(Request::MemberAdd { peer_urls, learner: asked.is_learner })
 }
 
@@ -59,15 +61,10 @@ fn decode<M: Message + Default>(message: &[u8]) -> Result<M, Status> {
     M::decode(message).map_err(|_| status::MALFORMED)
 }
 
-/// These URLs in order, as etcd keeps them.
+/// These texts, if they are URLs.
 fn urls(texts: Vec<String>) -> Result<Vec<String>, Status> {
     let is_bad = texts.is_empty() || texts.iter().any(|text| Url::parse(text).is_err());
-    if is_bad {
-        return Err(Status::from(&MemberRefusal::BadUrls));
-    }
-    let mut texts = texts;
-    texts.sort_unstable();
-    Ok(texts)
+    if is_bad { Err(Status::from(&MemberRefusal::BadUrls)) } else { Ok(texts) }
 }
 
 #[cfg(test)]
@@ -91,6 +88,14 @@ mod tests {
             assert_eq!(refused.code, Code::InvalidArgument);
             assert_eq!(refused.message, "etcdserver: given member URLs are invalid");
         }
+    }
+
+    #[test]
+    fn an_updates_urls_stay_in_order() {
+        let peer_ur_ls = vec!["http://b:2".to_owned(), "http://a:1".to_owned()];
+        let request = etcdserverpb::MemberUpdateRequest { id: 7, peer_ur_ls: peer_ur_ls.clone() };
+        let due = Request::MemberUpdate { id: NodeId(7), peer_urls: peer_ur_ls };
+        assert_eq!(update(&request.encode_to_vec()), Ok(due));
     }
 
     proptest! {

@@ -129,6 +129,11 @@ pub(crate) fn range(message: &[u8]) -> Result<Request, Status> {
     Ok(Request::Range(Range::new(key, range_end, &query, serializable)))
 }
 
+/// Whether the message is a `RangeRequest` that has to see all that was there before it.
+pub(crate) fn is_linearizable(message: &[u8]) -> bool {
+    RangeFields::read(message).is_ok_and(|fields| !fields.serializable)
+}
+
 /// A `RangeRequest` as a read that is told in pieces.
 ///
 /// # Errors

@@ -62,6 +62,11 @@ pub(crate) enum Method {
 }
 
 impl Method {
+    /// Whether a member without a vote may answer it. Of reads that depends on their message.
+    pub(crate) fn is_for_learners(self) -> bool {
+        matches!(self, Self::Range | Self::Status | Self::BenchEmpty)
+    }
+
     /// Whether its answer is a stream of messages.
     pub(crate) fn is_answered_by_many(self) -> bool {
         matches!(

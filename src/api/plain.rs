@@ -111,12 +111,18 @@ pub(super) fn shards<'a>(urls: impl Iterator<Item = &'a [Url]>) -> String {
 pub(crate) fn health(result: Result<(), &Status>) -> Page {
     match result {
         Ok(()) => Page::json(200, TEXT, r#"{"health":"true","reason":""}"#.into()),
-        Err(status) => {
-            let reason = format!("RANGE ERROR:{}", status.message);
-            let reason = serde_json::Value::String(reason);
-            Page::json(503, TEXT, format!(r#"{{"health":"false","reason":{reason}}}"#))
-        }
+        Err(status) => unhealthy(format!("RANGE ERROR:{}", status.message)),
     }
+}
+
+/// The page of `/health` where no leader is known: it is not waited for.
+pub(crate) fn leaderless() -> Page {
+    unhealthy("RAFT NO LEADER".to_owned())
+}
+
+fn unhealthy(reason: String) -> Page {
+    let reason = serde_json::Value::String(reason);
+    Page::text(503, &format!(r#"{{"health":"false","reason":{reason}}}"#))
 }
 
 /// HTTP's words for a status of ours.

@@ -121,7 +121,7 @@ impl Session {
             Link::Http2(_) => self.receive_http2(bytes, now, sink),
             Link::Http1(http) => {
                 let plain = http.receive(bytes);
-                ask(plain, HTTP1_STREAM, sink);
+                ask(http, plain, sink);
                 Ok(())
             }
             Link::Unknown(first) => {
@@ -268,7 +268,7 @@ impl Session {
             Link::Http2(_) => self.reply_http2(StreamId(stream), piece),
             Link::Http1(http) => {
                 let next = http.reply(&plain::health(well(&piece)));
-                ask(next, HTTP1_STREAM, sink);
+                ask(http, next, sink);
                 false
             }
             Link::Unknown(_) => false,
@@ -581,10 +581,14 @@ fn well<'a>(piece: &'a Piece<&[u8]>) -> Result<(), &'a Status> {
     }
 }
 
-/// Asks the shard what a plain request needs.
-fn ask(plain: Option<Plain>, stream: u32, sink: &mut impl Sink) {
-    if let Some(Plain::Health { serializable }) = plain {
-        sink.submit(stream, health_read(serializable));
+/// Asks the shard what a plain request needs, if that can be had.
+fn ask(http: &mut Http1, plain: Option<Plain>, sink: &mut impl Sink) {
+    let mut next = plain;
+    while let Some(Plain::Health { serializable }) = next {
+        if serializable || sink.has_leader() {
+            return sink.submit(HTTP1_STREAM, health_read(serializable));
+        }
+        next = http.reply(&plain::leaderless());
     }
 }
 
@@ -626,7 +630,10 @@ fn immediate(
             connection.reply_head(stream, &block, true);
         }
         Immediate::Plain(Plain::Page(page)) => show(connection, stream, &page),
-        Immediate::Plain(plain @ Plain::Health { .. }) => ask(Some(plain), stream.0, sink),
+        Immediate::Plain(Plain::Health { serializable }) if serializable || sink.has_leader() => {
+            sink.submit(stream.0, health_read(serializable));
+        }
+        Immediate::Plain(Plain::Health { .. }) => show(connection, stream, &plain::leaderless()),
     }
 }
 
@@ -665,10 +672,12 @@ fn status_field(code: u16) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::proto::etcdserverpb;
     use crate::api::watch::WatchRequest;
     use crate::config::Config;
     use crate::http2::PREFACE;
     use crate::http2::frame;
+    use prost::Message;
 
     /// Takes no request.
     struct Nobody;
@@ -719,9 +728,11 @@ mod tests {
         assert!(session.is_done());
     }
 
-    /// A member that may know no leader.
+    /// A member that may know no leader, or have no vote.
+    #[derive(Default)]
     struct Alone {
         has_leader: bool,
+        is_learner: bool,
         forgotten: Vec<u32>,
     }
 
@@ -736,6 +747,10 @@ mod tests {
 
         fn has_leader(&self) -> bool {
             self.has_leader
+        }
+
+        fn is_learner(&self) -> bool {
+            self.is_learner
         }
     }
 
@@ -772,8 +787,12 @@ mod tests {
 
     /// How often the output tells of a missing leader.
     fn refusals(session: &mut Session) -> usize {
-        let text = b"etcdserver: no leader";
-        let count = session.output().windows(text.len()).filter(|part| part == text).count();
+        count(session, b"etcdserver: no leader")
+    }
+
+    /// How often the output tells this.
+    fn count(session: &mut Session, text: &[u8]) -> usize {
+        let count = session.output().windows(text.len()).filter(|part| *part == text).count();
         session.sent(session.output().len());
         count
     }
@@ -788,7 +807,7 @@ mod tests {
             (None, false, 0),
             (Some(("hasleader", "false")), false, 0),
         ] {
-            let mut sink = Alone { has_leader, forgotten: Vec::new() };
+            let mut sink = Alone { has_leader, ..Alone::default() };
             let mut session = Session::new(&settings);
             assert_eq!(session.receive(&two_calls(field), Tick(0), &mut sink), Ok(()));
             assert_eq!(refusals(&mut session), due, "{field:?}");
@@ -800,7 +819,7 @@ mod tests {
         let settings = Rc::new(Settings::new(&Config::default()));
         let patience = settings.election_timeout;
         for (field, due) in [(Some(("hasleader", "true")), 1), (None, 0)] {
-            let mut sink = Alone { has_leader: true, forgotten: Vec::new() };
+            let mut sink = Alone { has_leader: true, ..Alone::default() };
             let mut session = Session::new(&settings);
             assert_eq!(session.tick(Tick(1), &mut sink), Ok(()));
             assert_eq!(session.receive(&two_calls(field), Tick(1), &mut sink), Ok(()));
@@ -818,6 +837,49 @@ mod tests {
         }
     }
 
+    /// Watchers and locks never came to the shard, which alone refused: a learner took them.
+    #[test]
+    fn a_learner_refuses_all_but_its_status_and_reads_that_may_be_stale() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let stale = etcdserverpb::RangeRequest {
+            key: "a".into(),
+            serializable: true,
+            ..etcdserverpb::RangeRequest::default()
+        };
+        for (path, message, due) in [
+            ("/etcdserverpb.Watch/Watch", vec![], 1),
+            ("/etcdserverpb.Lease/LeaseKeepAlive", vec![], 1),
+            ("/v3lockpb.Lock/Lock", vec![], 1),
+            ("/v3electionpb.Election/Observe", vec![], 1),
+            ("/grpc.health.v1.Health/Check", vec![], 1),
+            ("/etcdserverpb.KV/Put", vec![], 1),
+            ("/etcdserverpb.KV/Range", vec![], 1),
+            ("/etcdserverpb.KV/Range", stale.encode_to_vec(), 0),
+            ("/etcdserverpb.Maintenance/Status", vec![], 0),
+        ] {
+            let mut sink = Alone { is_learner: true, ..Alone::default() };
+            let mut session = Session::new(&settings);
+            let bytes = asking(path, &message);
+            assert_eq!(session.receive(&bytes, Tick(0), &mut sink), Ok(()));
+            let told = count(&mut session, b"etcdserver: rpc not supported for learner");
+            assert_eq!(told, due, "{path}");
+        }
+    }
+
+    /// A probe waited for the whole time of a request to hear that there was no leader.
+    #[test]
+    fn health_is_not_waited_for_where_there_is_no_leader() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        for (target, due) in [("/health", 2), ("/health?serializable=true", 0)] {
+            let mut session = Session::new(&settings);
+            let bytes = format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(2);
+            let mut sink = Alone::default();
+            assert_eq!(session.receive(bytes.as_bytes(), Tick(0), &mut sink), Ok(()));
+            let told = br#"{"health":"false","reason":"RAFT NO LEADER"}"#;
+            assert_eq!(count(&mut session, told), due, "{target}");
+        }
+    }
+
     /// Takes requests that no test here looks at.
     struct Nowhere;
 
@@ -829,12 +891,14 @@ mod tests {
         fn watch(&mut self, _stream: u32, _request: WatchRequest) {}
     }
 
-    /// A client's first bytes, and an empty gRPC request with a second of time for it.
-    fn opening(path: &str) -> Vec<u8> {
+    /// A client's first bytes, and a gRPC request with a second of time for it.
+    fn asking(path: &str, message: &[u8]) -> Vec<u8> {
         let mut bytes = PREFACE.to_vec();
         frame::put_settings(&mut bytes, &[]);
         frame::put_block(&mut bytes, 1, &head(path, Some(("grpc-timeout", "1S"))), false);
-        frame::put(&mut bytes, frame::DATA, frame::END_STREAM, 1, &[0; 5]);
+        let size = u8::try_from(message.len()).unwrap();
+        let body = [&[0, 0, 0, 0, size], message].concat();
+        frame::put(&mut bytes, frame::DATA, frame::END_STREAM, 1, &body);
         bytes
     }
 
@@ -844,7 +908,7 @@ mod tests {
     fn a_watch_whose_time_is_over_ends_with_trailers() {
         let settings = Rc::new(Settings::new(&Config::default()));
         let mut session = Session::new(&settings);
-        let bytes = opening("/grpc.health.v1.Health/Watch");
+        let bytes = asking("/grpc.health.v1.Health/Watch", &[]);
         assert_eq!(session.receive(&bytes, Tick(0), &mut Nowhere), Ok(()));
         assert!(!session.is_idle(), "the watch is open");
         session.sent(session.output().len());

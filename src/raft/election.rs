@@ -14,6 +14,10 @@ use crate::types::NodeId;
 use crate::types::Term;
 use crate::types::Tick;
 
+/// Followers whose leader hung up stand one after the other, this part of the election timeout
+/// apart: long enough for votes to become durable before the next one stands.
+const DOUBT_SHARE: u64 = 8;
+
 impl Node {
     pub(super) fn on_message(&mut self, from: NodeId, message: Message) {
         if from == self.config.id || from.0 == 0 || !message.is_well_formed() {
@@ -123,6 +127,32 @@ impl Node {
         }
         let is_new = !self.has_begun && self.config.leader_lease;
         self.role == Role::Leader || is_new || self.now < self.vote_after
+    }
+
+    /// This peer hung up. If it is the leader, its process may have ended, and this node stands
+    /// soon, unless it speaks again before that.
+    ///
+    /// Each voter has a turn of its own after a heartbeat, so that votes are not split; whose
+    /// turn is first changes with the term. Voters that still hear the leader refuse, and nobody
+    /// begins a term. Where answers rest on clocks this node has promised its silence and keeps it.
+    pub(super) fn doubt_leader(&mut self, peer: NodeId) {
+        let is_leader = self.role == Role::Follower && self.leader == Some(peer);
+        if !is_leader || !self.config.pre_vote || self.config.leader_lease {
+            return;
+        }
+        self.vote_after = self.now;
+        let wait = self.config.election_ticks / DOUBT_SHARE * self.turn_after(peer);
+        let soon = self.after(self.config.heartbeat_ticks + wait);
+        self.election_deadline = self.election_deadline.min(soon);
+    }
+
+    /// How many voters stand before this node when this leader is gone.
+    fn turn_after(&self, leader: NodeId) -> u64 {
+        let voters = self.members.current().voters();
+        let others: Vec<NodeId> = voters.iter().copied().filter(|id| *id != leader).collect();
+        let count = others.len() as u64;
+        let own = others.iter().take_while(|id| **id != self.config.id).count() as u64;
+        if count == 0 { 0 } else { (own + self.term.0 % count) % count }
     }
 
     /// Becomes a follower in this term, not earlier than the current one.

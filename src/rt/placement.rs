@@ -1,5 +1,5 @@
-//! Which core a new connection goes to, how much is on its way between cores, and which shards have
-//! a leader.
+//! Which core a new connection goes to, how much is on its way between cores, and what every core
+//! is to know of a shard.
 //!
 //! A request that arrives where its shard lives makes no hop, so a connection goes to its shard's
 //! core while that has room; then to the core with the most of it. With few clients a hop costs
@@ -28,8 +28,14 @@ const ANSWERS_SIZE_MAX: usize = 64 << 20;
 #[derive(Debug)]
 pub(crate) struct Placement {
     cores: Vec<Load>,
-    /// By shard: whether it knows a leader.
-    leaders: Vec<AtomicBool>,
+    shards: Vec<Known>,
+}
+
+/// What is known of a shard; told by its core, read by all.
+#[derive(Debug, Default)]
+struct Known {
+    has_leader: AtomicBool,
+    is_learner: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -42,22 +48,35 @@ struct Load {
 
 impl Placement {
     pub(crate) fn new(cores: usize, shards: usize) -> Self {
-        let leaders = (0..shards).map(|_| AtomicBool::new(false)).collect();
-        Self { cores: (0..cores).map(|_| Load::default()).collect(), leaders }
+        Self {
+            cores: (0..cores).map(|_| Load::default()).collect(),
+            shards: (0..shards).map(|_| Known::default()).collect(),
+        }
     }
 
-    fn leader(&self, shard: ShardId) -> &AtomicBool {
-        &self.leaders[usize::try_from(shard.0).expect("usize is 64 bits")]
+    fn known(&self, shard: ShardId) -> &Known {
+        &self.shards[usize::try_from(shard.0).expect("usize is 64 bits")]
     }
 
     /// Whether a shard knows a leader.
     pub(crate) fn has_leader(&self, shard: ShardId) -> bool {
-        self.leader(shard).load(Relaxed)
+        self.known(shard).has_leader.load(Relaxed)
     }
 
-    /// A shard knows a leader, or does not.
-    pub(crate) fn set_leader(&self, shard: ShardId, is_known: bool) {
-        self.leader(shard).store(is_known, Relaxed);
+    /// Whether a shard's replica here has no vote.
+    pub(crate) fn is_learner(&self, shard: ShardId) -> bool {
+        self.known(shard).is_learner.load(Relaxed)
+    }
+
+    /// What is known of a shard now.
+    pub(crate) fn learn(&self, shard: ShardId, has_leader: bool, is_learner: bool) {
+        let known = self.known(shard);
+        for (flag, is_set) in [(&known.has_leader, has_leader), (&known.is_learner, is_learner)] {
+            // Every core reads them for each call: they are written only to change.
+            if flag.load(Relaxed) != is_set {
+                flag.store(is_set, Relaxed);
+            }
+        }
     }
 
     fn load(&self, core: u32) -> &Load {

@@ -254,12 +254,13 @@ impl Shard {
         if let Change::Add(member) = &mut change {
             member.id = self.next_member_id(&member.peer_urls);
         }
-        change.judge(&self.members, self.config.learners_max).map_err(Why::Member)?;
+        // In etcd's order: a change with several faults is refused for the same one.
         self.judge_health(&change).map_err(Why::Member)?;
         if let Change::Promote(id) | Change::Seat(id) = &change {
             let is_asked = matches!(change, Change::Promote(_));
             self.judge_promotion(*id, is_asked).map_err(Why::Member)?;
         }
+        change.judge(&self.members, self.config.learners_max).map_err(Why::Member)?;
         let index = match change.of_raft() {
             None => self.raft.propose(data),
             Some(step) => {
@@ -330,8 +331,11 @@ impl Shard {
     /// Whether a learner may get its vote: it is in step, and enough others are up.
     fn judge_promotion(&self, id: NodeId, is_asked: bool) -> Result<(), MemberRefusal> {
         let progress: Option<PeerStatus> = self.raft.progress().find(|peer| peer.id == id);
-        if !progress.is_some_and(|peer| self.is_in_step(&peer)) {
-            return Err(MemberRefusal::LearnerNotReady);
+        match progress {
+            Some(peer) if self.is_in_step(&peer) => {}
+            Some(_) => return Err(MemberRefusal::LearnerNotReady),
+            None if id == self.member() => {}
+            None => return Err(MemberRefusal::NotFound),
         }
         let (started, count) = self.started(None);
         let is_strict = is_asked && self.config.strict_reconfig_check;

@@ -305,10 +305,10 @@ impl Shard {
         {
             let forward = self.forwards.remove(number).expect("it is there");
             let why = match forward.attempts.is_empty() {
-                true => self.never(),
-                false => self.late(deadline),
+                true => self.never_taken(&forward.data),
+                false => self.late(deadline).into(),
             };
-            self.reply(forward.to, Err(why.into()));
+            self.reply(forward.to, Err(why));
         }
         if self.now >= self.forwards.look_next {
             let patience = self.config.raft.election_ticks;

@@ -8,6 +8,7 @@ use crate::shard::Output;
 use crate::shard::Shard;
 use crate::shard::change::Change;
 use crate::shard::change::Context;
+use crate::shard::command::ArchivedCommand;
 use crate::shard::members::Members;
 use crate::shard::members::are_readable;
 use crate::shard::peer::Packet;
@@ -22,6 +23,7 @@ use crate::shard::request::Unavailable;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Tick;
+use bytes::Bytes;
 use std::collections::BTreeMap;
 
 /// Milliseconds for which others must have been heard to count as healthy, as in etcd.
@@ -122,7 +124,7 @@ impl Shard {
                 let is_healthy = self.voters_heard_since(since) >= due;
                 if is_healthy { Ok(()) } else { Err(MemberRefusal::Unhealthy) }
             }
-            Change::Remove(id) if self.raft.membership().is_voter(*id) => {
+            Change::Remove(id) if !self.raft.membership().is_learner(*id) => {
                 let (started, count) = self.started(Some(*id));
                 if started < majority(count) {
                     return Err(MemberRefusal::NotEnoughStarted);
@@ -139,6 +141,23 @@ impl Shard {
             | Change::Urls(..)
             | Change::Publish(_) => Ok(()),
         }
+    }
+
+    /// What to say of what was asked for and that nobody took, as there was no leader in all its
+    /// time: of a change that has to leave a majority, that there is none. etcd says so of its
+    /// connections, at once.
+    pub(super) fn never_taken(&self, data: &Bytes) -> Failure {
+        let why = self.never();
+        let is_judged = || match ArchivedCommand::open(data) {
+            Ok(ArchivedCommand::Member { change }) => {
+                matches!(Change::decode(change), Some(Change::Add(_) | Change::Remove(_)))
+            }
+            Ok(_) | Err(_) => false,
+        };
+        if why == Unavailable::NoLeader && self.config.strict_reconfig_check && is_judged() {
+            return MemberRefusal::Unhealthy.into();
+        }
+        why.into()
     }
 
     /// An entry goes into the log: the members in it are to be reached from now on.

@@ -43,6 +43,7 @@ mod membership;
 pub mod origin;
 mod park;
 pub mod peer;
+mod port;
 mod reads;
 mod records;
 pub mod recover;
@@ -58,6 +59,9 @@ mod wants;
 pub mod watch;
 
 pub use config::Config;
+pub use port::Input;
+pub use port::Output;
+pub use port::Ready;
 
 use crate::lease::Grant;
 use crate::lease::Lessor;
@@ -75,24 +79,18 @@ use crate::shard::forward::Forwards;
 use crate::shard::group::Group;
 use crate::shard::hash::Hashes;
 use crate::shard::leases::Leases;
-use crate::shard::list::ListHead;
 use crate::shard::list::Lists;
-use crate::shard::list::RowShape;
 use crate::shard::members::Members;
 use crate::shard::membership::Moves;
 use crate::shard::origin::Origins;
 use crate::shard::park::Parked;
-use crate::shard::peer::Packet;
 use crate::shard::records::Needs;
 use crate::shard::replay::Replays;
 use crate::shard::request::Body;
-use crate::shard::request::Failure;
 use crate::shard::request::Header;
 use crate::shard::request::Member;
-use crate::shard::request::Range;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
-use crate::shard::request::Response;
 use crate::shard::request::Unavailable;
 use crate::shard::seal::MARK_TOKEN;
 use crate::shard::seal::Seals;
@@ -106,7 +104,6 @@ use crate::shard::wait::Proposals;
 use crate::shard::wait::Reads;
 use crate::shard::wants::Wants;
 use crate::shard::watch::Ask;
-use crate::shard::watch::Told;
 use crate::store;
 use crate::store::Store;
 use crate::types::LogIndex;
@@ -117,115 +114,6 @@ use crate::types::Tick;
 use crate::wal;
 use bytes::Bytes;
 use std::collections::VecDeque;
-
-/// One thing that happened.
-#[derive(Debug)]
-pub enum Input {
-    /// A client asks.
-    Request {
-        /// Where the answer goes.
-        from: RequestId,
-        /// What it asks.
-        request: Request,
-    },
-    /// The log's files: what the driver has done of what [`Output::Wal`] asked.
-    Wal(wal::Event),
-    /// The store's files: what the driver has done of what [`Output::Store`] asked.
-    Store(store::Event),
-    /// A [`Ready::Range`] that can not be answered at once is to be answered in slices;
-    /// [`Ready::List`] follows, or how it failed.
-    List {
-        /// Where it goes.
-        to: RequestId,
-        /// What is read.
-        range: Range,
-        /// Bytes that a row takes on the wire.
-        shape: fn(&RowShape) -> usize,
-    },
-    /// Nobody waits for this answer any more.
-    Forget {
-        /// Where it would have gone.
-        to: RequestId,
-    },
-    /// A core asks for its watchers.
-    Watch(Ask),
-    /// Another shard of the group has said something.
-    Packet {
-        /// Who.
-        from: NodeId,
-        /// What.
-        packet: Packet,
-    },
-    /// A peer can be spoken to.
-    PeerUp {
-        /// The peer.
-        peer: NodeId,
-    },
-    /// The connection to a peer broke: what was sent to it may not have arrived.
-    PeerLost {
-        /// The peer.
-        peer: NodeId,
-    },
-    /// It is now this late; every [`Config::raft`] heartbeat at least.
-    Tick(Tick),
-    /// Nothing more is taken in: requests that wait for a place in the log are refused.
-    Stop,
-}
-
-/// One thing to do; every output is already safe to do.
-#[derive(Debug)]
-pub enum Output {
-    /// The log's files; in the order given for one file.
-    Wal(wal::Command),
-    /// The store's files; in the order given for one file, and never before the log's.
-    Store(store::Command),
-    /// An answer is ready: ask [`Shard`] for what it needs, now or later; later sees no less.
-    Reply {
-        /// Where it goes.
-        to: RequestId,
-        /// What it is.
-        ready: Ready,
-    },
-    /// A list that had to wait can go on: [`Shard::rows`] is worth asking again.
-    Rows {
-        /// Where it goes.
-        to: RequestId,
-    },
-    /// Cores are told something for their watchers.
-    Watch(Told),
-    /// Another shard of the group is to be told something; it may be lost, late, doubled, out of
-    /// order.
-    Send {
-        /// Who.
-        to: NodeId,
-        /// What.
-        packet: Packet,
-    },
-    /// Who the others of the group are, and the URLs where they are reached: at the start, and
-    /// whenever that changes.
-    Peers(Vec<(NodeId, Vec<String>)>),
-    /// A line for the log: what this replica is in which term, or what somebody should know.
-    Role(String),
-    /// A snapshot is in place of everything in this shard's files: recover another from them, and
-    /// let it [`Shard::succeed`] this one, which still serves reads until then. Nothing of this one
-    /// writes any more, and no write of its is under way.
-    Reopen,
-    /// Go on no further: what must not be guessed at was found.
-    Halt(String),
-}
-
-/// An answer that may leave.
-#[derive(Debug)]
-pub enum Ready {
-    /// It is here.
-    Result(Result<Response, Failure>),
-    /// Its read point is reached: [`Shard::read`] gives its rows where they lie, or says that it
-    /// must be asked for by [`Input::List`].
-    Range(Range),
-    /// A list is measured and open: [`Shard::rows`] gives its rows until it says that they are
-    /// done, or until [`Input::Forget`].
-    List(ListHead),
-}
 
 /// One keyspace replica.
 ///
@@ -363,11 +251,15 @@ impl Shard {
             }
             Input::Watch(ask) => self.on_watch(ask),
             // As if it were down: that takes no longer than a start.
-            Input::Packet { .. } | Input::PeerUp { .. } | Input::PeerLost { .. }
+            Input::Packet { .. }
+            | Input::PeerUp { .. }
+            | Input::PeerLost { .. }
+            | Input::PeerEnded { .. }
                 if self.is_moving() => {}
             Input::Packet { from, packet } => self.on_packet(from, packet),
             Input::PeerUp { peer } => self.on_peer_up(peer),
             Input::PeerLost { peer } => self.on_peer_lost(peer),
+            Input::PeerEnded { peer } => self.raft.handle(raft::Input::HungUp { peer }),
             Input::Tick(now) => self.on_tick(now),
             Input::Stop => self.stop(),
         }
@@ -558,7 +450,8 @@ impl Shard {
     }
 
     /// Whether it is for clients a member without a vote.
-    fn is_learner(&self) -> bool {
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
         self.members.get(self.member()).is_some_and(|member| member.learner)
     }
 
@@ -582,7 +475,6 @@ impl Shard {
     fn on_request(&mut self, from: RequestId, request: Request) {
         let refusal = match request {
             _ if self.stopping => Some(Unavailable::Stopped),
-            _ if self.is_learner() && !request.is_for_learners() => Some(Unavailable::Learner),
             Request::Write(command) => self.on_write(from, command),
             Request::Range(range) if range.serializable => {
                 self.outputs.push_back(Output::Reply { to: from, ready: Ready::Range(range) });

@@ -200,32 +200,6 @@ pub enum Request {
 }
 
 impl Request {
-    /// Whether a member without a vote answers it.
-    pub(super) fn is_for_learners(&self) -> bool {
-        match self {
-            Self::Status => true,
-            Self::Range(range) => range.serializable,
-            Self::Write(_)
-            | Self::RangeStream(_)
-            | Self::ReadTxn { .. }
-            | Self::HashKv { .. }
-            | Self::Hash
-            | Self::Defragment
-            | Self::Alarms
-            | Self::MemberList { .. }
-            | Self::LeaseGrant { .. }
-            | Self::LeaseRevoke { .. }
-            | Self::LeaseKeepAlive { .. }
-            | Self::LeaseTimeToLive { .. }
-            | Self::LeaseLeases
-            | Self::MemberAdd { .. }
-            | Self::MemberRemove { .. }
-            | Self::MemberUpdate { .. }
-            | Self::MemberPromote { .. }
-            | Self::MoveLeader { .. } => false,
-        }
-    }
-
     /// Bytes it holds while it waits.
     #[must_use]
     pub fn size(&self) -> usize {
@@ -434,7 +408,7 @@ pub enum Unavailable {
     /// There is no leader; nothing was done.
     #[error("etcdserver: no leader")]
     NoLeader,
-    /// This member has no vote, and serves only what needs no leader.
+    /// This member has no vote, and its clients are to ask others for all that needs a leader.
     #[error("etcdserver: rpc not supported for learner")]
     Learner,
     /// Another member leads.

@@ -288,7 +288,7 @@ fn ranges(request: &RangeRequest, ours: &RangeResponse, theirs: &RangeResponse) 
         return true;
     }
     let mut sorted = theirs.count;
-    if request.sort_order == 0 && request.limit > 0 {
+    if is_cut_before_sorting(request) && request.limit > 0 {
         sorted = sorted.min(request.limit.saturating_add(1));
     }
     let rest = |answer: &RangeResponse| RangeResponse { kvs: Vec::new(), ..answer.clone() };
@@ -301,6 +301,15 @@ fn ranges(request: &RangeRequest, ours: &RangeResponse, theirs: &RangeResponse) 
         (VALUE, true) => same_keys(ours, theirs),
         _ => same_groups(request, ours, theirs),
     }
+}
+
+/// Whether etcd reads no more than the limit: with an order or bounds of revisions it reads all.
+fn is_cut_before_sorting(request: &RangeRequest) -> bool {
+    request.sort_order == 0
+        && request.min_mod_revision == 0
+        && request.max_mod_revision == 0
+        && request.min_create_revision == 0
+        && request.max_create_revision == 0
 }
 
 /// What is sorted by is the same throughout, and so are the pairs that have it in common.

@@ -6,6 +6,7 @@
 
 mod batches;
 mod bugs;
+mod cluster;
 mod commands;
 mod compare;
 mod crowd;

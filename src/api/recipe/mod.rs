@@ -27,7 +27,6 @@ use crate::api::status::Code;
 use crate::api::status::Status;
 use crate::api::watch::WatchRequest;
 use crate::shard::request::Request;
-use crate::shard::request::Unavailable;
 use prost::Message;
 
 /// One thing for a session to do.
@@ -101,10 +100,9 @@ impl Recipe {
     }
 }
 
-/// A failure as it leaves etcd's in-process client: with its text and no code. A learner refuses
-/// the call itself, before that client is asked for anything.
+/// A failure as it leaves etcd's in-process client: with its text and no code.
 fn without_code(status: Status) -> Status {
-    if status.code == Code::Internal || status == Status::from(&Unavailable::Learner) {
+    if status.code == Code::Internal {
         return status;
     }
     Status { code: Code::Unknown, ..status }

@@ -125,11 +125,6 @@ fn a_failure_keeps_its_text_and_loses_its_code() {
     let status = Status::fixed(Code::NotFound, "etcdserver: requested lease not found");
     let told = Status { code: Code::Unknown, ..status.clone() };
     assert_eq!(lock.answered(Err(status)), [Do::Unwatch, Do::End(told)]);
-    // A learner refuses the call and not what it is made of.
-    let (mut lock, _) = begin(Goal::Lock, &request);
-    let status = Status::from(&Unavailable::Learner);
-    assert_eq!(status.code, Code::FailedPrecondition);
-    assert_eq!(lock.answered(Err(status.clone())), [Do::Unwatch, Do::End(status)]);
 }
 
 #[test]

@@ -638,6 +638,43 @@ fn a_node_that_was_cut_off_comes_back_in_the_same_term() {
 }
 
 #[test]
+fn followers_that_a_dead_leader_hung_up_on_do_not_wait_for_the_timeout() {
+    let mut world = led(3, plain);
+    world.advance(1);
+    world.settle();
+    isolate(&mut world, ONE);
+    for id in [TWO, THREE] {
+        world.handle(id, Input::HungUp { peer: ONE });
+    }
+    let is_led =
+        |world: &World| [TWO, THREE].iter().any(|id| world.node(*id).role() == Role::Leader);
+    assert!(world.run_until(400, is_led));
+}
+
+#[test]
+fn who_alone_was_hung_up_on_disturbs_nobody() {
+    let mut world = led(3, plain);
+    world.advance(1);
+    world.settle();
+    world.handle(TWO, Input::HungUp { peer: ONE });
+    assert!(!world.run_until(3000, |world| world.node(TWO).role() != Role::Follower));
+    world.blocked.extend([(ONE, TWO), (TWO, ONE)]);
+    world.handle(TWO, Input::HungUp { peer: ONE });
+    assert!(!world.run_until(3000, |world| world.leader() != Some(ONE)));
+    assert_eq!(world.node(THREE).term(), Term(1));
+}
+
+#[test]
+fn a_promise_of_silence_is_kept_when_the_leader_hangs_up() {
+    let mut world = led(3, |config| config.leader_lease = true);
+    isolate(&mut world, ONE);
+    for id in [TWO, THREE] {
+        world.handle(id, Input::HungUp { peer: ONE });
+    }
+    assert!(!world.run_until(900, |world| world.node(TWO).term() > Term(1)));
+}
+
+#[test]
 fn nobody_votes_while_the_leader_is_heard() {
     let mut world = led(3, |config| config.pre_vote = false);
     world.advance(1);

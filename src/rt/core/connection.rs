@@ -92,6 +92,10 @@ impl Sink for Route<'_> {
     fn has_leader(&self) -> bool {
         self.core.mesh.placement.has_leader(self.shard)
     }
+
+    fn is_learner(&self) -> bool {
+        self.core.mesh.placement.is_learner(self.shard)
+    }
 }
 
 impl Core {

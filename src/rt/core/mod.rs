@@ -544,10 +544,8 @@ impl Core {
             let _ = self.mesh.reports.send(Report::Ready);
         }
         let (disks, generation) = (host.disks.clone(), host.generation);
-        let has_leader = host.shard.leader().is_some();
-        if self.mesh.placement.has_leader(id) != has_leader {
-            self.mesh.placement.set_leader(id, has_leader);
-        }
+        let (has_leader, is_learner) = (host.shard.leader().is_some(), host.shard.is_learner());
+        self.mesh.placement.learn(id, has_leader, is_learner);
         // A spawned task runs at once up to its first wait, and may borrow what is borrowed here.
         drop(hosts);
         for work in work {

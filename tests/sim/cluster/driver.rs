@@ -430,6 +430,9 @@ impl World {
             process.shard.handle(Input::PeerLost { peer });
             self.counts.lost += 1;
         }
+        for peer in std::mem::take(&mut process.peers.ended) {
+            process.shard.handle(Input::PeerEnded { peer });
+        }
         for verdict in std::mem::take(&mut process.peers.refusals) {
             self.counts.refuse(verdict);
         }

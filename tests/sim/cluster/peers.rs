@@ -49,6 +49,8 @@ pub(super) struct Peers {
     pub(super) acts: Vec<Act>,
     pub(super) heard: Vec<(NodeId, Bytes)>,
     pub(super) lost: Vec<NodeId>,
+    /// Who ended the connection on which it speaks.
+    pub(super) ended: Vec<NodeId>,
     pub(super) up: Vec<NodeId>,
     /// Members that say that this one was removed.
     pub(super) removed: Vec<NodeId>,
@@ -85,6 +87,7 @@ impl Peers {
             acts: Vec::new(),
             heard: Vec::new(),
             lost: Vec::new(),
+            ended: Vec::new(),
             up: Vec::new(),
             removed: Vec::new(),
             refusals: Vec::new(),
@@ -261,7 +264,10 @@ impl Peers {
         if let Some(line) = self.line_of(conn) {
             line.link.failed(line.link.attempt(), now);
             self.settle();
-        } else if self.calls.remove(&conn).is_some() {
+        } else if let Some(call) = self.calls.remove(&conn) {
+            if let Some((peer, Kind::Raft)) = call.inlet.peer() {
+                self.ended.push(peer);
+            }
             self.acts.push(Act::Close(conn));
         }
     }

@@ -195,6 +195,10 @@ impl Sink for Requests<'_> {
     fn has_leader(&self) -> bool {
         self.shard.leader().is_some()
     }
+
+    fn is_learner(&self) -> bool {
+        self.shard.is_learner()
+    }
 }
 
 /// The streams of all connections.

@@ -213,7 +213,7 @@ fn one_that_was_removed_while_it_was_away_is_told_so_long_after() {
 }
 
 #[test]
-fn a_learner_follows_serves_little_and_is_promoted_when_it_is_in_step() {
+fn a_learner_follows_and_is_promoted_when_it_is_in_step() {
     let mut world = World::new(3, 33, |_| ());
     let leader = world.elect();
     world.pass(6_000);
@@ -232,8 +232,8 @@ fn a_learner_follows_serves_little_and_is_promoted_when_it_is_in_step() {
         world.row(learner, told.id).is_some_and(|row| !row.name.is_empty())
     });
     assert_eq!(world.voters(leader), 3);
-    assert_eq!(world.call(learner, put("k", "v")), Err(Unavailable::Learner.into()));
-    assert_eq!(world.get(learner, "k7", false), Err(Unavailable::Learner.into()));
+    // Its clients may not ask it for this; the node itself may, to tell how it is.
+    assert_eq!(world.get(learner, "k7", false), Ok(Some("v".to_owned())));
     assert_eq!(world.get(learner, "k7", true), Ok(Some("v".to_owned())));
     let status = world.call(learner, Request::Status).expect("it tells").body;
     assert!(matches!(status, Body::Status(status) if status.learner && status.leader.is_some()));
@@ -324,6 +324,34 @@ fn changes_that_would_cost_the_majority_are_refused() {
     add(&mut world, leader, false);
     assert_eq!(is_done(&world.call(leader, put("k", "w"))), Some(true));
     assert_eq!(refusal(world.call(leader, new)), MemberRefusal::NotEnoughStarted);
+}
+
+/// A place that is taken was looked at first, and etcd's answer was another. Without a leader the
+/// answer was that there was none, whatever the change.
+#[test]
+fn a_change_with_several_faults_is_refused_for_that_of_the_group() {
+    let mut world = World::new(3, 41, |_| ());
+    let leader = world.elect();
+    world.pass(6_000);
+    let peer_urls = world.row(leader, id(leader)).unwrap().peer_urls;
+    let taken = Request::MemberAdd { peer_urls, learner: true };
+    assert_eq!(refusal(world.call(leader, taken.clone())), MemberRefusal::PeerUrlExists);
+    let unknown = Request::MemberPromote { id: NodeId(77) };
+    assert_eq!(refusal(world.call(leader, unknown)), MemberRefusal::NotFound);
+    let down = world.follower();
+    world.crash(down);
+    world.pass(50);
+    assert_eq!(refusal(world.call(leader, taken.clone())), MemberRefusal::Unhealthy);
+    world.crash(leader);
+    let left = (0..3).find(|nth| *nth != leader && *nth != down).unwrap();
+    world.until("no leader", |world| {
+        world.nodes[left].shard.as_ref().is_some_and(|shard| shard.leader().is_none())
+    });
+    assert_eq!(refusal(world.call(left, taken)), MemberRefusal::Unhealthy);
+    let remove = Request::MemberRemove { id: id(down) };
+    assert_eq!(refusal(world.call(left, remove)), MemberRefusal::Unhealthy);
+    let update = Request::MemberUpdate { id: id(left), peer_urls: vec!["http://x:1".to_owned()] };
+    assert_eq!(world.call(left, update), Err(Unavailable::NoLeader.into()));
 }
 
 #[test]

@@ -82,6 +82,8 @@ struct Aftermath {
     removed: Vec<(ShardId, NodeId)>,
     up: Vec<(ShardId, NodeId)>,
     lost: Vec<(ShardId, NodeId)>,
+    /// Members that ended the connection on which they speak.
+    ended: Vec<(ShardId, NodeId)>,
 }
 
 /// One shard's peers.
@@ -445,6 +447,9 @@ impl Core {
         }
         for (shard, peer) in after.lost {
             self.tell_shard(shard, Input::PeerLost { peer });
+        }
+        for (shard, peer) in after.ended {
+            self.tell_shard(shard, Input::PeerEnded { peer });
         }
         for (at, generation) in after.dial {
             glommio::spawn_local(self.clone().dial(at, generation)).detach();

@@ -171,7 +171,14 @@ impl Peers {
                 slot.closing = true;
                 self.mark(at);
             }
-            End::Inlet(_) | End::Door(..) => self.remove(at),
+            End::Inlet(inlet) => {
+                if let Some((peer, Kind::Raft)) = inlet.peer() {
+                    let shard = slot.shard;
+                    self.after.ended.push((shard, peer));
+                }
+                self.remove(at);
+            }
+            End::Door(..) => self.remove(at),
         }
     }
 
