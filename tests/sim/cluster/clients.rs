@@ -416,7 +416,11 @@ impl World {
                         }
                     }
                 }
-                (Role::Watcher(_, own), client::Heard::Over(_)) => *own = None,
+                // A learner refuses streams, as long as it is one: others do not.
+                (Role::Watcher(..) | Role::Keeper(_), client::Heard::Over(_)) => {
+                    self.leave(nth);
+                    return Ok(());
+                }
                 (Role::Keeper(kept), client::Heard::Message(bytes)) => {
                     let told = pb::LeaseKeepAliveResponse::decode(&bytes[..]);
                     let told = told.map_err(|error| error.to_string())?;
@@ -427,7 +431,6 @@ impl World {
                     }
                     client.machine.abandon(stream);
                 }
-                (Role::Keeper(kept), client::Heard::Over(_)) => *kept = None,
                 (Role::Caller | Role::Operator, heard) => {
                     return Err(format!("client {nth} hears {heard:?} and has no stream"));
                 }
