@@ -67,8 +67,8 @@
 //! A frame's number (8 bytes) is how many went before it in its direction, so that one that is lost
 //! or comes twice is not whole. The check is for the size, which is believed before the payload is
 //! there: with a wrong one a receiver would wait for bytes that nobody sends, and take all that
-//! comes meanwhile for them. A ping asks for a pong; both are empty. Only the dialler sends packets;
-//! their payload is the shard's business.
+//! comes meanwhile for them. A ping asks for a pong; both are empty. Only the dialler sends
+//! packets; their payload is the shard's business.
 //!
 //! The dialler's first frame on a raft connection says where its peers reach it: each URL's size
 //! (2 bytes) and the URL, to the end, 64 KiB at most.

@@ -255,12 +255,10 @@ impl World {
     /// Whether one of these was asked to be removed, and may yet be. Who has the entry counts
     /// without it: were another of three wiped then, nobody could be elected any more.
     fn is_one_leaving(&self, members: &[Member]) -> bool {
-        self.calls.iter().any(|call| match call.op {
-            Op::Member(MemberOp::Remove { id }) => {
-                let is_there = members.iter().any(|member| member.id.0 == id);
-                is_there && !matches!(call.told, Some(Told::Refused(_)))
-            }
-            _ => false,
+        self.calls.iter().any(|call| {
+            let Op::Member(MemberOp::Remove { id }) = call.op else { return false };
+            let is_there = members.iter().any(|member| member.id.0 == id);
+            is_there && !matches!(call.told, Some(Told::Refused(_)))
         })
     }
 

@@ -1,5 +1,5 @@
-//! A tombstone that is lost on the way from one store to another: a planted bug's, made in the files
-//! of a state that has just arrived.
+//! A tombstone that is lost on the way from one store to another: a planted bug's, made in the
+//! files of a state that has just arrived.
 
 use crate::store::disk::Disk;
 use ringd::store::format::Identity;
