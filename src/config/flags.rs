@@ -472,6 +472,13 @@ const OURS: &[Flag] = &[
         |d, v| put(&mut d.config.machine.cores, cores(v)),
     ),
     set(
+        "pin",
+        Boolean,
+        "true",
+        "Pin each core to its CPU. False where other busy programs share the machine.",
+        |d, v| put(&mut d.config.machine.pin, boolean(v)),
+    ),
+    set(
         "spin-us",
         Unsigned,
         "0",

@@ -235,6 +235,9 @@ pub struct Connections {
 pub struct Machine {
     /// The CPUs to pin to (`--cores`). Default: all that the process may use.
     pub cores: Cores,
+    /// Pin each core to its CPU (`--pin`). Default true. Where several servers share a machine
+    /// they would all pin their first shard to the same one.
+    pub pin: bool,
     /// Microseconds that an idle core looks for work before it sleeps (`--spin-us`), at most
     /// 1,000,000. Default 0: a CPU that spins is one that nobody else has.
     pub spin_us: u32,

@@ -99,7 +99,7 @@ impl Default for Config {
                 reuse_address: false,
                 bench_method: false,
             },
-            machine: Machine { cores: Cores::All, spin_us: 0 },
+            machine: Machine { cores: Cores::All, pin: true, spin_us: 0 },
             log: Log {
                 level: LogLevel::Info,
                 format: LogFormat::Json,

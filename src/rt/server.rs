@@ -391,7 +391,11 @@ fn run_core(
 ) {
     let at = usize::try_from(index).expect("usize is 64 bits");
     let spin = Duration::from_micros(u64::from(plan.config.machine.spin_us));
-    let executor = LocalExecutorBuilder::new(glommio::Placement::Fixed(plan.cpus[at]))
+    let place = match plan.config.machine.pin {
+        true => glommio::Placement::Fixed(plan.cpus[at]),
+        false => glommio::Placement::Unbound,
+    };
+    let executor = LocalExecutorBuilder::new(place)
         .spin_before_park(spin)
         .io_memory(IO_MEMORY)
         .blocking_thread_pool_placement(PoolPlacement::Unbound(BLOCKING_THREADS))
