@@ -41,6 +41,10 @@ impl Cluster {
         let mut members = Vec::new();
         for (index, (address, peer)) in addresses.iter().enumerate() {
             let mut recipe = recipe.clone();
+            if recipe.name == "ringd" {
+                // They share the machine's CPUs with each other and with the load.
+                recipe.flags.insert(0, "--pin=false".to_owned());
+            }
             recipe.flags.extend(flags(index, &peers));
             members.push(Server::launch(&recipe, *address, *peer)?);
         }

@@ -67,6 +67,10 @@ pub(super) struct Peer {
     pub(super) fetch: Option<LogIndex>,
     /// The last entry that was fetched for it: the log in memory may not know its term.
     pub(super) fetched: Position,
+    /// While it has not yet been sent all of the log: most appends on their way to it. What it
+    /// lacks goes in small pieces, the next when one has come, so that the leader serves others
+    /// in between; a long link is filled as this grows.
+    pub(super) behind: Option<usize>,
     inflight: VecDeque<(LogIndex, usize)>,
     inflight_size: usize,
 }
@@ -85,6 +89,7 @@ impl Peer {
             committed: LogIndex(0),
             fetch: None,
             fetched: Position::default(),
+            behind: Some(1),
             inflight: VecDeque::new(),
             inflight_size: 0,
         }
@@ -112,6 +117,7 @@ impl Peer {
         self.next = next.max(self.matched.next());
         self.is_paused = false;
         self.fetch = None;
+        self.behind = Some(1);
         self.inflight.clear();
         self.inflight_size = 0;
     }
@@ -130,6 +136,7 @@ impl Peer {
         match self.state {
             PeerState::Probe => !self.is_paused,
             PeerState::Replicate => {
+                let count_max = self.behind.map_or(count_max, |count| count.min(count_max));
                 self.inflight.len() < count_max && self.inflight_size < size_max
             }
             PeerState::Snapshot => false,
@@ -146,6 +153,20 @@ impl Peer {
                 self.next = last.next();
             }
             PeerState::Snapshot => {}
+        }
+    }
+
+    /// Time has passed: while it is behind, one more append may be on its way.
+    pub(super) fn widen(&mut self, count_max: usize) {
+        if let Some(count) = &mut self.behind {
+            *count = (*count + 1).min(count_max);
+        }
+    }
+
+    /// The log ends at `last`: if all of it was sent, it is behind no more.
+    pub(super) fn look_behind(&mut self, last: LogIndex) {
+        if self.next > last {
+            self.behind = None;
         }
     }
 

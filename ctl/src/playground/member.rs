@@ -246,6 +246,8 @@ fn arguments(folder: &Folder, place: usize, flags: &[String]) -> Vec<String> {
     ] {
         arguments.extend([flag.to_owned(), value]);
     }
+    // They share the machine.
+    arguments.push("--pin=false".to_owned());
     arguments.extend(flags.iter().cloned());
     arguments
 }

@@ -283,6 +283,37 @@ fn a_follower_that_is_far_behind_is_fed_from_the_disk() {
     assert_eq!(world.installs, 0);
 }
 
+/// All of a window left in one turn, and whoever else waited for the leader waited for that.
+#[test]
+fn a_follower_that_is_behind_is_fed_a_piece_at_a_time_and_in_step_at_once() {
+    let mut world = led(3, |config| config.append_size_max = 1);
+    go_on_without(&mut world, THREE);
+    world.handle(ONE, Input::Unreachable { peer: THREE });
+    world.blocked.clear();
+    let count = |world: &World| {
+        let found = world.node(ONE).progress().find(|peer| peer.id == THREE);
+        found.map_or(0, |peer| peer.inflight_count)
+    };
+    let mut most = 0;
+    while world.members[&THREE].applied < LogIndex(21) {
+        if world.network.is_empty() {
+            assert!(world.now < 3000);
+            world.advance(20);
+        } else {
+            let packet = world.network.remove(0);
+            world.deliver(packet);
+        }
+        world.ids().into_iter().for_each(|id| store_all(&mut world, id));
+        most = most.max(count(&world));
+    }
+    assert!((1..=3).contains(&most), "{most}");
+    world.settle();
+    for _ in 0..10 {
+        propose(&mut world, ONE, "a").unwrap();
+    }
+    assert_eq!(count(&world), 10);
+}
+
 /// A leader that was restarted knows no terms below the entry that its state was sealed at. It read
 /// the one that it needed, and forgot it whenever nothing more came with it: at a segment's end, or
 /// where entries are large. It then read it again, for ever.
