@@ -78,6 +78,7 @@ impl Node {
             return self.agree(last.index);
         }
         self.log.reset(last);
+        self.storage.cut(last.index);
         self.members = History::new(last.index, mark.membership.clone());
         self.install = Some(mark);
         self.membership_changed();

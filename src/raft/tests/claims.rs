@@ -23,6 +23,7 @@ use super::world::Packet;
 use super::world::World;
 use crate::raft::Body;
 use crate::raft::Input;
+use crate::raft::Mark;
 use crate::raft::Membership;
 use crate::raft::MembershipChange;
 use crate::raft::PeerState;
@@ -561,6 +562,23 @@ fn a_snapshot_of_what_is_there_already_installs_nothing() {
     message(&mut world, ONE, TWO, 1, Body::Snapshot { mark });
     world.settle();
     assert_eq!(world.installs, 0);
+}
+
+/// They were of the old log, and longer than the new one: the node ended in an assertion.
+#[test]
+fn stores_of_a_log_that_a_snapshot_replaces_do_not_count_for_it() {
+    let mut world = led(3, bare);
+    let node = world.member(ONE).node.as_mut().unwrap();
+    for _ in 0..5 {
+        node.propose(Bytes::from_static(b"a")).unwrap();
+    }
+    world.drain(ONE);
+    let last = Position { term: Term(2), index: LogIndex(3) };
+    let membership = world.node(ONE).membership().clone();
+    message(&mut world, TWO, ONE, 2, Body::Snapshot { mark: Mark { last, membership } });
+    assert!(world.node(ONE).last() == last && world.node(ONE).is_installing());
+    store_all(&mut world, ONE);
+    assert_eq!((world.node(ONE).durable(), world.installs), (last.index, 1));
 }
 
 /// What is applied was sealed as if it were in the log on the disk, and a restart missed it there.
