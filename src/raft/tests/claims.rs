@@ -34,6 +34,7 @@ use crate::raft::next_era;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Term;
+use crate::types::Tick;
 
 // Elections: paper §5.2.
 
@@ -711,6 +712,41 @@ fn who_alone_was_hung_up_on_disturbs_nobody() {
     world.handle(TWO, Input::HungUp { peer: ONE });
     assert!(!world.run_until(3000, |world| world.leader() != Some(ONE)));
     assert_eq!(world.node(THREE).term(), Term(1));
+}
+
+/// Those whose connection was replaced asked for votes before the next heartbeat was due, and some
+/// of them got them.
+#[test]
+fn a_leader_that_reaches_its_followers_again_is_doubted_no_more() {
+    let mut world = led(3, plain);
+    world.advance(1);
+    world.settle();
+    for id in [TWO, THREE] {
+        world.handle(id, Input::HungUp { peer: ONE });
+    }
+    for id in [TWO, THREE] {
+        world.handle(ONE, Input::Reachable { peer: id });
+    }
+    world.settle();
+    world.now += 900;
+    for id in [TWO, THREE] {
+        world.handle(id, Input::Tick(Tick(world.now)));
+        assert_eq!(world.node(id).leader(), Some(ONE));
+    }
+}
+
+/// What it was sent while nobody could reach it is lost.
+#[test]
+fn a_follower_that_is_reached_again_is_fed_at_once() {
+    let mut world = led(3, plain);
+    isolate(&mut world, THREE);
+    propose(&mut world, ONE, "a").unwrap();
+    world.handle(ONE, Input::Unreachable { peer: THREE });
+    world.settle();
+    world.blocked.clear();
+    world.handle(ONE, Input::Reachable { peer: THREE });
+    world.settle();
+    assert_eq!(world.node(THREE).last(), world.node(ONE).last());
 }
 
 #[test]
