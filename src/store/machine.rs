@@ -91,8 +91,9 @@ pub struct Store {
     pub(super) frozen: Tail,
     /// Sealed, and to be given back bit by bit.
     pub(super) spent: Vec<Tail>,
-    /// Changes pushed since some of that was.
+    /// Changes pushed since some of that was, and ever.
     pub(super) pushed: usize,
+    change_count: u64,
     pub(super) shelf: Shelf,
     pub(super) cache: Cache,
     pub(super) reads: Reads,
@@ -141,6 +142,7 @@ impl Store {
             frozen: Tail::new(),
             spent: Vec::new(),
             pushed: 0,
+            change_count: 0,
             shelf,
             cache: Cache::new(config.cache_size),
             reads: Reads::default(),
@@ -197,7 +199,14 @@ impl Store {
     #[inline]
     pub fn push(&mut self, change: Change) {
         self.pushed += 1;
+        self.change_count += 1;
         self.tail.push(change);
+    }
+
+    /// Changes that were pushed since it was recovered.
+    #[must_use]
+    pub fn change_count(&self) -> u64 {
+        self.change_count
     }
 
     /// The change at `location`, if it is not in a segment.
