@@ -453,10 +453,7 @@ impl Store {
                     self.on_check(&bytes);
                     Ok(())
                 }
-                Purpose::Part(place) => {
-                    self.on_part(id, place, bytes);
-                    Ok(())
-                }
+                Purpose::Part(place) => self.on_part(id, place, bytes),
             },
         }
     }

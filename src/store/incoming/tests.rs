@@ -257,6 +257,34 @@ fn no_byte_that_is_not_as_it_was_sent_is_believed() {
         };
         let end = transfer((&mut sender, &offering), &mut receiver, bend);
         assert_eq!(end, Arrival::Broken, "byte {at}");
+        let damage = receiver.store.arrival_damage().expect("it is known where");
+        assert_eq!(damage.file, "0000000000000000.segment", "as it is called where it comes from");
+        assert!(damage.offset <= at as u64, "byte {at} is not behind {}", damage.offset);
+    }
+}
+
+/// Only the receiver saw it, again and again, and could not mend it.
+#[test]
+fn a_block_that_has_rotted_where_it_comes_from_is_damage_there() {
+    let (mut sender, offering) = sender();
+    let name = "0000000000000000.segment";
+    let file = sender.files.get_mut(name).expect("it is sealed");
+    file[BLOCK_SIZE + 700] ^= 1;
+    for (first, count, is_seen) in [(0, 2, true), (1, 1, true), (0, 1, false), (2, 1, false)] {
+        let offset = first * BLOCK_SIZE as u64;
+        sender.store.read_part(&offering, 1, offset, count * BLOCK_SIZE);
+        let Some(Command::Read { id, offset, size, .. }) = sender.store.poll() else {
+            panic!("it is read")
+        };
+        let at = usize::try_from(offset).unwrap();
+        let bytes = Bytes::copy_from_slice(&sender.files[name][at..at + size]);
+        let damage = sender.store.handle(Event::Read { id, bytes }).err();
+        assert_eq!(damage.is_some(), is_seen);
+        if let Some(damage) = damage {
+            assert_eq!((damage.file.as_str(), damage.cause), (name, Cause::Block));
+            let first = BLOCK_SIZE as u64;
+            assert!((first..=first + 700).contains(&damage.offset), "{damage}");
+        }
     }
 }
 
