@@ -240,6 +240,7 @@ impl Shard {
             Input::Wal(event) => self.on_wal(event),
             Input::Store(event) if self.is_moving() => self.on_store_moving(event),
             Input::Store(event) => self.on_store(event),
+            Input::NoRoom { lack, why } => self.on_no_room(lack, why),
             Input::List { to, range, shape } => self.open_list(to, range, Some(shape)),
             Input::Forget { to } => {
                 self.forget_list(to);

@@ -21,6 +21,7 @@ use super::Cause;
 use super::Command;
 use super::Damage;
 use super::FileId;
+use super::Lack;
 use super::format::FOOTER_SIZE;
 use super::format::Identity;
 use super::format::NotOurs;
@@ -264,6 +265,14 @@ impl Incoming {
 
     pub(super) fn on_written(&mut self) {
         self.writes -= 1;
+    }
+
+    /// There was no room for this.
+    pub(super) fn on_lack(&mut self, lack: Lack) {
+        match lack {
+            Lack::Write(_) => self.on_written(),
+            Lack::Create => self.step = Step::Create,
+        }
     }
 
     /// What is to be done with the file now that all before is.

@@ -10,6 +10,7 @@ use super::Config;
 use super::Damage;
 use super::Event;
 use super::FileId;
+use super::Lack;
 use super::cache::Cache;
 use super::clean::Cleaner;
 use super::format::Identity;
@@ -456,6 +457,23 @@ impl Store {
                 Purpose::Part(place) => self.on_part(id, place, bytes),
             },
         }
+    }
+
+    /// There was no room for what the driver was asked to do. What arrives is given up for that,
+    /// and its files go; false if it was anything else, which nothing here goes on without.
+    pub fn lack(&mut self, lack: Lack) -> bool {
+        let is_arriving = match lack {
+            Lack::Write(id) => {
+                let is_it = |write: &Write| (write.id, write.job) == (id, Job::Receive);
+                self.writes.iter().position(is_it).map(|at| self.writes.remove(at)).is_some()
+            }
+            Lack::Create => self.busy.take_if(|it| *it == Busy::File(Job::Receive)).is_some(),
+        };
+        if is_arriving {
+            self.incoming.as_mut().expect("its file is being made").on_lack(lack);
+            self.drop_arrival();
+        }
+        is_arriving
     }
 
     fn on_done(&mut self) {

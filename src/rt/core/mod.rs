@@ -145,8 +145,31 @@ impl Work {
         }
     }
 
+    /// What the shard is told if there is no room for it; none if that ends it.
+    fn lack(&self) -> Option<store::Lack> {
+        match self {
+            Self::Store { id, .. } => Some(store::Lack::Write(*id)),
+            Self::StoreOther(store::Command::Create { .. }) => Some(store::Lack::Create),
+            Self::StoreOther(_)
+            | Self::StoreRead { .. }
+            | Self::Log { .. }
+            | Self::LogRead { .. }
+            | Self::LogOther(_) => None,
+        }
+    }
+
     /// Does it; what the shard is to be told.
     async fn perform(self, disks: &Disks) -> Result<Input, DiskError> {
+        let lack = self.lack();
+        match (self.attempt(disks).await, lack) {
+            (Err(error), Some(lack)) if error.is_of_room() => {
+                Ok(Input::NoRoom { lack, why: error.to_string() })
+            }
+            (done, _) => done,
+        }
+    }
+
+    async fn attempt(self, disks: &Disks) -> Result<Input, DiskError> {
         let (log, store) = (&disks.log, &disks.store);
         Ok(match self {
             Self::Log { id, file, offset, buffer } => {

@@ -17,6 +17,7 @@ use crate::shard::snapshot::parcel::Parcel;
 use crate::shard::state::State;
 use crate::store::Arrival;
 use crate::store::Damage;
+use crate::store::Lack;
 use crate::store::Manifest;
 use crate::types::NodeId;
 use crate::types::Tick;
@@ -244,18 +245,31 @@ impl Shard {
             match next {
                 Next::Nothing => return,
                 Next::Again => {}
-                Next::GiveUp(why) => {
-                    let text = format!(
-                        "the state as of entry {} of member {:x} is not taken: {why}",
-                        offer.position.index, from.0
-                    );
-                    self.outputs.push_back(Output::Role(text));
-                    self.drop_receipt();
-                    return self.settle(from, offer.snapshot, false);
-                }
+                Next::GiveUp(why) => return self.give_up(&why),
                 Next::Install(mark) => return self.install(from, offer, *mark),
             }
         }
+    }
+
+    /// What is being received is not taken.
+    fn give_up(&mut self, why: &str) {
+        let Some(Receiving { from, offer, .. }) = self.receipt.0 else { return };
+        let text = format!(
+            "the state as of entry {} of member {:x} is not taken: {why}",
+            offer.position.index, from.0
+        );
+        self.outputs.push_back(Output::Role(text));
+        self.drop_receipt();
+        self.settle(from, offer.snapshot, false);
+    }
+
+    /// There was no room for something of the store's. What is being received can wait until there
+    /// is; nothing else can.
+    pub(in crate::shard) fn on_no_room(&mut self, lack: Lack, why: String) {
+        if !self.store.lack(lack) {
+            return self.halt(why);
+        }
+        self.give_up("there is no room for it on this disk");
     }
 
     fn receive_step(&mut self, receiving: &mut Receiving) -> Next {

@@ -323,6 +323,56 @@ fn what_is_given_up_leaves_nothing_at_whatever_step() {
 }
 
 #[test]
+fn what_there_is_no_room_for_is_given_up_and_leaves_nothing() {
+    let (mut sender, offering) = sender();
+    let mut lacks = Vec::new();
+    for fails in 0..30 {
+        let mut receiver = receiver();
+        let before = receiver.files.clone();
+        assert!(receiver.store.receive(manifest(&offering)));
+        let mut left = fails;
+        let lack = loop {
+            match (receiver.store.poll(), receiver.store.arrival()) {
+                (Some(Command::Write { id, .. }), _) if left == 0 => break Some(Lack::Write(id)),
+                (Some(Command::Create { .. }), _) if left == 0 => break Some(Lack::Create),
+                (Some(command), _) => {
+                    let is_of_room =
+                        matches!(command, Command::Write { .. } | Command::Create { .. });
+                    left -= usize::from(is_of_room);
+                    receiver.perform(command);
+                }
+                (None, Arrival::Wants { segment, offset, .. }) => {
+                    let bytes = piece(&mut sender, &offering, segment + 1, offset);
+                    receiver.store.take_piece(bytes);
+                }
+                (None, _) => break None,
+            }
+        };
+        let Some(lack) = lack else { break };
+        assert!(receiver.store.lack(lack));
+        receiver.run();
+        assert_eq!((receiver.store.arrival(), &receiver.files), (Arrival::None, &before));
+        assert!(receiver.store.receive(manifest(&offering)), "there is room for another");
+        lacks.push(lack);
+    }
+    let creations = lacks.iter().filter(|lack| **lack == Lack::Create).count();
+    assert_eq!(creations, 2, "of each segment");
+    assert!(lacks.len() >= 6, "{lacks:?}");
+}
+
+#[test]
+fn nothing_else_goes_on_without_room() {
+    let mut receiver = receiver();
+    receiver.store.push(put(100, 100));
+    receiver.store.seal(2, b"next".to_vec());
+    let Some(command @ Command::Create { .. }) = receiver.store.poll() else { panic!("a file") };
+    assert!(!receiver.store.lack(Lack::Create));
+    receiver.perform(command);
+    let Some(Command::Write { id, .. }) = receiver.store.poll() else { panic!("its bytes") };
+    assert!(!receiver.store.lack(Lack::Write(id)));
+}
+
+#[test]
 fn a_state_stays_as_it_was_offered_until_it_is_given_back() {
     let (mut sender, offering) = sender();
     let before = piece(&mut sender, &offering, 2, 0);

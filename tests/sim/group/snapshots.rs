@@ -243,6 +243,53 @@ fn a_state_that_is_not_taken_is_offered_again_after_a_while() {
     one_state(&mut world);
 }
 
+/// It ended, and again after each start.
+#[test]
+fn a_receiver_without_room_goes_on_and_gets_the_state_once_there_is_some() {
+    let (mut world, away) = group_and_straggler(327, |config| config.snapshots.patience = 3_000);
+    world.no_room = Some(away);
+    world.start(away);
+    world.pass(2_000);
+    assert_eq!(said(&world, away, "there is no room for it"), 1);
+    assert!(world.nodes[away].halted.is_none() && world.moved == 0);
+    let files = world.nodes[away].disks.store.list();
+    assert!(files.iter().all(|(name, _)| !name.ends_with(".new")), "{files:?}");
+    world.no_room = None;
+    world.until("it goes on from a snapshot", |world| world.moved == 1);
+    one_state(&mut world);
+}
+
+#[test]
+fn a_member_without_room_for_what_it_seals_ends_and_goes_on_once_there_is_some() {
+    let mut world = World::new(3, 328, small);
+    let leader = world.elect();
+    let full = world.follower();
+    world.no_room = Some(full);
+    write(&mut world, leader, 0, 200);
+    let why = world.nodes[full].halted.clone().expect("it has ended");
+    assert!(why.contains("no room: Create"), "{why}");
+    world.no_room = None;
+    world.crash(full);
+    world.start(full);
+    one_state(&mut world);
+}
+
+/// A state of which a block had rotted was sent for ever, and was never taken.
+#[test]
+fn whoever_sends_what_has_rotted_says_so_and_ends_and_another_sends() {
+    let (mut world, away) = group_and_straggler(326, |_| ());
+    let leader = world.elect();
+    let files = world.nodes[leader].disks.store.list();
+    let first = files.iter().find(|(name, _)| name.ends_with(".segment")).expect("it has sealed");
+    world.nodes[leader].disks.flip(&first.0, 8 * (4096 + 100));
+    world.start(away);
+    world.until("it ends", |world| world.nodes[leader].halted.is_some());
+    let why = world.nodes[leader].halted.as_ref().expect("it has ended");
+    assert!(why.contains(&first.0) && why.contains("at byte 4096"), "{why}");
+    world.until("another sends it", |world| world.moved == 1);
+    world.settle();
+}
+
 /// The log of whoever sends grew for as long as somebody received.
 #[test]
 fn a_receiver_that_is_slower_than_the_changes_is_given_up() {
