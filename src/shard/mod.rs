@@ -293,7 +293,9 @@ impl Shard {
             if self.seal_if_due() {
                 continue;
             }
-            if let Some(command) = self.wal.poll() {
+            if !self.log_waits()
+                && let Some(command) = self.wal.poll()
+            {
                 return Some(Output::Wal(command));
             }
             self.step_sends();
@@ -390,6 +392,12 @@ impl Shard {
     #[must_use]
     pub fn applied(&self) -> LogIndex {
         self.applied
+    }
+
+    /// Bytes of memory of the changes that no segment has, for whoever checks them.
+    #[must_use]
+    pub fn unsealed_size(&self) -> usize {
+        self.store.unsealed_size()
     }
 
     /// Whether this replica leads.

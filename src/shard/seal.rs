@@ -116,6 +116,18 @@ impl Shard {
         index > self.raft.durable() && self.is_seal_due()
     }
 
+    /// Whether the log waits for the seal that is under way, as the tail is full.
+    ///
+    /// What a leader writes waits where it is asked for. What it sends is taken as fast as it is
+    /// written here, and a majority elsewhere does not wait: on a disk that has no time left for
+    /// the seal, what is not sealed would grow without bound. What is not written the leader is not
+    /// told of, and it sends no more than so much ahead.
+    pub(super) fn log_waits(&self) -> bool {
+        self.store.is_full()
+            && self.store.is_sealing()
+            && self.raft.leader().is_some_and(|leader| leader != self.member())
+    }
+
     /// Whether there is a reason to seal.
     fn is_seal_due(&self) -> bool {
         if self.seals.sealing.is_some() || self.applied.0 == 0 {

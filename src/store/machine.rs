@@ -261,11 +261,12 @@ impl Store {
             sealed.summary().file_size() - dead
         };
         let files: u64 = self.shelf.iter().map(|it| file(&it.sealed)).sum();
-        files + self.tail_size() as u64 + self.listed.size
+        files + self.unsealed_size() as u64 + self.listed.size
     }
 
     /// Bytes of memory of the changes that no durable segment has.
-    pub(super) fn tail_size(&self) -> usize {
+    #[must_use]
+    pub fn unsealed_size(&self) -> usize {
         self.tail.size() + self.frozen.size()
     }
 

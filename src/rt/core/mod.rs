@@ -159,6 +159,9 @@ impl Work {
     }
 
     /// Does it; what the shard is to be told.
+    ///
+    /// # Errors
+    /// What failed, and is final: the shard can not go on without it.
     async fn perform(self, disks: &Disks) -> Result<Input, DiskError> {
         let lack = self.lack();
         match (self.attempt(disks).await, lack) {
