@@ -4,7 +4,6 @@
 //! was on its way nobody here knows what becomes of it, and it is answered so.
 
 use crate::shard::Output;
-use crate::shard::Ready;
 use crate::shard::Shard;
 use crate::shard::records::Needs;
 use crate::shard::request::Unavailable;
@@ -91,9 +90,7 @@ impl Shard {
                 self.reply(to, Err(why.into()));
             }
         }
-        // Compactions that are applied: what they leave to do, the new one has done or will do.
-        for (to, _, response) in std::mem::take(&mut last.seals.physical) {
-            self.outputs.push_back(Output::Reply { to, ready: Ready::Result(Ok(response)) });
-        }
+        // Compactions that are applied, there and here: what they leave to do is done here.
+        self.seals.physical.append(&mut last.seals.physical);
     }
 }

@@ -6,6 +6,7 @@ use ringd::shard::request::{Body, Failure, Request, Unavailable};
 use ringd::shard::watch::{Ask, Asker, Event, Past, Slice, Told};
 use ringd::shard::{Config, Ready};
 use ringd::types::Revision;
+use std::collections::BTreeMap;
 
 /// Little is kept of the log, and the store's segments and what is sent of them are small.
 fn small(config: &mut Config) {
@@ -535,6 +536,45 @@ fn whoever_reads_much_while_a_snapshot_comes_reads_anew_or_is_told_to() {
         (anew, told) = (anew + usize::from(is_anew), told + usize::from(is_told));
     }
     assert!(anew > 0 && told > 0, "{anew} and {told}");
+}
+
+/// Who waited for a compaction to be done was answered when the state came, with all of it to do.
+#[test]
+fn whoever_waits_for_a_compaction_while_a_snapshot_comes_waits_until_it_is_done() {
+    let mut world = World::new(3, 332, small);
+    let leader = world.elect();
+    let away = world.follower();
+    for nth in 0..300 {
+        world.ask(leader, put(&format!("live{nth}"), &"v".repeat(300)));
+        world.ask(leader, put(&format!("hot{}", nth % 3), "v"));
+        world.step();
+    }
+    world.settle();
+    let list = world.list(away);
+    world.until("a list", |world| world.is_answered(list));
+    assert!(world.call(leader, put("more", "v")).is_ok());
+    let keyspace = |world: &World, nth: usize| {
+        let shard = world.nodes[nth].shard.as_ref().expect("it runs");
+        let mut old = BTreeMap::<Vec<u8>, usize>::new();
+        let revision = shard.keyspace().revision();
+        shard.keyspace().each(|key, at, _| {
+            *old.entry(key.to_vec()).or_default() += usize::from(at.main.0 <= 500);
+        });
+        (revision.0, old.into_values().max())
+    };
+    let (revision, most) = keyspace(&world, leader);
+    assert!(revision > 500 && most > Some(50));
+    let compact = Command::Compact { revision, physical: true };
+    let compact = world.ask(away, Request::Write(compact.encode()));
+    world.pass(500);
+    assert!(!world.is_answered(compact), "the list stands in its way");
+    world.isolate(away, true);
+    write(&mut world, leader, 0, 700);
+    world.isolate(away, false);
+    world.until("an answer", |world| world.is_answered(compact));
+    assert!(world.moved == 1 && world.answer(compact).is_some_and(|it| it.is_ok()));
+    assert!(keyspace(&world, away).1 <= Some(1), "it is not done");
+    one_state(&mut world);
 }
 
 /// Whatever happens: what was acknowledged is there in the end, and all have one state.
