@@ -696,16 +696,22 @@ impl Core {
                     revision = shard.header().revision.0,
                     "goes on from a snapshot"
                 );
-                let mut hosts = self.hosts.borrow_mut();
-                let host = hosts.get_mut(&id).expect("shards stay on their core");
-                let last = std::mem::replace(&mut host.shard, shard);
-                host.generation += 1;
-                host.shard.succeed(last);
-                drop(hosts);
+                let spent = self.hand_over_to(id, shard);
                 self.turn.set();
+                // A large one takes longer than anybody here has time for.
+                glommio::executor().spawn_blocking(move || drop(spent)).await;
             }
             Err(why) => self.fail(format!("shard {id}: {why}")),
         }
+    }
+
+    /// Another shard takes the place of one that moved, of which nothing is of use any more.
+    fn hand_over_to(&self, id: ShardId, shard: Shard) -> Shard {
+        let mut hosts = self.hosts.borrow_mut();
+        let host = hosts.get_mut(&id).expect("shards stay on their core");
+        let last = std::mem::replace(&mut host.shard, shard);
+        host.generation += 1;
+        host.shard.succeed(last)
     }
 
     /// Nothing more leaves this core: what failed may mean that something is not durable.

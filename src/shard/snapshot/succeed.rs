@@ -11,11 +11,12 @@ use crate::shard::watch::Told;
 
 impl Shard {
     /// Takes over from the replica whose files this one was recovered from, after
-    /// [`Output::Reopen`].
+    /// [`Output::Reopen`]. What is left of that one is of no use, and may be large.
     ///
     /// # Panics
     /// If the other one has applied more.
-    pub fn succeed(&mut self, mut last: Self) {
+    #[must_use = "to let it go takes long"]
+    pub fn succeed(&mut self, mut last: Self) -> Self {
         assert!(last.applied <= self.applied, "a snapshot never goes back");
         self.now = self.now.max(last.now);
         last.fail_what_is_open();
@@ -33,6 +34,7 @@ impl Shard {
         if last.stopping {
             self.stop();
         }
+        last
     }
 
     /// Answers whoever waits for what ends with this replica.

@@ -160,10 +160,10 @@ fn go_on(
     seed: u64,
     now: Tick,
 ) {
-    let next = node::recover_as(config, disks, log_id, seed, now);
+    let next = node::recover_with(config, disks, log_id, (seed, now), Recovery::in_slices);
     let next = next.unwrap_or_else(|why| panic!("it does not go on from a snapshot: {why}"));
     let last = std::mem::replace(shard, next);
-    shard.succeed(*last);
+    drop(shard.succeed(*last));
 }
 
 /// Begins what a node asks of its files, which is never done.
