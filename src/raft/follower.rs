@@ -33,6 +33,11 @@ impl Node {
             if is_known {
                 continue;
             }
+            let before = self.log.term(LogIndex(entry.index.0 - 1));
+            if before.is_some_and(|before| entry.term < before) {
+                // No leader has such a log behind what is committed.
+                return;
+            }
             if entry.index <= self.log.last().index {
                 self.cut(entry.index);
             }
@@ -78,6 +83,7 @@ impl Node {
             return self.agree(last.index);
         }
         self.log.reset(last);
+        self.storage.cut(last.index);
         self.members = History::new(last.index, mark.membership.clone());
         self.install = Some(mark);
         self.membership_changed();

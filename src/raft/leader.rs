@@ -237,6 +237,15 @@ impl Node {
         self.confirm_reads();
     }
 
+    /// A peer can be spoken to again: what it was sent meanwhile is lost. It may doubt this leader,
+    /// whose last connection has ended, and is to hear a heartbeat before it stands.
+    pub(super) fn on_reachable(&mut self, id: NodeId) {
+        if let Some(peer) = self.peer(id) {
+            peer.is_paused = false;
+            self.beat();
+        }
+    }
+
     pub(super) fn on_unreachable(&mut self, id: NodeId) {
         if let Some(peer) = self.peer(id)
             && peer.state == PeerState::Replicate

@@ -171,6 +171,11 @@ pub enum Input {
         /// The peer.
         peer: NodeId,
     },
+    /// This peer can be spoken to, for the first time or again.
+    Reachable {
+        /// The peer.
+        peer: NodeId,
+    },
     /// This peer ended the connection on which it speaks, as the end of its process does, and all
     /// that came over it has been handed in. A hint: what is said by it later counts as ever.
     HungUp {

@@ -161,6 +161,7 @@ impl Node {
             Input::Stored { ticket } => self.on_stored(ticket),
             Input::Fetched { peer, first, entries } => self.on_fetched(peer, first, entries),
             Input::Unreachable { peer } => self.on_unreachable(peer),
+            Input::Reachable { peer } => self.on_reachable(peer),
             Input::HungUp { peer } => self.doubt_leader(peer),
             Input::SnapshotSent { peer, index } => self.on_snapshot_sent(peer, index),
             Input::Compacted { last } => self.log.compact(last),

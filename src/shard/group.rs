@@ -238,6 +238,7 @@ impl Shard {
     /// # Source
     /// etcd: `server/etcdserver/server.go`, `adjustTicks`.
     pub(super) fn on_peer_up(&mut self, peer: NodeId) {
+        self.raft.handle(raft::Input::Reachable { peer });
         if self.group.haste_until.is_none_or(|until| self.now > until) {
             return;
         }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::world::Luck;
 use super::world::World;
 use crate::raft::Input;
 use crate::raft::Membership;
@@ -19,7 +20,7 @@ use crate::types::NodeId;
 use crate::types::Tick;
 
 /// Things that happen, and how often beside each other when they are enabled at all.
-const EVENTS: [(&str, u64); 16] = [
+const EVENTS: [(&str, u64); 19] = [
     ("deliver", 450),
     ("store", 180),
     ("tick", 100),
@@ -36,6 +37,9 @@ const EVENTS: [(&str, u64); 16] = [
     ("change", 4),
     ("transfer", 3),
     ("campaign", 3),
+    ("hang up", 8),
+    ("reach", 4),
+    ("fail to reach", 4),
 ];
 
 /// Those that every run needs.
@@ -49,7 +53,7 @@ struct Chaos {
 }
 
 fn chaos(voters: u64, seed: u64) -> Chaos {
-    let mut luck = super::world::Luck(seed);
+    let mut luck = Luck(seed);
     let lease = luck.percent(25);
     let small = luck.percent(60);
     let (pre_vote, check_quorum) = (luck.percent(80), lease || luck.percent(80));
@@ -178,6 +182,23 @@ impl Chaos {
                 }
             }
             "campaign" => world.handle(id, Input::Campaign),
+            _ => self.connect(event, id),
+        }
+    }
+
+    /// Something is heard of a connection.
+    fn connect(&mut self, event: &str, id: NodeId) {
+        let world = &mut self.world;
+        let peer = some(world);
+        let leader = world.leader().unwrap_or(id);
+        match event {
+            "reach" => world.handle(leader, Input::Reachable { peer }),
+            "fail to reach" => world.handle(leader, Input::Unreachable { peer }),
+            "hang up" if world.members[&id].node.is_some() => {
+                // Mostly it is who leads.
+                let led_by = world.node(id).leader().filter(|_| world.luck.percent(70));
+                world.handle(id, Input::HungUp { peer: led_by.unwrap_or(peer) });
+            }
             _ => {}
         }
     }
@@ -272,6 +293,12 @@ impl Chaos {
         });
         assert!(is_read, "every member reads once the faults stop");
     }
+}
+
+/// Any node.
+fn some(world: &mut World) -> NodeId {
+    let ids = world.ids();
+    ids[world.luck.index(ids.len())]
 }
 
 /// Log matching (paper §5.3) and leader completeness (§5.4) over what the nodes hold in memory.

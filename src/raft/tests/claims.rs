@@ -23,6 +23,7 @@ use super::world::Packet;
 use super::world::World;
 use crate::raft::Body;
 use crate::raft::Input;
+use crate::raft::Mark;
 use crate::raft::Membership;
 use crate::raft::MembershipChange;
 use crate::raft::PeerState;
@@ -33,6 +34,7 @@ use crate::raft::next_era;
 use crate::types::LogIndex;
 use crate::types::NodeId;
 use crate::types::Term;
+use crate::types::Tick;
 
 // Elections: paper §5.2.
 
@@ -563,6 +565,23 @@ fn a_snapshot_of_what_is_there_already_installs_nothing() {
     assert_eq!(world.installs, 0);
 }
 
+/// They were of the old log, and longer than the new one: the node ended in an assertion.
+#[test]
+fn stores_of_a_log_that_a_snapshot_replaces_do_not_count_for_it() {
+    let mut world = led(3, bare);
+    let node = world.member(ONE).node.as_mut().unwrap();
+    for _ in 0..5 {
+        node.propose(Bytes::from_static(b"a")).unwrap();
+    }
+    world.drain(ONE);
+    let last = Position { term: Term(2), index: LogIndex(3) };
+    let membership = world.node(ONE).membership().clone();
+    message(&mut world, TWO, ONE, 2, Body::Snapshot { mark: Mark { last, membership } });
+    assert!(world.node(ONE).last() == last && world.node(ONE).is_installing());
+    store_all(&mut world, ONE);
+    assert_eq!((world.node(ONE).durable(), world.installs), (last.index, 1));
+}
+
 /// What is applied was sealed as if it were in the log on the disk, and a restart missed it there.
 #[test]
 fn nothing_is_called_durable_while_a_snapshot_is_put_in_place() {
@@ -693,6 +712,41 @@ fn who_alone_was_hung_up_on_disturbs_nobody() {
     world.handle(TWO, Input::HungUp { peer: ONE });
     assert!(!world.run_until(3000, |world| world.leader() != Some(ONE)));
     assert_eq!(world.node(THREE).term(), Term(1));
+}
+
+/// Those whose connection was replaced asked for votes before the next heartbeat was due, and some
+/// of them got them.
+#[test]
+fn a_leader_that_reaches_its_followers_again_is_doubted_no_more() {
+    let mut world = led(3, plain);
+    world.advance(1);
+    world.settle();
+    for id in [TWO, THREE] {
+        world.handle(id, Input::HungUp { peer: ONE });
+    }
+    for id in [TWO, THREE] {
+        world.handle(ONE, Input::Reachable { peer: id });
+    }
+    world.settle();
+    world.now += 900;
+    for id in [TWO, THREE] {
+        world.handle(id, Input::Tick(Tick(world.now)));
+        assert_eq!(world.node(id).leader(), Some(ONE));
+    }
+}
+
+/// What it was sent while nobody could reach it is lost.
+#[test]
+fn a_follower_that_is_reached_again_is_fed_at_once() {
+    let mut world = led(3, plain);
+    isolate(&mut world, THREE);
+    propose(&mut world, ONE, "a").unwrap();
+    world.handle(ONE, Input::Unreachable { peer: THREE });
+    world.settle();
+    world.blocked.clear();
+    world.handle(ONE, Input::Reachable { peer: THREE });
+    world.settle();
+    assert_eq!(world.node(THREE).last(), world.node(ONE).last());
 }
 
 #[test]

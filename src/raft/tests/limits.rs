@@ -18,6 +18,7 @@ use crate::raft::EntryKind;
 use crate::raft::HardState;
 use crate::raft::Membership;
 use crate::raft::Output;
+use crate::raft::Position;
 use crate::raft::Rejected;
 use crate::raft::Restored;
 use crate::types::LogIndex;
@@ -99,6 +100,23 @@ fn what_makes_no_sense_is_dropped() {
     propose(&mut world, ONE, "a").unwrap();
     world.settle();
     assert_eq!(world.members[&TWO].applied, LogIndex(2));
+}
+
+/// The log asserts that terms never fall, and a peer could make them.
+#[test]
+fn entries_of_earlier_terms_than_what_is_committed_are_dropped() {
+    let mut world = World::new(3, 1, bare);
+    give(&mut world, TWO, &[1, 5], 2);
+    let (prev, committed) = (Position { term: Term(1), index: LogIndex(1) }, LogIndex(3));
+    let entry = |index| {
+        let data = Bytes::from_static(b"bad");
+        Entry { term: Term(1), index: LogIndex(index), kind: EntryKind::Normal, data }
+    };
+    let entries = vec![entry(2), entry(3)];
+    message(&mut world, THREE, TWO, 6, Body::Append { prev, entries, committed });
+    world.settle();
+    assert_eq!(world.node(TWO).last(), Position { term: Term(5), index: LogIndex(2) });
+    assert_eq!(world.node(TWO).committed(), LogIndex(2));
 }
 
 #[test]

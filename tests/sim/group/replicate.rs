@@ -1,7 +1,10 @@
 //! A group elects, replicates and survives; whoever lags catches up from the others' logs.
 
-use super::world::{World, is_done, put, short_log};
+use super::world::{World, id, is_done, put, short_log};
+use ringd::raft::Body;
+use ringd::shard::peer::Packet;
 use ringd::shard::request::{RequestId, Unavailable};
+use ringd::shard::{Input, Output};
 use std::collections::BTreeMap;
 
 #[test]
@@ -39,6 +42,23 @@ fn a_leader_that_ends_is_followed_by_another_and_comes_back_with_the_same_log() 
     let rows = world.settle();
     assert_eq!(rows.len(), wrote);
     assert!(rows.iter().all(|row| row.2 == 1));
+}
+
+/// Its last connection has ended, and it may doubt the leader for that.
+#[test]
+fn a_leader_is_heard_at_once_by_whom_it_reaches_again() {
+    let mut world = World::new(3, 4, |_| ());
+    let leader = world.elect();
+    world.settle();
+    let peer = id(world.follower());
+    let shard = world.nodes[leader].shard.as_mut().expect("it runs");
+    while shard.poll().is_some() {}
+    shard.handle(Input::PeerUp { peer });
+    let is_heartbeat = |output| {
+        let Output::Send { to, packet: Packet::Raft(message) } = output else { return false };
+        to == peer && matches!(message.body, Body::Heartbeat { .. })
+    };
+    assert!(std::iter::from_fn(|| shard.poll()).any(is_heartbeat));
 }
 
 #[test]
