@@ -145,7 +145,7 @@ impl Config {
             request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
             mark_after: 100,
             auto_compaction: node.auto_compaction,
-            quota_bytes: quota_bytes(&node.limits),
+            quota_bytes: node.limits.quota_bytes,
             seal_entries_max: seal_entries_max(node.raft.snapshot_count),
             catchup_entries: node.raft.snapshot_catchup_entries,
             snapshots: snapshot::Limits::default(),
@@ -174,11 +174,6 @@ fn members(bootstrap: &config::Bootstrap, client_urls: &[config::Url]) -> Vec<Me
 
 fn texts(urls: &[config::Url]) -> Vec<String> {
     urls.iter().map(|url| url.text().to_owned()).collect()
-}
-
-/// What `Status` names as the quota.
-fn quota_bytes(limits: &config::Limits) -> i64 {
-    limits.quota_bytes.map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX))
 }
 
 /// Entries between two seals, for `--snapshot-count`. At its default only size matters, and a bound
