@@ -11,6 +11,7 @@ mod commands;
 mod compare;
 mod crowd;
 mod edges;
+mod flags;
 mod generate;
 mod keepers;
 mod leases;
