@@ -9,6 +9,7 @@ mod bugs;
 mod cluster;
 mod commands;
 mod compare;
+mod compares;
 mod crowd;
 mod edges;
 mod flags;
