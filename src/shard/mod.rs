@@ -543,7 +543,7 @@ impl Shard {
     }
 
     fn on_write(&mut self, from: RequestId, command: Bytes) -> Option<Unavailable> {
-        if command.len() > self.config.request_size_max {
+        if command.len() > self.config.command_size_max() {
             return Some(Unavailable::TooLarge);
         }
         if self.writes_waiting() >= self.config.waiting_max {

@@ -305,7 +305,9 @@ impl Recovery {
     }
 
     fn open(&self, mut opening: Opening, mut recovered: wal::Recovered) -> Result<Shard, String> {
-        let (asked, room) = (self.config.request_size_max, recovered.writer.entry_size_max());
+        let room = recovered.writer.entry_size_max();
+        let room = room.saturating_sub(self.config.encoding_size_max);
+        let asked = self.config.request_size_max;
         if asked > room {
             return Err(format!(
                 "--max-request-bytes {asked} does not fit the segments that this log was made \
