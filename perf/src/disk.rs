@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Clock};
 use crate::failure::Failure;
-use crate::load::measure::{Latency, histogram};
-use crate::workload::Random;
+use crate::load::measure::{Latency, Sample, histogram};
+use crate::workload::{Kind, Random};
 
 /// Bytes in one write; also its alignment.
 const BLOCK_SIZE: usize = 4096;
@@ -26,6 +27,9 @@ const BLOCKS: u64 = 256;
 
 /// Writes that are measured.
 const WRITES: u64 = 400;
+
+/// Time between writes beside a run: few enough that the server does not feel them.
+const BESIDE_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A block as direct I/O wants it.
 #[repr(align(4096))]
@@ -55,27 +59,69 @@ pub(crate) fn probe(dir: &Path) -> Result<Flush, Failure> {
 }
 
 fn measure(path: &Path) -> std::io::Result<Flush> {
+    let (mut file, direct) = blocks(path)?;
+    let mut latency = histogram();
+    let clock = Clock::start();
+    for write in 0..WRITES {
+        latency.saturating_record(overwrite(&mut file, write, clock)?);
+    }
+    let Latency { p50_us, p99_us, .. } = Latency::of(&latency);
+    Ok(Flush { p50_us, p99_us, direct })
+}
+
+/// A new file whose blocks were all written, open for durable writes, direct ones if that is told.
+fn blocks(path: &Path) -> std::io::Result<(File, bool)> {
     let mut file = File::create(path)?;
     for _ in 0..BLOCKS {
         file.write_all(&[0; BLOCK_SIZE])?;
     }
     file.sync_all()?;
     drop(file);
-    let (mut file, direct) = match open(path, OFlags::DIRECT | OFlags::DSYNC) {
-        Ok(file) => (file, true),
-        Err(_) => (open(path, OFlags::DSYNC)?, false),
-    };
-    let block = Block([7; BLOCK_SIZE]);
-    let mut latency = histogram();
-    let clock = Clock::start();
-    for write in 0..WRITES {
-        file.seek(SeekFrom::Start(write % BLOCKS * BLOCK_SIZE as u64))?;
-        let start = clock.now();
-        file.write_all(&block.0)?;
-        latency.saturating_record(clock.now().since(start));
+    match open(path, OFlags::DIRECT | OFlags::DSYNC) {
+        Ok(file) => Ok((file, true)),
+        Err(_) => Ok((open(path, OFlags::DSYNC)?, false)),
     }
-    let Latency { p50_us, p99_us, .. } = Latency::of(&latency);
-    Ok(Flush { p50_us, p99_us, direct })
+}
+
+/// Overwrites one block, the next each time, and says how many nanoseconds that took.
+fn overwrite(file: &mut File, write: u64, clock: Clock) -> std::io::Result<u64> {
+    file.seek(SeekFrom::Start(write % BLOCKS * BLOCK_SIZE as u64))?;
+    let start = clock.now();
+    file.write_all(&Block([7; BLOCK_SIZE]).0)?;
+    Ok(clock.now().since(start))
+}
+
+/// Overwrites a block of a file made in `dir` every [`BESIDE_INTERVAL`] for as long as `run` takes,
+/// and removes the file: what the disk did meanwhile to others than the server. Each write is one
+/// [`Sample`].
+///
+/// # Errors
+/// When the file cannot be written.
+pub(crate) fn beside<R>(
+    dir: &Path,
+    clock: Clock,
+    run: impl FnOnce() -> R,
+) -> Result<(R, Vec<Sample>), Failure> {
+    let path = dir.join(format!("beside-{}", std::process::id()));
+    let (end, ended) = channel::<()>();
+    let (result, samples) = std::thread::scope(|scope| {
+        let path = &path;
+        let writer = scope.spawn(move || -> std::io::Result<_> {
+            let (mut file, _) = blocks(path)?;
+            let mut samples = Vec::new();
+            while clock::passes(&ended, BESIDE_INTERVAL) {
+                let (due, write) = (clock.now(), samples.len() as u64);
+                samples.push(Sample::of(due, overwrite(&mut file, write, clock)?, Kind::Put));
+            }
+            Ok(samples)
+        });
+        let result = run();
+        drop(end);
+        (result, writer.join().expect("no thread panics"))
+    });
+    let samples = samples.map_err(Failure::io(format!("probe {}", path.display())));
+    let _ = fs::remove_file(&path);
+    Ok((result, samples?))
 }
 
 fn open(path: &Path, flags: OFlags) -> std::io::Result<File> {
@@ -186,6 +232,20 @@ mod tests {
         fs::remove_dir_all(dir.join("store")).expect("it is ours");
         assert!(reads(&dir, 1, Duration::from_millis(1)).is_err());
         fs::remove_dir_all(&dir).expect("it is ours");
+    }
+
+    #[test]
+    fn the_disk_is_watched_for_as_long_as_a_run_takes() {
+        let dir = std::env::temp_dir().join(format!("ringd-perf-beside-{}", std::process::id()));
+        fs::create_dir_all(&dir).expect("a writable folder");
+        let clock = Clock::start();
+        let run = || clock::pause(BESIDE_INTERVAL * 5);
+        let ((), samples) = beside(&dir, clock, run).expect("a writable folder");
+        assert!(samples.iter().all(|sample| sample.latency_us > 0));
+        assert_eq!(fs::read_dir(&dir).expect("it is there").count(), 0);
+        fs::remove_dir(&dir).expect("it is ours");
+        let nowhere = beside(&dir.join("none"), clock, || 7);
+        assert!(nowhere.is_err());
     }
 
     #[test]

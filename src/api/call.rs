@@ -33,6 +33,10 @@ use std::time::Duration;
 /// Bytes before a message: whether it is compressed, and how long it is.
 pub(crate) const PREFIX_SIZE: usize = 5;
 
+/// Bytes that etcd counts of a change beside its message: a field's tag and length, a number that
+/// tells it from others. It may be one less, or for small messages three.
+const PROPOSAL_HEAD_SIZE: usize = 18;
+
 /// Milliseconds of the shortest interval of progress, as in etcd.
 const WATCH_NOTIFY_INTERVAL_MIN: u64 = 100;
 
@@ -67,6 +71,9 @@ pub trait Sink {
 pub struct Settings {
     /// Largest message taken in, in bytes: `--max-request-bytes` and half a MiB around it.
     pub message_size_max: usize,
+    /// Largest change taken in, in bytes: `--max-request-bytes`. etcd counts a few more than the
+    /// message has ([`PROPOSAL_HEAD_SIZE`]), and so it is done here.
+    pub request_size_max: usize,
     /// Operations of one transaction (`--max-txn-ops`).
     pub txn_ops_max: usize,
     /// Milliseconds of silence before a watcher that asked for it is told how far all is
@@ -89,7 +96,7 @@ impl Settings {
     /// What a node's configuration means for its sessions.
     #[must_use]
     pub fn new(config: &Config) -> Self {
-        let size = config.limits.request_bytes_max + REQUEST_OVERHEAD_BYTES;
+        let to_usize = |size: u64| usize::try_from(size).expect("usize is 64 bits");
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let limits = Limits {
             streams_max: config.limits.streams_max,
@@ -99,8 +106,9 @@ impl Settings {
             ..Limits::default()
         };
         Self {
-            message_size_max: usize::try_from(size).expect("usize is 64 bits"),
-            txn_ops_max: usize::try_from(config.limits.txn_ops_max).expect("usize is 64 bits"),
+            message_size_max: to_usize(config.limits.request_bytes_max + REQUEST_OVERHEAD_BYTES),
+            request_size_max: to_usize(config.limits.request_bytes_max),
+            txn_ops_max: to_usize(config.limits.txn_ops_max),
             watch_notify_interval: ms(config.connections.watch_notify_interval)
                 .max(WATCH_NOTIFY_INTERVAL_MIN),
             whole_size_max: WHOLE_SIZE_MAX,
@@ -118,6 +126,11 @@ impl Settings {
     pub(crate) fn stream_message_size(&self) -> usize {
         let overhead = usize::try_from(REQUEST_OVERHEAD_BYTES).expect("usize is 64 bits");
         self.message_size_max.saturating_sub(overhead)
+    }
+
+    /// Whether a change whose message is so long is more than etcd proposes.
+    fn is_too_large(&self, message: &[u8]) -> bool {
+        message.len() + PROPOSAL_HEAD_SIZE > self.request_size_max
     }
 }
 
@@ -378,6 +391,10 @@ impl<S: Sink> Dispatch<'_, S> {
             }
         };
         match request {
+            Ok(Request::Write(_)) if self.settings.is_too_large(message) => {
+                let status = Status::from(&Unavailable::TooLarge);
+                self.immediate.push((stream, Immediate::End(status)));
+            }
             Ok(request) => self.sink.submit(stream.0, request),
             Err(status) => self.immediate.push((stream, Immediate::End(status))),
         }

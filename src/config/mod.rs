@@ -58,7 +58,7 @@ pub const SNAPSHOT_COUNT_DEFAULT: u64 = 10_000;
 pub const SHARDS_MAX: u32 = 256;
 
 /// Bytes of the backend when `--quota-backend-bytes` is 0, as in etcd.
-pub const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
+pub const QUOTA_DEFAULT_BYTES: i64 = 2 << 30;
 
 /// A node as it was asked for, every rule checked.
 #[derive(Clone, Debug, PartialEq)]
@@ -193,9 +193,9 @@ pub struct Limits {
     pub txn_ops_max: u64,
     /// Requests that one connection may have open (`--max-concurrent-streams`). Default 2^32-1.
     pub streams_max: u32,
-    /// Bytes of keys and values before a shard takes no more (`--quota-backend-bytes`); `None` is
-    /// no limit. Default 2 GiB.
-    pub quota_bytes: Option<u64>,
+    /// Bytes of keys and values before a shard takes no more (`--quota-backend-bytes`); below 0 is
+    /// no limit, told as it was given. Default 2 GiB.
+    pub quota_bytes: i64,
     /// Client connections of one core. Default 10,000: etcd's practical ceiling, some 100 MiB of
     /// buffers. One more is closed at once.
     pub connections_max: u32,

@@ -84,7 +84,7 @@ impl Default for Config {
                 request_bytes_max: 1_572_864,
                 txn_ops_max: 128,
                 streams_max: u32::MAX,
-                quota_bytes: Some(QUOTA_DEFAULT_BYTES),
+                quota_bytes: QUOTA_DEFAULT_BYTES,
                 connections_max: 10_000,
                 requests_waiting_max: 65_536,
                 requests_waiting_bytes_max: 256 << 20,
@@ -127,8 +127,8 @@ impl Draft {
         self.config.features = features;
         self.notices.extend(notices);
         self.config.limits.quota_bytes = match self.quota_bytes {
-            0 => Some(QUOTA_DEFAULT_BYTES),
-            bytes => u64::try_from(bytes).ok(),
+            0 => QUOTA_DEFAULT_BYTES,
+            bytes => bytes,
         };
         self.config.auto_compaction =
             AutoCompaction::parse(&self.compaction_mode, &self.compaction_retention)?;
@@ -281,10 +281,14 @@ impl Draft {
             1,
             u32::MAX.into(),
         )?;
-        within("max-txn-ops", self.config.limits.txn_ops_max, 1, u32::MAX.into())?;
         // A request is written whole, in one frame of the log.
         let frame = segment / 4;
-        within("max-request-bytes", self.config.limits.request_bytes_max, 1, frame)
+        let (name, value) = ("max-request-bytes", self.config.limits.request_bytes_max);
+        if (1..=frame).contains(&value) {
+            return Ok(());
+        }
+        let bounds = format!("from 1 to {frame}, a quarter of --wal-segment-bytes");
+        Err(ConfigError::OutOfBounds { name, bounds, value })
     }
 
     /// Each shard's addresses.

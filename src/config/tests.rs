@@ -311,7 +311,8 @@ fn sizes_have_bounds() {
         ),
         (
             "--max-request-bytes=16777217",
-            "--max-request-bytes must be from 1 to 16777216 (got 16777217)",
+            "--max-request-bytes must be from 1 to 16777216, a quarter of --wal-segment-bytes (got \
+             16777217)",
         ),
     ];
     for (argument, message) in cases {
@@ -333,10 +334,10 @@ fn the_store_has_a_size_in_memory_and_one_of_its_files() {
 }
 
 #[test]
-fn the_quota_is_a_default_a_number_or_none() {
-    assert_eq!(config(&["--quota-backend-bytes=0"]).limits.quota_bytes, Some(2 << 30));
-    assert_eq!(config(&["--quota-backend-bytes=5"]).limits.quota_bytes, Some(5));
-    assert_eq!(config(&["--quota-backend-bytes=-1"]).limits.quota_bytes, None);
+fn the_quota_is_a_default_or_a_number() {
+    assert_eq!(config(&["--quota-backend-bytes=0"]).limits.quota_bytes, 2 << 30);
+    assert_eq!(config(&["--quota-backend-bytes=5"]).limits.quota_bytes, 5);
+    assert_eq!(config(&["--quota-backend-bytes=-1"]).limits.quota_bytes, -1);
 }
 
 #[test]

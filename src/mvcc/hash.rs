@@ -5,8 +5,10 @@
 //! out, so that the hash does not depend on how far that has come.
 //!
 //! Left out on purpose: at the very revision of a compaction etcd gives the hash it took while it
-//! compacted, of what had been there before, for as long as it remembers it. Here that revision's
-//! hash is as any other's, which is what etcd gives after a restart.
+//! compacted, of what had been there before, for as long as it remembers it: until ten compactions
+//! later, or its next start. Where the first of a life was at 0, that is the answer to whoever asks
+//! for the present one too. So members of one cluster differ in it. Here such a revision's hash is
+//! as any other's, which is what etcd gives once it has forgotten.
 //!
 //! # Source
 //! etcd: `server/storage/mvcc/hash.go`; the rules were compared with a real one's answers over

@@ -16,6 +16,10 @@ use crate::types::Tick;
 use crate::wal;
 use std::path::Path;
 use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a recovery waits between two slices where others wait for the core: they have a turn.
+const BREATH: Duration = Duration::from_micros(2);
 
 /// Opens a shard from its files.
 ///
@@ -69,7 +73,7 @@ async fn recover(
     if plan.config.cluster.force_new && plan.is_known {
         recovery = recovery.alone();
     }
-    let shard = run(recovery, log, store).await?;
+    let shard = run(recovery, log, store, None).await?;
     tracing::info!(
         shard = id.0,
         applied = shard.applied().0,
@@ -94,13 +98,25 @@ pub(super) async fn again(
     let log_files = log.list().map_err(|error| error.to_string())?;
     let store_files = store.list().map_err(|error| error.to_string())?;
     let files = Files { log: &log_files, store: &store_files };
-    run(Recovery::new(config, log_id, files, random(), now), log, store).await
+    let recovery = Recovery::new(config, log_id, files, random(), now).in_slices();
+    run(recovery, log, store, Some(BREATH)).await
 }
 
-/// Reads for a recovery what it wants, until it has come to something.
-async fn run(mut recovery: Recovery, log: &LogDisk, store: &StoreDisk) -> Result<Shard, String> {
+/// Reads for a recovery what it wants, until it has come to something; `breath` is for others
+/// between its slices.
+async fn run(
+    mut recovery: Recovery,
+    log: &LogDisk,
+    store: &StoreDisk,
+    breath: Option<Duration>,
+) -> Result<Shard, String> {
     loop {
         match recovery.poll() {
+            Step::More => {
+                if let Some(breath) = breath {
+                    glommio::timer::sleep(breath).await;
+                }
+            }
             Step::Read { file, offset, size } => {
                 let bytes = log.read(file, offset, size).await.map_err(|e| e.to_string())?;
                 recovery.handle(&bytes);

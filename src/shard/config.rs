@@ -3,6 +3,7 @@
 use crate::config;
 use crate::lease;
 use crate::raft;
+use crate::shard::command;
 use crate::shard::list;
 use crate::shard::origin::ORIGIN_SIZE;
 use crate::shard::request::Member;
@@ -48,8 +49,12 @@ pub struct Config {
     pub wal: wal::Config,
     /// The store.
     pub store: store::Config,
-    /// Largest encoded change, in bytes (`--max-request-bytes`).
+    /// Largest change, in bytes (`--max-request-bytes`).
     pub request_size_max: usize,
+    /// Bytes that it may take besides when it is encoded: a transaction's parts lie there as
+    /// records of one size, which are larger than in a message. Enough for as many as may be in
+    /// one (`--max-txn-ops`) that has none within.
+    pub encoding_size_max: usize,
     /// Writes and reads that may wait at a time; beyond it they are refused as too many.
     ///
     /// etcd bounds the distance from committed to applied to 5,000 entries; here nothing is ever
@@ -84,6 +89,12 @@ pub struct Config {
 }
 
 impl Config {
+    /// Bytes of the largest encoded change.
+    #[must_use]
+    pub fn command_size_max(&self) -> usize {
+        self.request_size_max.saturating_add(self.encoding_size_max)
+    }
+
     /// What the node's configuration means for one of its shards.
     ///
     /// # Errors
@@ -109,7 +120,8 @@ impl Config {
             writes_in_flight_max: node.raft.wal_writes_in_flight_max,
             ..wal::Config::default()
         };
-        if !wal.fit(request_size_max + ORIGIN_SIZE) {
+        let encoding_size_max = encoding_size_max(&node.limits);
+        if !wal.fit(request_size_max + encoding_size_max + ORIGIN_SIZE) {
             return Err(format!(
                 "--max-request-bytes {request_size_max} does not fit a log segment of \
                  --wal-segment-bytes {}; lower the one or raise the other",
@@ -139,13 +151,14 @@ impl Config {
             wal,
             store,
             request_size_max,
+            encoding_size_max,
             waiting_max: to_usize(node.limits.requests_waiting_max.into()),
             waiting_size_max: to_usize(node.limits.requests_waiting_bytes_max),
             lists: list::Limits::default(),
             request_timeout: 5_000 + 2 * node.raft.election_timeout_ms,
             mark_after: 100,
             auto_compaction: node.auto_compaction,
-            quota_bytes: quota_bytes(&node.limits),
+            quota_bytes: node.limits.quota_bytes,
             seal_entries_max: seal_entries_max(node.raft.snapshot_count),
             catchup_entries: node.raft.snapshot_catchup_entries,
             snapshots: snapshot::Limits::default(),
@@ -176,10 +189,15 @@ fn texts(urls: &[config::Url]) -> Vec<String> {
     urls.iter().map(|url| url.text().to_owned()).collect()
 }
 
-/// What `Status` names as the quota.
-fn quota_bytes(limits: &config::Limits) -> i64 {
-    limits.quota_bytes.map_or(-1, |quota| i64::try_from(quota).unwrap_or(i64::MAX))
+/// Bytes that the largest change may take besides.
+fn encoding_size_max(limits: &config::Limits) -> usize {
+    let ops = usize::try_from(limits.txn_ops_max).expect("usize is 64 bits");
+    command::encoding_size_max(ops.min(ENCODED_OPS_MAX))
 }
+
+/// Operations of a transaction for which there is room beyond what the request itself may have:
+/// with more, one of the largest is refused as too large. 16,384: some megabytes.
+const ENCODED_OPS_MAX: usize = 16_384;
 
 /// Entries between two seals, for `--snapshot-count`. At its default only size matters, and a bound
 /// for what has none.

@@ -219,7 +219,7 @@ impl Shard {
         if !self.has_room() || waiting >= self.config.waiting_max {
             return Err(Why::Busy);
         }
-        if data.len() > self.config.request_size_max.saturating_add(ORIGIN_SIZE)
+        if data.len() > self.config.command_size_max().saturating_add(ORIGIN_SIZE)
             || data.len() > self.wal.entry_size_max()
         {
             return Err(Why::Never);

@@ -48,6 +48,8 @@ const END_RATE: i64 = 16;
 const END_BURST: i64 = 40 * END_RATE;
 /// Leases that get their place among the deadlines in one slice: a tenth of a millisecond or so.
 const SETTLE_STEP: usize = 512;
+/// Keys that are attached in one slice of a start: half a millisecond.
+const ATTACH_STEP: usize = 1024;
 
 /// The leases of a shard.
 #[derive(Debug)]
@@ -342,24 +344,26 @@ fn delete(keyspace: &mut Keyspace, records: &mut Kept<'_>, keys: &Keys) {
     let _ = write.finish();
 }
 
-/// Attaches each live key to the lease that its last change names.
+/// Attaches live keys, from one on, to the lease that the last change of each names; the key to go
+/// on with, if any is left.
 ///
 /// # Errors
 /// There is no such lease.
 ///
 /// # Cost
-/// Nothing if no change in a segment has a lease. Else all live keys are visited.
-pub(super) fn attach_all(
+/// Nothing if no change in a segment has a lease. Else a stretch of keys is visited.
+pub(super) fn attach_stretch(
     keyspace: &Keyspace,
     store: &Store,
     lessor: &mut Lessor,
-) -> Result<(), String> {
+    resume: Option<&[u8]>,
+) -> Result<Option<Vec<u8>>, String> {
     if !store.has_leases() {
-        return Ok(());
+        return Ok(None);
     }
     let mut misfit = None;
     let all = Slice::new(KeyRange::new(b"\0", b"\0"), keyspace.revision());
-    keyspace.walk(&all, |row| {
+    let rest = keyspace.walk(&Slice { resume, budget: ATTACH_STEP, ..all }, |row| {
         let lease = store.lease(row.location).unwrap_or_default();
         if lease != LeaseId(0) && !lessor.contains(lease) {
             misfit = Some((row.location.main, lease));
@@ -368,7 +372,8 @@ pub(super) fn attach_all(
         lessor.attach(row.key, LeaseId(0), lease);
         ControlFlow::Continue(())
     });
-    misfit.map_or(Ok(()), |(main, lease)| {
+    let rest = rest.map(<[u8]>::to_vec);
+    misfit.map_or(Ok(rest), |(main, lease)| {
         Err(format!(
             "a key of revision {main} hangs on lease {lease:x}, which is not there",
             lease = lease.0

@@ -240,6 +240,7 @@ impl Shard {
             Input::Wal(event) => self.on_wal(event),
             Input::Store(event) if self.is_moving() => self.on_store_moving(event),
             Input::Store(event) => self.on_store(event),
+            Input::NoRoom { lack, why } => self.on_no_room(lack, why),
             Input::List { to, range, shape } => self.open_list(to, range, Some(shape)),
             Input::Forget { to } => {
                 self.forget_list(to);
@@ -292,7 +293,9 @@ impl Shard {
             if self.seal_if_due() {
                 continue;
             }
-            if let Some(command) = self.wal.poll() {
+            if !self.log_waits()
+                && let Some(command) = self.wal.poll()
+            {
                 return Some(Output::Wal(command));
             }
             self.step_sends();
@@ -389,6 +392,12 @@ impl Shard {
     #[must_use]
     pub fn applied(&self) -> LogIndex {
         self.applied
+    }
+
+    /// Bytes of memory of the changes that no segment has, for whoever checks them.
+    #[must_use]
+    pub fn unsealed_size(&self) -> usize {
+        self.store.unsealed_size()
     }
 
     /// Whether this replica leads.
@@ -534,7 +543,7 @@ impl Shard {
     }
 
     fn on_write(&mut self, from: RequestId, command: Bytes) -> Option<Unavailable> {
-        if command.len() > self.config.request_size_max {
+        if command.len() > self.config.command_size_max() {
             return Some(Unavailable::TooLarge);
         }
         if self.writes_waiting() >= self.config.waiting_max {

@@ -31,6 +31,13 @@ pub enum Input {
     Wal(wal::Event),
     /// The store's files: what the driver has done of what [`Output::Store`] asked.
     Store(store::Event),
+    /// The store's files: there was no room on the disk for what [`Output::Store`] asked.
+    NoRoom {
+        /// For what.
+        lack: store::Lack,
+        /// How the driver says it.
+        why: String,
+    },
     /// A [`Ready::Range`] that can not be answered at once is to be answered in slices;
     /// [`Ready::List`] follows, or how it failed.
     List {

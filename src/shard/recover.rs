@@ -23,7 +23,7 @@ use crate::shard::Config;
 use crate::shard::Shard;
 use crate::shard::alone;
 use crate::shard::alone::Company;
-use crate::shard::leases::attach_all;
+use crate::shard::leases::attach_stretch;
 use crate::shard::members::Members;
 use crate::shard::request::Member;
 use crate::shard::state::State;
@@ -59,6 +59,9 @@ pub enum Step {
         /// Bytes; fewer are there only if the file ends.
         size: usize,
     },
+    /// A slice is done, and there is more to do at once: whoever waits for the core may be served
+    /// before.
+    More,
     /// The shard is open.
     Done(Box<Shard>),
     /// The log's files can not be opened: which, where, why, and what to do. Nothing was changed.
@@ -91,8 +94,10 @@ pub struct Recovery {
 /// Which files are read.
 #[derive(Debug)]
 enum Phase {
-    /// The store's. ─all are read→ `Log`.
+    /// The store's. ─all are read→ `Leases`.
     Store { store: Box<store::Recovery>, restoring: Restoring },
+    /// None: keys are attached to their leases, from this one on. ─all are→ `Log`.
+    Leases(Box<Opening>, Option<Vec<u8>>),
     /// The log's. ─all are read→ `Over`.
     Log(Box<Opening>),
     /// The shard was handed over, or refused.
@@ -142,12 +147,21 @@ impl Recovery {
         Self { is_alone: true, ..self }
     }
 
+    /// Others wait for the core meanwhile: no step takes long, and all of them together longer.
+    #[must_use]
+    pub fn in_slices(mut self) -> Self {
+        if let Phase::Store { restoring, .. } = &mut self.phase {
+            *restoring = Restoring::in_slices();
+        }
+        self
+    }
+
     /// The bytes of the last [`Step::Read`].
     pub fn handle(&mut self, bytes: &[u8]) {
         match &mut self.phase {
             Phase::Store { store, .. } => store.handle(bytes),
             Phase::Log(_) => self.wal.handle(bytes),
-            Phase::Over => unreachable!("nothing was asked for"),
+            Phase::Leases(..) | Phase::Over => unreachable!("nothing was asked for"),
         }
     }
 
@@ -156,6 +170,7 @@ impl Recovery {
         loop {
             let step = match &mut self.phase {
                 Phase::Store { .. } => self.poll_store().map_err(Step::RefusedStore),
+                Phase::Leases(..) => self.poll_leases().map_err(Step::RefusedStore),
                 Phase::Log(_) => self.poll_log().map_err(Step::Refused),
                 Phase::Over => unreachable!("recovery is over"),
             };
@@ -189,14 +204,29 @@ impl Recovery {
                 for location in dead {
                     store.forget(location);
                 }
+                return Ok(Some(Step::More));
             }
             store::Step::Done(recovered) => {
                 let restoring = std::mem::take(restoring);
-                self.phase = Phase::Log(Box::new(self.open_store(*recovered, restoring)?));
+                let opening = self.open_store(*recovered, restoring)?;
+                self.phase = Phase::Leases(Box::new(opening), None);
             }
             store::Step::Refused(damage) => return Err(damage.to_string()),
         }
         Ok(None)
+    }
+
+    fn poll_leases(&mut self) -> Result<Option<Step>, String> {
+        let Phase::Leases(mut opening, from) = std::mem::replace(&mut self.phase, Phase::Over)
+        else {
+            unreachable!("keys are attached");
+        };
+        let Opening { keyspace, store, lessor, .. } = &mut *opening;
+        let rest = attach_stretch(keyspace, store, lessor, from.as_deref());
+        let rest = rest.map_err(|misfit| refused(&misfit))?;
+        let is_more = rest.is_some();
+        self.phase = if is_more { Phase::Leases(opening, rest) } else { Phase::Log(opening) };
+        Ok(is_more.then_some(Step::More))
     }
 
     /// The store is read: the keyspace is as it was sealed.
@@ -205,7 +235,7 @@ impl Recovery {
         recovered: store::Recovered,
         restoring: Restoring,
     ) -> Result<Opening, String> {
-        let (sealed, mut lessor) = match &recovered.state {
+        let (sealed, lessor) = match &recovered.state {
             Some(state) => {
                 let (state, lessor) = State::decode(state).map_err(|why| refused(&why))?;
                 (Some(state), lessor)
@@ -222,7 +252,6 @@ impl Recovery {
         let arrived = recovered.parts.arrived;
         let mut store = Store::new(recovered);
         dead.into_iter().for_each(|location| store.forget(location));
-        attach_all(&keyspace, &store, &mut lessor).map_err(|misfit| refused(&misfit))?;
         let (applied, membership) = match &sealed {
             Some(state) => (state.applied, state.membership.clone()),
             None if self.config.joins => {
@@ -276,7 +305,9 @@ impl Recovery {
     }
 
     fn open(&self, mut opening: Opening, mut recovered: wal::Recovered) -> Result<Shard, String> {
-        let (asked, room) = (self.config.request_size_max, recovered.writer.entry_size_max());
+        let room = recovered.writer.entry_size_max();
+        let room = room.saturating_sub(self.config.encoding_size_max);
+        let asked = self.config.request_size_max;
         if asked > room {
             return Err(format!(
                 "--max-request-bytes {asked} does not fit the segments that this log was made \

@@ -26,10 +26,16 @@ use crate::wal;
 /// What the log calls the write of a snapshot's mark; Raft's own tickets count from the beginning.
 pub(super) const MARK_TOKEN: u64 = u64::MAX;
 /// Changes forgotten in one slice: less than a tenth of a millisecond.
-const FORGET_STEP: usize = 64;
+const FORGET_STEP: u64 = 64;
+/// Changes forgotten in one slice at most, however many came since the last one: about as long as
+/// it takes to apply so many.
+const FORGET_STEP_MAX: u64 = 1024;
 /// Changes that may be forgotten per millisecond, so that a large compaction takes a small part of
 /// the core. etcd forgets 100 per millisecond, and stops in between.
 const FORGET_RATE: u64 = 125;
+/// Changes that may be forgotten for each that comes, whatever the rate: who writes faster than
+/// that for ever would have the index grow for ever.
+const FORGET_SHARE: u64 = 2;
 /// Most milliseconds that one tick gives leave for.
 const TICK_MAX: u64 = 40;
 /// Changes that may be forgotten at once after a rest.
@@ -50,6 +56,8 @@ pub(super) struct Seals {
     forgotten: Option<Revision>,
     /// Changes that may be forgotten now.
     allowance: u64,
+    /// Changes that had come when the last slice was forgotten.
+    come: u64,
     /// Who waits for a compaction to be done, in the order they came.
     pub(super) physical: Vec<(RequestId, Revision, Response)>,
 }
@@ -67,6 +75,14 @@ impl Seals {
     /// Nobody waits for this compaction to be done any more.
     pub(super) fn forget(&mut self, to: RequestId) {
         self.physical.retain(|(waits, ..)| *waits != to);
+    }
+
+    /// How many changes a slice may forget, now that so many have come.
+    fn budget(&mut self, come: u64) -> usize {
+        let new = (come - std::mem::replace(&mut self.come, come)).saturating_mul(FORGET_SHARE);
+        self.allowance = (self.allowance + new).min(FORGET_BURST);
+        let step = new.clamp(FORGET_STEP, FORGET_STEP_MAX);
+        usize::try_from(step.min(self.allowance)).expect("it is small")
     }
 
     pub(super) fn tick(&mut self, elapsed: u64) {
@@ -98,6 +114,18 @@ impl Shard {
     /// Whether entry `index`, which is committed, is to be applied only after a seal.
     pub(super) fn waits_to_seal(&self, index: LogIndex) -> bool {
         index > self.raft.durable() && self.is_seal_due()
+    }
+
+    /// Whether the log waits for the seal that is under way, as the tail is full.
+    ///
+    /// What a leader writes waits where it is asked for. What it sends is taken as fast as it is
+    /// written here, and a majority elsewhere does not wait: on a disk that has no time left for
+    /// the seal, what is not sealed would grow without bound. What is not written the leader is not
+    /// told of, and it sends no more than so much ahead.
+    pub(super) fn log_waits(&self) -> bool {
+        self.store.is_full()
+            && self.store.is_sealing()
+            && self.raft.leader().is_some_and(|leader| leader != self.member())
     }
 
     /// Whether there is a reason to seal.
@@ -162,7 +190,7 @@ impl Shard {
     fn forget_step(&mut self) -> bool {
         let Some(floor) = self.seals.floor() else { return false };
         let floor = self.keyspace.oldest_pin().map_or(floor, |pin| floor.min(pin));
-        let budget = FORGET_STEP.min(usize::try_from(self.seals.allowance).unwrap_or(0));
+        let budget = self.seals.budget(self.store.change_count());
         if self.seals.forgotten.is_some_and(|done| floor <= done) || budget == 0 {
             return false;
         }

@@ -17,10 +17,14 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::Cause;
 use super::Command;
+use super::Damage;
 use super::FileId;
+use super::Lack;
 use super::format::FOOTER_SIZE;
 use super::format::Identity;
+use super::format::NotOurs;
 use super::format::PAGE_HEADER_SIZE;
 use super::format::SEGMENT_HEADER_SIZE;
 use super::format::SegmentHeader;
@@ -68,7 +72,7 @@ enum Step {
     Open,
     Finishing,
     Checking(Box<Check>),
-    Broken,
+    Broken(Damage),
     Whole,
     Install,
     Installing,
@@ -80,6 +84,8 @@ enum Step {
 pub(super) struct Incoming {
     /// As it will be installed, but for its sequence.
     manifest: Manifest,
+    /// The numbers that its segments have where they come from.
+    numbers: Vec<u64>,
     /// The one that is under way.
     at: usize,
     step: Step,
@@ -137,53 +143,66 @@ impl Check {
         }
     }
 
-    /// Takes in what was read; whether it is as it was sealed.
-    fn take(&mut self, bytes: &[u8], size_max: usize) -> bool {
+    /// Takes in what was read; it is as it was sealed.
+    ///
+    /// # Errors
+    /// What of it is not.
+    fn take(&mut self, bytes: &[u8], size_max: usize) -> Result<(), Damage> {
         self.is_asked = false;
         let next = std::mem::replace(&mut self.next, Next::Done);
-        let next = self.follow(next, bytes, size_max);
-        let is_whole = next.is_some();
-        self.next = next.unwrap_or(Next::Done);
-        is_whole
+        self.next = self.follow(next, bytes, size_max)?;
+        Ok(())
     }
 
-    fn follow(&self, next: Next, bytes: &[u8], size_max: usize) -> Option<Next> {
-        Some(match next {
+    fn follow(&self, next: Next, bytes: &[u8], size_max: usize) -> Result<Next, Damage> {
+        Ok(match next {
             Next::Header => {
-                let header = SegmentHeader::decode(bytes).ok()?;
-                let origin = self.listed.origin;
-                if (header.identity, header.number) != (self.identity.of(origin), origin.number) {
-                    return None;
-                }
+                self.check_header(bytes)?;
                 Self::pages(Box::new(Opening::new(self.identity, &self.listed)))
             }
             Next::PageHeader(opening) => {
-                let size = opening.page_size(bytes).ok()?;
+                let size = opening.page_size(bytes)?;
                 Next::Page(opening, size)
             }
             Next::Page(mut opening, size) => {
-                if opening.page_size(bytes).ok()? != size {
-                    return None;
+                if opening.page_size(bytes)? != size {
+                    return Err(self.damage(opening.offset(), Cause::Directory));
                 }
-                opening.page(bytes, &mut Vec::new()).ok()?;
+                opening.page(bytes, &mut Vec::new())?;
                 Self::pages(opening)
             }
             Next::Tail(opening) => {
-                let sealed = opening.finish(bytes).ok()?;
+                let sealed = opening.finish(bytes)?;
                 Self::blocks(Box::new(sealed), 0, size_max)
             }
             Next::Blocks(sealed, first, count) => {
                 let mut rest = bytes;
                 for block in first..first + count {
                     let (_, size) = sealed.block_extent(block);
-                    let (block_bytes, after) = rest.split_at_checked(size)?;
-                    sealed.check(block, block_bytes).ok()?;
+                    let (block_bytes, after) = rest.split_at(size.min(rest.len()));
+                    sealed.check(block, block_bytes)?;
                     rest = after;
                 }
                 Self::blocks(sealed, first + count, size_max)
             }
-            Next::Done => return None,
+            Next::Done => unreachable!("nothing was asked for"),
         })
+    }
+
+    fn check_header(&self, bytes: &[u8]) -> Result<(), Damage> {
+        let header = SegmentHeader::decode(bytes).map_err(|why| match why {
+            NotOurs::Version(found) => self.damage(0, Cause::Version { found }),
+            NotOurs::Foreign | NotOurs::Broken => self.damage(0, Cause::Header),
+        })?;
+        let origin = self.listed.origin;
+        if (header.identity, header.number) == (self.identity.of(origin), origin.number) {
+            return Ok(());
+        }
+        Err(self.damage(0, Cause::Unlisted))
+    }
+
+    fn damage(&self, offset: u64, cause: Cause) -> Damage {
+        Damage { file: FileId::Segment(self.listed.number).to_string(), offset, cause }
     }
 
     fn pages(opening: Box<Opening>) -> Next {
@@ -227,7 +246,7 @@ impl Incoming {
                 Arrival::Wants { segment: self.at, offset: self.offset, waiting, size }
             }
             Step::Finishing | Step::Checking(_) => Arrival::Busy,
-            Step::Broken => Arrival::Broken,
+            Step::Broken(_) => Arrival::Broken,
             Step::Whole => Arrival::Whole,
             Step::Install | Step::Installing => Arrival::Installing,
             Step::Installed => Arrival::Installed,
@@ -246,6 +265,14 @@ impl Incoming {
 
     pub(super) fn on_written(&mut self) {
         self.writes -= 1;
+    }
+
+    /// There was no room for this.
+    pub(super) fn on_lack(&mut self, lack: Lack) {
+        match lack {
+            Lack::Write(_) => self.on_written(),
+            Lack::Create => self.step = Step::Create,
+        }
     }
 
     /// What is to be done with the file now that all before is.
@@ -271,7 +298,7 @@ impl Incoming {
             Step::Creating
             | Step::Finishing
             | Step::Checking(_)
-            | Step::Broken
+            | Step::Broken(_)
             | Step::Whole
             | Step::Install
             | Step::Installing
@@ -291,7 +318,7 @@ impl Incoming {
             Step::Create
             | Step::Open
             | Step::Checking(_)
-            | Step::Broken
+            | Step::Broken(_)
             | Step::Whole
             | Step::Install
             | Step::Installing
@@ -331,7 +358,7 @@ impl Incoming {
         let number = self.manifest.segments.get(self.at).map(|it| it.number);
         files.extend(match self.step {
             Step::Open | Step::Creating => number.map(FileId::New),
-            Step::Finishing | Step::Checking(_) | Step::Broken => number.map(FileId::Segment),
+            Step::Finishing | Step::Checking(_) | Step::Broken(_) => number.map(FileId::Segment),
             Step::Create | Step::Whole | Step::Install | Step::Installing | Step::Installed => None,
         });
         files
@@ -350,12 +377,14 @@ impl Store {
             return false;
         }
         let mut manifest = Manifest { identity: self.identity, arrived: true, ..sent };
+        let numbers = manifest.segments.iter().map(|listed| listed.number).collect();
         for listed in &mut manifest.segments {
             listed.number = self.number_next;
             self.number_next += 1;
         }
         let mut incoming = Incoming {
             manifest,
+            numbers,
             at: 0,
             step: Step::Create,
             offset: 0,
@@ -373,6 +402,16 @@ impl Store {
     #[must_use]
     pub fn arrival(&self) -> Arrival {
         self.incoming.as_ref().map_or(Arrival::None, Incoming::arrival)
+    }
+
+    /// What of [`Arrival::Broken`] is not as it was sealed: of which file where it comes from, and
+    /// where in it.
+    #[must_use]
+    pub fn arrival_damage(&self) -> Option<Damage> {
+        let incoming = self.incoming.as_ref()?;
+        let Step::Broken(damage) = &incoming.step else { return None };
+        let file = FileId::Segment(incoming.numbers[incoming.at]).to_string();
+        Some(Damage { file, ..damage.clone() })
     }
 
     /// Takes the next bytes of the segment that [`Arrival::Wants`] names.
@@ -442,10 +481,10 @@ impl Store {
         let Step::Checking(check) = &mut incoming.step else {
             unreachable!("something is checked");
         };
-        if !check.take(bytes, self.config.write_size) {
-            incoming.step = Step::Broken;
-        } else if check.extent().is_none() {
-            incoming.begin(incoming.at + 1);
+        match check.take(bytes, self.config.write_size) {
+            Err(damage) => incoming.step = Step::Broken(damage),
+            Ok(()) if check.extent().is_none() => incoming.begin(incoming.at + 1),
+            Ok(()) => {}
         }
         self.end_incoming();
     }

@@ -10,6 +10,7 @@ use super::Config;
 use super::Damage;
 use super::Event;
 use super::FileId;
+use super::Lack;
 use super::cache::Cache;
 use super::clean::Cleaner;
 use super::format::Identity;
@@ -91,8 +92,9 @@ pub struct Store {
     pub(super) frozen: Tail,
     /// Sealed, and to be given back bit by bit.
     pub(super) spent: Vec<Tail>,
-    /// Changes pushed since some of that was.
+    /// Changes pushed since some of that was, and ever.
     pub(super) pushed: usize,
+    change_count: u64,
     pub(super) shelf: Shelf,
     pub(super) cache: Cache,
     pub(super) reads: Reads,
@@ -141,6 +143,7 @@ impl Store {
             frozen: Tail::new(),
             spent: Vec::new(),
             pushed: 0,
+            change_count: 0,
             shelf,
             cache: Cache::new(config.cache_size),
             reads: Reads::default(),
@@ -197,7 +200,14 @@ impl Store {
     #[inline]
     pub fn push(&mut self, change: Change) {
         self.pushed += 1;
+        self.change_count += 1;
         self.tail.push(change);
+    }
+
+    /// Changes that were pushed since it was recovered.
+    #[must_use]
+    pub fn change_count(&self) -> u64 {
+        self.change_count
     }
 
     /// The change at `location`, if it is not in a segment.
@@ -251,11 +261,12 @@ impl Store {
             sealed.summary().file_size() - dead
         };
         let files: u64 = self.shelf.iter().map(|it| file(&it.sealed)).sum();
-        files + self.tail_size() as u64 + self.listed.size
+        files + self.unsealed_size() as u64 + self.listed.size
     }
 
     /// Bytes of memory of the changes that no durable segment has.
-    pub(super) fn tail_size(&self) -> usize {
+    #[must_use]
+    pub fn unsealed_size(&self) -> usize {
         self.tail.size() + self.frozen.size()
     }
 
@@ -444,12 +455,26 @@ impl Store {
                     self.on_check(&bytes);
                     Ok(())
                 }
-                Purpose::Part(place) => {
-                    self.on_part(id, place, bytes);
-                    Ok(())
-                }
+                Purpose::Part(place) => self.on_part(id, place, bytes),
             },
         }
+    }
+
+    /// There was no room for what the driver was asked to do. What arrives is given up for that,
+    /// and its files go; false if it was anything else, which nothing here goes on without.
+    pub fn lack(&mut self, lack: Lack) -> bool {
+        let is_arriving = match lack {
+            Lack::Write(id) => {
+                let is_it = |write: &Write| (write.id, write.job) == (id, Job::Receive);
+                self.writes.iter().position(is_it).map(|at| self.writes.remove(at)).is_some()
+            }
+            Lack::Create => self.busy.take_if(|it| *it == Busy::File(Job::Receive)).is_some(),
+        };
+        if is_arriving {
+            self.incoming.as_mut().expect("its file is being made").on_lack(lack);
+            self.drop_arrival();
+        }
+        is_arriving
     }
 
     fn on_done(&mut self) {

@@ -16,7 +16,8 @@
 //! files when nobody reads them any more.
 //!
 //! Everything here is a machine without I/O: it says which files to make, write, rename, remove and
-//! read, the driver does as told and reports back, and any failure it meets is final.
+//! read, the driver does as told and reports back, and any failure it meets is final, but that
+//! there is no room for what arrives from a peer ([`Store::lack`]).
 //! [`Recovery`] is the same for the start.
 //!
 //! Bytes are in [`format`](mod@format). Left out: what keys mean, and which changes may be
@@ -237,6 +238,15 @@ pub enum Command {
         /// Bytes; any but 0.
         size: usize,
     },
+}
+
+/// Which [`Command`] found no room on the disk. Any other failure is final: the driver halts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The write of this name.
+    Write(u64),
+    /// The one that was to make a file, which is not there.
+    Create,
 }
 
 /// What the driver has done. A failure is not among them: it halts.

@@ -1,10 +1,14 @@
 //! What leaves: the segments of the last sealed state for a peer, as their files are, part by part.
+//!
+//! The receiver checks every byte. What it finds it can say, but not mend: so the blocks of what is
+//! read here are checked here too, and one that has rotted is this store's damage.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
 
 use super::Command;
+use super::Damage;
 use super::FileId;
 use super::machine::Store;
 use super::manifest::Manifest;
@@ -64,8 +68,8 @@ struct Asked {
 #[derive(Debug, Default)]
 pub(super) struct Parts {
     asked: VecDeque<Asked>,
-    /// The store's names of reads under way, and the owner's.
-    flight: Vec<(u64, u64)>,
+    /// The store's names of reads under way, the owner's, and where each begins.
+    flight: Vec<(u64, u64, u64)>,
     done: VecDeque<(u64, Bytes)>,
     name_last: u64,
 }
@@ -121,7 +125,8 @@ impl Store {
         name
     }
 
-    /// The next part that has come. It was not checked: the receiver does that.
+    /// The next part that has come. What of its blocks is cut at either end was not checked, nor
+    /// what is no block: the receiver does that.
     pub fn part_read(&mut self) -> Option<(u64, Bytes)> {
         self.outgoing.done.pop_front()
     }
@@ -133,15 +138,17 @@ impl Store {
         }
         let Asked { name, place, file, offset, size } = self.outgoing.asked.pop_front()?;
         let id = self.reads.begin(Purpose::Part(place));
-        self.outgoing.flight.push((id, name));
+        self.outgoing.flight.push((id, name, offset));
         Some(Command::Read { id, file, offset, size })
     }
 
     /// It is here.
-    pub(super) fn on_part(&mut self, id: u64, place: u32, bytes: Bytes) {
-        self.shelf.read_ends(place);
+    pub(super) fn on_part(&mut self, id: u64, place: u32, bytes: Bytes) -> Result<(), Damage> {
         let at = self.outgoing.flight.iter().position(|flight| flight.0 == id);
-        let (_, name) = self.outgoing.flight.remove(at.expect("the read was asked for"));
+        let (_, name, offset) = self.outgoing.flight.remove(at.expect("the read was asked for"));
+        self.shelf.get(place).sealed.check_within(offset, &bytes)?;
+        self.shelf.read_ends(place);
         self.outgoing.done.push_back((name, bytes));
+        Ok(())
     }
 }

@@ -165,7 +165,9 @@ impl<'a> Planner<'a> {
         }
         let first = (0..self.views.len()).find(|&index| is_stuck(index))?;
         let last = self.views[first].last;
-        let holder = (0..first).find(|&index| self.views[index].swept <= last)?;
+        // One that is swept up to the floor can not be any further.
+        let goal = self.floor.min(Revision(last.0.saturating_add(1)));
+        let holder = (0..first).find(|&index| self.views[index].swept < goal)?;
         Some(self.widen(holder))
     }
 
@@ -271,6 +273,18 @@ mod tests {
         // Here they are held up, and are less.
         let unswept = view(40 * SIZE, 1, 0, 100, 300);
         assert_eq!(plan_of(&[unswept, tombs]), None);
+    }
+
+    /// The first segment was written anew again and again, as it could not be swept beyond the
+    /// floor, which lay within the one with the tombstones.
+    #[test]
+    fn what_is_swept_up_to_the_floor_holds_nothing_up() {
+        let unswept = |last| view(SIZE, 1, 0, last, 0);
+        let done = view(SIZE, 0, 0, 10, FLOOR.0);
+        let across = view(SIZE, 1, SIZE / 2 - 1, FLOOR.0 + 500, 0);
+        assert_eq!(plan_of(&[unswept(10), unswept(20), across]), Some((0..1, 1000)));
+        assert_eq!(plan_of(&[done, unswept(20), across]), Some((1..2, 1000)));
+        assert_eq!(plan_of(&[done, done, across]), None);
     }
 
     #[test]

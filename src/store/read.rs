@@ -20,6 +20,10 @@ use crate::types::LeaseId;
 use crate::types::Location;
 use crate::types::Revision;
 
+/// One part in this many of the reads at a time is kept for what nobody waits for: cleaning, and
+/// states for peers. They would never have their turn while more is asked for all the time.
+const RESERVED_SHARE: usize = 16;
+
 /// Where a value is.
 #[derive(Clone, Copy, Debug)]
 pub enum Lookup<'a> {
@@ -355,7 +359,8 @@ impl Store {
 
     /// The next read of a block.
     pub(super) fn next_fetch(&mut self) -> Option<Command> {
-        if !self.reads.has_room(self.config.reads_max) {
+        let reads_max = self.config.reads_max;
+        if !self.reads.has_room(reads_max - reads_max / RESERVED_SHARE) {
             return None;
         }
         let id = self.reads.queue.pop_front()?;

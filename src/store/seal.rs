@@ -35,7 +35,7 @@ impl Store {
     /// What no segment has is as large as it may be: push as little as possible.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.tail_size() >= self.config.tail_size_max
+        self.unsealed_size() >= self.config.tail_size_max
     }
 
     /// A seal was asked for, and its token was not taken yet.

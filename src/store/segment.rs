@@ -352,6 +352,25 @@ impl Sealed {
         Ok(())
     }
 
+    /// Checks those blocks that lie whole in `bytes`, which were read at `offset` of the file.
+    ///
+    /// # Errors
+    /// What is damaged.
+    ///
+    /// # Cost
+    /// Linear in the blocks; a search for the first.
+    pub fn check_within(&self, offset: u64, bytes: &[u8]) -> Result<(), Damage> {
+        let start = offset.saturating_sub(SEGMENT_HEADER_SIZE as u64);
+        let first = self.blocks.partition_point(|block| u64::from(block.offset) < start);
+        for block in u32_from(first)..self.block_count() {
+            let (at, size) = self.block_extent(block);
+            let from = usize::try_from(at - offset).expect("it begins there or behind");
+            let Some(found) = bytes.get(from..from + size) else { break };
+            self.check(block, found)?;
+        }
+        Ok(())
+    }
+
     /// A record in the bytes of its block, which have been checked.
     ///
     /// # Panics

@@ -3,13 +3,16 @@
 
 use crate::generate::Op;
 use crate::pair::Pair;
+use crate::support::call::{Client, Status};
+use crate::support::peers;
+use crate::support::server::Server;
 use crate::support::{block_on, say, setting};
 use bytes::Bytes;
 use ringd::api::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use ringd::api::proto::etcdserverpb::request_op::Request;
 use ringd::api::proto::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, PutRequest, RangeRequest,
-    RequestOp, TxnRequest,
+    CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse,
 };
 
 fn op(request: Request) -> RequestOp {
@@ -288,15 +291,91 @@ fn the_edge_of_a_compaction_is_alike() {
     compare_ops(&[], ops);
 }
 
+fn compact(revision: i64) -> Op {
+    Op::Compact(CompactionRequest { revision, physical: true })
+}
+
+fn hash(revision: i64) -> Op {
+    Op::HashKv(HashKvRequest { revision })
+}
+
 #[test]
 fn revision_0_is_compacted_once_alike() {
-    // After this, etcd gives the hash of the empty store for good; so none is asked for.
     block_on(async {
         let mut pair = Pair::start().await;
-        for revision in [0, 0, -1, 1, 0] {
-            let op = Op::Compact(CompactionRequest { revision, physical: true });
-            pair.compare(&op).await.unwrap_or_else(|why| panic!("{op:?}: {why}"));
+        pair.fill([0, 0, -1, 1, 0].map(compact)).await;
+    });
+}
+
+/// Of the last ten revisions that it compacted at, etcd remembers the hash that it took meanwhile,
+/// of what had been there before, and answers with it whoever asks for the hash of just that
+/// revision. The first compaction of a life may be at 0, which is also how one asks for the
+/// present: that is answered with the hash of nothing then, until etcd is started again or has
+/// compacted ten times more. So its members differ in what they answer; ours answer as etcd does
+/// that has forgotten.
+#[test]
+fn what_etcd_remembers_of_compactions_it_forgets_and_is_then_as_ours() {
+    const REMEMBERED: i64 = 10;
+    block_on(async {
+        let mut pair = Pair::start().await;
+        let fill = |puts: usize| {
+            let mut ops = vec![Op::Put(put_request("k")); puts];
+            ops.extend([Op::Txn(txn(vec![delete("l")])), Op::Put(put_request("l"))]);
+            ops
+        };
+        pair.fill([vec![compact(0)], fill(3)].concat()).await;
+        pair.theirs_remembers(0, (-1, 0)).await;
+        pair.fill([compact(3)]).await;
+        pair.theirs_remembers(3, (0, 3)).await;
+        pair.fill([hash(4), hash(5)]).await;
+
+        pair.restart_theirs().await.expect("it answers again");
+        pair.fill([Op::Restart].into_iter().chain((0..=5).map(hash))).await;
+
+        // The same without a new start.
+        let mut pair = Pair::start().await;
+        pair.fill([vec![compact(0)], fill(20)].concat()).await;
+        for revision in 1..REMEMBERED {
+            pair.fill([compact(revision)]).await;
         }
+        pair.theirs_remembers(0, (-1, 0)).await;
+        pair.fill([compact(REMEMBERED), hash(0), hash(REMEMBERED + 1)]).await;
+    });
+}
+
+/// Of a put that keeps what its key holds etcd looks for the key before a transaction; where the
+/// same transaction has deleted it by then, it ends. Elsewhere it is refused for that reason, and
+/// so it is here.
+#[test]
+fn what_makes_etcd_end_is_refused() {
+    if !peers::under_test_is_ours() {
+        return;
+    }
+    block_on(async {
+        let server = Server::start(&peers::under_test());
+        let client = Client::connect(server.port()).await.expect("it answers");
+        let put: Result<PutResponse, _> =
+            client.unary("/etcdserverpb.KV/Put", &put_request("k")).await;
+        put.expect("a put is taken");
+        let why = Status { code: 3, message: "etcdserver: key not found".to_owned() };
+        for keep in ["value", "lease"] {
+            let put = PutRequest {
+                ignore_value: keep == "value",
+                ignore_lease: keep == "lease",
+                value: Bytes::new(),
+                ..put_request("k")
+            };
+            let keep = op(Request::RequestPut(put));
+            let within = nested(vec![keep.clone()], vec![]);
+            for ops in [vec![delete_to("a", "\0"), keep], vec![delete_to("a", "\0"), within]] {
+                let told: Result<TxnResponse, _> =
+                    client.unary("/etcdserverpb.KV/Txn", &txn(ops)).await;
+                assert_eq!(told, Err(why.clone()));
+            }
+        }
+        let all: RangeResponse =
+            client.unary("/etcdserverpb.KV/Range", &everything()).await.expect("it goes on");
+        assert_eq!((all.count, all.header.map(|header| header.revision)), (1, Some(2)));
     });
 }
 

@@ -92,7 +92,19 @@ fn list_ops() -> Vec<Op> {
         ranges.push(RangeRequest { sort_order: 2, sort_target, ..all.clone() });
         ranges.push(RangeRequest { sort_order: 1, sort_target, limit: 700, ..all.clone() });
     }
+    // Without an order the limit cuts before anything is sorted, but where something is dropped.
+    for sort_target in 0..5 {
+        let sorted = RangeRequest { sort_target, ..all.clone() };
+        ranges.push(RangeRequest { limit: 2500, ..sorted.clone() });
+        ranges.push(RangeRequest { limit: 900, min_mod_revision: 7, ..sorted.clone() });
+        ranges.push(RangeRequest { keys_only: true, sort_order: 1, ..sorted.clone() });
+        ranges.push(RangeRequest { count_only: true, sort_order: 2, limit: 3, ..sorted.clone() });
+        ranges.push(RangeRequest { revision: 30, sort_order: 2, limit: 1100, ..sorted });
+    }
     ranges.push(RangeRequest { min_mod_revision: 20, ..all.clone() });
+    ranges.push(RangeRequest { min_mod_revision: 20, max_mod_revision: 19, ..all.clone() });
+    ranges.push(RangeRequest { min_create_revision: 12, sort_order: 2, ..all.clone() });
+    ranges.push(RangeRequest { max_mod_revision: 30, keys_only: true, limit: 2000, ..all.clone() });
     ranges.push(RangeRequest { max_create_revision: 9, limit: 300, ..all });
     ops.extend(ranges.into_iter().map(Op::Range));
     ops.push(Op::HashKv(HashKvRequest { revision: 0 }));

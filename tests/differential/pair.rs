@@ -72,7 +72,8 @@ impl Pair {
     pub(crate) async fn compare_with(&mut self, op: &Op, bug: Bug) -> Result<Seen, String> {
         let mut changed = op.clone();
         bug(&mut changed);
-        let seen = self.compare_both(&changed, op).await?;
+        let seen = self.compare_both(&changed, op).await;
+        let seen = seen.map_err(|difference| difference + &self.ends())?;
         if let Some(revision) = seen.revision {
             self.streams.learn(revision);
             if let Op::Compact(compact) = op {
@@ -80,6 +81,24 @@ impl Pair {
             }
         }
         Ok(seen)
+    }
+
+    /// Which server is not there any more, or has ended its connection, and why.
+    fn ends(&mut self) -> String {
+        let sides = [
+            ("ours", &mut self.ours, &self.to_ours),
+            ("theirs", &mut self.theirs, &self.to_theirs),
+        ];
+        let mut text = String::new();
+        for (name, server, client) in sides {
+            let Some(why) = client.ended() else { continue };
+            text += &format!("\n  the connection to {name} has ended: {why}");
+            let log = server.log_at_end();
+            if !server.is_running() {
+                text += &format!("\n  and so has its process; its log ends:\n{log}");
+            }
+        }
+        text
     }
 
     async fn compare_both(&mut self, op_of_ours: &Op, op: &Op) -> Result<Seen, String> {
@@ -199,6 +218,33 @@ impl Pair {
             return Ok(());
         }
         compare::same("hashes before and after a restart", &before, &self.own_hashes().await)
+    }
+
+    /// Sees that theirs gives, for the hash of a revision, one of this compaction and revision: what
+    /// it remembers, and not what is there.
+    ///
+    /// # Panics
+    ///
+    /// If it does not.
+    pub(crate) async fn theirs_remembers(&self, revision: i64, remembered: (i64, i64)) {
+        let path = "/etcdserverpb.Maintenance/HashKV";
+        let told = self.to_theirs.unary(path, &HashKvRequest { revision }).await;
+        let told: HashKvResponse = told.expect("it answers");
+        assert_eq!((told.compact_revision, told.hash_revision), remembered, "{told:?}");
+    }
+
+    /// Kills theirs and starts it again.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer then.
+    pub(crate) async fn restart_theirs(&mut self) -> Result<(), String> {
+        self.theirs.kill();
+        self.theirs.restart();
+        self.to_theirs = Client::connect(self.theirs.port()).await?;
+        self.streams.reconnect(&self.to_ours, &self.to_theirs);
+        self.keepers = Keepers::default();
+        Ok(())
     }
 
     async fn own_hashes(&self) -> [Result<u32, String>; 2] {

@@ -467,6 +467,20 @@ fn the_state_of_the_member_and_the_cluster_is_told_alike() {
     });
 }
 
+#[test]
+fn the_quota_is_told_alike() {
+    for quota in ["0", "-1", "-5", "5000000000", "9223372036854775807"] {
+        block_on(async {
+            let pair = Pair::start_with(&["--quota-backend-bytes", quota]).await;
+            let path = "/etcdserverpb.Maintenance/Status";
+            compare_leveled(&pair, path, &StatusRequest {}, |status: &mut StatusResponse, _| {
+                level_status(status);
+            })
+            .await;
+        });
+    }
+}
+
 /// Checks what can only be checked by itself and takes it out.
 fn level_status(status: &mut StatusResponse) {
     let header = status.header.as_ref().expect("a header");

@@ -123,6 +123,7 @@ pub(crate) fn recover_with(
             Step::ReadStore { file, offset, size } => {
                 recovery.handle(disks.store.read(&file.to_string(), offset, size));
             }
+            Step::More => {}
             Step::Done(shard) => return Ok(shard),
             Step::Refused(why) | Step::RefusedStore(why) => return Err(why),
         }

@@ -440,6 +440,7 @@ pub(crate) fn config(dice: &mut Dice) -> shard::Config {
         wal,
         store: store_limits(dice),
         request_size_max: dice.pick(&[whole, whole, 5_000]).min(whole),
+        encoding_size_max: 0,
         waiting_max: dice.pick(&[4, 5_000, 5_000]),
         waiting_size_max: dice.pick(&[2_000, 1 << 20, 1 << 20]),
         lists: list::Limits::default(),

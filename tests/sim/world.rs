@@ -184,6 +184,7 @@ impl World {
         swarm.choose_watches(&mut watch_dice);
         let settings = Settings {
             message_size_max: swarm.message_size_max,
+            request_size_max: swarm.config.request_size_max,
             txn_ops_max: 128,
             whole_size_max: swarm.whole_size_max,
             watch_notify_interval: swarm.watches.notify_interval,

@@ -6,6 +6,7 @@ use h2::client::SendRequest;
 use http::{HeaderMap, Method, Request};
 use prost::Message;
 use std::net::Ipv4Addr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -18,11 +19,15 @@ const WINDOW_SIZE: u32 = 64 << 20;
 /// The windows of a client that a server has to wait for: HTTP/2's own.
 const NARROW_WINDOW_SIZE: u32 = 65_535;
 
+/// Streams that were given up and are remembered, so that what is still under way to them is known.
+const GIVEN_UP_MAX: usize = 10_000;
+
 /// One connection; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
     sender: SendRequest<Bytes>,
     authority: String,
+    ended: Arc<OnceLock<String>>,
 }
 
 /// All that came back for one request.
@@ -82,11 +87,26 @@ impl Client {
         let (sender, connection) = h2::client::Builder::new()
             .initial_window_size(window)
             .initial_connection_window_size(window.saturating_mul(10).clamp(65_535, WINDOW_SIZE))
+            // What the library does to guard itself against a server would end a long test.
+            .max_concurrent_reset_streams(GIVEN_UP_MAX)
+            .reset_stream_duration(PATIENCE)
+            .max_local_error_reset_streams(None)
+            .data_frame_budget(usize::MAX)
             .handshake(socket)
             .await
             .map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        Ok(Self { sender, authority: format!("127.0.0.1:{port}") })
+        let ended = Arc::new(OnceLock::new());
+        let told = ended.clone();
+        tokio::spawn(async move {
+            let outcome = connection.await;
+            told.set(outcome.err().map_or("in order".to_owned(), |error| error.to_string()))
+        });
+        Ok(Self { sender, authority: format!("127.0.0.1:{port}"), ended })
+    }
+
+    /// How the connection has ended, if it has: by whom, and why.
+    pub(crate) fn ended(&self) -> Option<&str> {
+        self.ended.get().map(String::as_str)
     }
 
     /// Begins a call; its answer's body is taken when and as far as the caller wants.

@@ -157,6 +157,11 @@ impl Server {
         self.running.as_ref().map_or_else(String::new, |(_, lines)| lines.text())
     }
 
+    /// As [`Self::log`], once it has ended, or after a while.
+    pub(crate) fn log_at_end(&self) -> String {
+        self.running.as_ref().map_or_else(String::new, |(_, lines)| lines.text_at_end())
+    }
+
     /// A text with this server's ports taken out, to compare it with another server's.
     pub(crate) fn without_ports(&self, text: &str) -> String {
         text.replace(&format!(":{}", self.client_port), ":CLIENT")

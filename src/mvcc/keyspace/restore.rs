@@ -16,11 +16,12 @@ use crate::types::Revision;
 ///
 /// # Cost
 /// For a million keys about a third of a second, much of it for the memory that they take.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Restoring {
     index: Index,
     last: Option<Location>,
     batch: Batch,
+    batch_changes_max: usize,
 }
 
 /// Changes that are not in the index yet.
@@ -56,14 +57,19 @@ struct Batched {
 /// the time with 16,384 as one by one, and a third with this; four times as many would save a
 /// fifth more.
 const BATCH_CHANGES_MAX: usize = if cfg!(test) { 5 } else { 1 << 16 };
+/// Most changes in a batch where others wait for the core meanwhile.
+///
+/// Unit: changes. What they take is a millisecond at most, and half as much again as in a large
+/// batch.
+const SLICE_CHANGES_MAX: usize = if cfg!(test) { 2 } else { 1 << 10 };
 /// Bytes of keys after which a batch takes no more.
 ///
 /// Unit: bytes. A key is smaller than a request, so that places in a batch fit in 32 bits.
 const BATCH_KEYS_SIZE_MAX: usize = 8 << 20;
 
 impl Batch {
-    fn is_full(&self) -> bool {
-        self.changes.len() >= BATCH_CHANGES_MAX || self.keys.len() >= BATCH_KEYS_SIZE_MAX
+    fn is_full(&self, changes_max: usize) -> bool {
+        self.changes.len() >= changes_max || self.keys.len() >= BATCH_KEYS_SIZE_MAX
     }
 
     /// Sorts them by key, and those of a key by location.
@@ -157,11 +163,24 @@ pub enum Misfit {
     },
 }
 
+impl Default for Restoring {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Restoring {
     /// An index that nothing has been added to.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        let (index, batch) = (Index::default(), Batch::default());
+        Self { index, last: None, batch, batch_changes_max: BATCH_CHANGES_MAX }
+    }
+
+    /// The same, for one who shares the core: nothing that is added takes long.
+    #[must_use]
+    pub fn in_slices() -> Self {
+        Self { batch_changes_max: SLICE_CHANGES_MAX, ..Self::new() }
     }
 
     /// Adds a change: a put of which version, of a life begun at `created`, or with version 0 a
@@ -188,7 +207,7 @@ impl Restoring {
             return Err(Misfit::Key { at });
         }
         self.last = Some(at);
-        if self.batch.is_full() {
+        if self.batch.is_full(self.batch_changes_max) {
             self.flush(told);
         }
         let start = self.batch.keys.len();

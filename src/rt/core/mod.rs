@@ -145,8 +145,34 @@ impl Work {
         }
     }
 
+    /// What the shard is told if there is no room for it; none if that ends it.
+    fn lack(&self) -> Option<store::Lack> {
+        match self {
+            Self::Store { id, .. } => Some(store::Lack::Write(*id)),
+            Self::StoreOther(store::Command::Create { .. }) => Some(store::Lack::Create),
+            Self::StoreOther(_)
+            | Self::StoreRead { .. }
+            | Self::Log { .. }
+            | Self::LogRead { .. }
+            | Self::LogOther(_) => None,
+        }
+    }
+
     /// Does it; what the shard is to be told.
+    ///
+    /// # Errors
+    /// What failed, and is final: the shard can not go on without it.
     async fn perform(self, disks: &Disks) -> Result<Input, DiskError> {
+        let lack = self.lack();
+        match (self.attempt(disks).await, lack) {
+            (Err(error), Some(lack)) if error.is_of_room() => {
+                Ok(Input::NoRoom { lack, why: error.to_string() })
+            }
+            (done, _) => done,
+        }
+    }
+
+    async fn attempt(self, disks: &Disks) -> Result<Input, DiskError> {
         let (log, store) = (&disks.log, &disks.store);
         Ok(match self {
             Self::Log { id, file, offset, buffer } => {
@@ -670,16 +696,22 @@ impl Core {
                     revision = shard.header().revision.0,
                     "goes on from a snapshot"
                 );
-                let mut hosts = self.hosts.borrow_mut();
-                let host = hosts.get_mut(&id).expect("shards stay on their core");
-                let last = std::mem::replace(&mut host.shard, shard);
-                host.generation += 1;
-                host.shard.succeed(last);
-                drop(hosts);
+                let spent = self.hand_over_to(id, shard);
                 self.turn.set();
+                // A large one takes longer than anybody here has time for.
+                glommio::executor().spawn_blocking(move || drop(spent)).await;
             }
             Err(why) => self.fail(format!("shard {id}: {why}")),
         }
+    }
+
+    /// Another shard takes the place of one that moved, of which nothing is of use any more.
+    fn hand_over_to(&self, id: ShardId, shard: Shard) -> Shard {
+        let mut hosts = self.hosts.borrow_mut();
+        let host = hosts.get_mut(&id).expect("shards stay on their core");
+        let last = std::mem::replace(&mut host.shard, shard);
+        host.generation += 1;
+        host.shard.succeed(last)
     }
 
     /// Nothing more leaves this core: what failed may mean that something is not durable.

@@ -39,6 +39,13 @@ pub(crate) struct DiskError {
     cause: io::Error,
 }
 
+impl DiskError {
+    /// Whether there was no room on the disk, and nothing else.
+    pub(crate) fn is_of_room(&self) -> bool {
+        matches!(self.cause.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT))
+    }
+}
+
 /// An offset in words.
 fn place(offset: Option<u64>) -> String {
     offset.map(|offset| format!(" at byte {offset}")).unwrap_or_default()

@@ -102,6 +102,14 @@ pub enum Command<'a> {
     },
 }
 
+/// Bytes that an encoded command may take beside its keys and values, if it is a transaction of so
+/// many compares and so many operations of either branch, or anything smaller.
+#[must_use]
+pub fn encoding_size_max(ops: usize) -> usize {
+    let parts = size_of::<ArchivedCompare<'_>>() + 2 * size_of::<ArchivedOp<'_>>();
+    1 + size_of::<ArchivedCommand<'_>>() + size_of::<ArchivedHead>() + ops.saturating_mul(parts)
+}
+
 /// An entry's data that is not a command of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CommandError {
@@ -279,6 +287,24 @@ mod tests {
                 panic!("a put came back as something else")
             }
         }
+    }
+
+    #[test]
+    fn what_a_command_takes_beside_keys_and_values_is_known() {
+        for count in [0, 1, 128] {
+            let compare =
+                Compare { key: b"k", range_end: b"l", operator: 0, operand: Operand::Value(b"v") };
+            let options = RangeOptions::default();
+            let range = Op::Range { key: b"k", range_end: b"l", options };
+            let (compares, ops) = (vec![compare; count], vec![range; 2 * count]);
+            let part = u32::try_from(count).expect("small");
+            let heads = [Head { compares: part, success: part, failure: 2 * part }];
+            let txn = Txn { heads: &heads, compares: &compares, ops: &ops };
+            let encoded = Command::Txn(txn).encode().len();
+            assert_eq!(encoded, encoding_size_max(count) + (3 + 2 * 2) * count);
+        }
+        let (key, value) = (&[1; 30], &[2; 500]);
+        assert!(put(key, value).encode().len() <= encoding_size_max(0) + 530);
     }
 
     #[test]

@@ -16,6 +16,8 @@ use crate::shard::snapshot::parcel::Offer;
 use crate::shard::snapshot::parcel::Parcel;
 use crate::shard::state::State;
 use crate::store::Arrival;
+use crate::store::Damage;
+use crate::store::Lack;
 use crate::store::Manifest;
 use crate::types::NodeId;
 use crate::types::Tick;
@@ -243,18 +245,31 @@ impl Shard {
             match next {
                 Next::Nothing => return,
                 Next::Again => {}
-                Next::GiveUp(why) => {
-                    let text = format!(
-                        "the state as of entry {} of member {:x} is not taken: {why}",
-                        offer.position.index, from.0
-                    );
-                    self.outputs.push_back(Output::Role(text));
-                    self.drop_receipt();
-                    return self.settle(from, offer.snapshot, false);
-                }
+                Next::GiveUp(why) => return self.give_up(&why),
                 Next::Install(mark) => return self.install(from, offer, *mark),
             }
         }
+    }
+
+    /// What is being received is not taken.
+    fn give_up(&mut self, why: &str) {
+        let Some(Receiving { from, offer, .. }) = self.receipt.0 else { return };
+        let text = format!(
+            "the state as of entry {} of member {:x} is not taken: {why}",
+            offer.position.index, from.0
+        );
+        self.outputs.push_back(Output::Role(text));
+        self.drop_receipt();
+        self.settle(from, offer.snapshot, false);
+    }
+
+    /// There was no room for something of the store's. What is being received can wait until there
+    /// is; nothing else can.
+    pub(in crate::shard) fn on_no_room(&mut self, lack: Lack, why: String) {
+        if !self.store.lack(lack) {
+            return self.halt(why);
+        }
+        self.give_up("there is no room for it on this disk");
     }
 
     fn receive_step(&mut self, receiving: &mut Receiving) -> Next {
@@ -288,7 +303,7 @@ impl Shard {
                     (part, offset, waiting, size)
                 }
                 Arrival::Whole => return Next::Install(mark.clone()),
-                Arrival::Broken => return Next::GiveUp("it is not as it was sent".to_owned()),
+                Arrival::Broken => return Next::GiveUp(self.broken()),
                 Arrival::Busy | Arrival::Installing | Arrival::Installed => return Next::Nothing,
                 Arrival::None | Arrival::Leaving => unreachable!("it is being received"),
             },
@@ -304,6 +319,11 @@ impl Shard {
             self.send(from, Packet::Snapshot(parcel));
         }
         Next::Nothing
+    }
+
+    /// What of that which has come is not as it was sealed.
+    fn broken(&self) -> String {
+        told(&self.store.arrival_damage().expect("it is broken"))
     }
 
     /// All of it is there: Raft judges whether it is of use.
@@ -325,12 +345,21 @@ impl Shard {
     }
 }
 
+/// Damage in the files of whoever sends.
+fn told(damage: &Damage) -> String {
+    format!("{} at byte {} of its store: {}", damage.file, damage.offset, damage.cause)
+}
+
 /// The manifest that has come, and what its state covers.
 fn opened(bytes: &[u8], offer: Offer) -> Result<(Manifest, Mark), String> {
-    let manifest = Manifest::decode(bytes).map_err(|damage| damage.to_string())?;
+    let manifest = Manifest::decode(bytes).map_err(|damage| told(&damage))?;
     let (state, _) = State::decode(&manifest.state)?;
     if state.applied != offer.position || state.members.is_none() {
         return Err(format!("it is of entry {}", state.applied));
+    }
+    let last = manifest.segments.last().map(|segment| segment.summary.last.main);
+    if last > Some(state.revision) {
+        return Err(format!("it is of revision {}, and has later changes", state.revision));
     }
     let mark = Mark { last: state.applied, membership: state.membership };
     Ok((manifest, mark))

@@ -4,7 +4,6 @@
 //! was on its way nobody here knows what becomes of it, and it is answered so.
 
 use crate::shard::Output;
-use crate::shard::Ready;
 use crate::shard::Shard;
 use crate::shard::records::Needs;
 use crate::shard::request::Unavailable;
@@ -12,11 +11,12 @@ use crate::shard::watch::Told;
 
 impl Shard {
     /// Takes over from the replica whose files this one was recovered from, after
-    /// [`Output::Reopen`].
+    /// [`Output::Reopen`]. What is left of that one is of no use, and may be large.
     ///
     /// # Panics
     /// If the other one has applied more.
-    pub fn succeed(&mut self, mut last: Self) {
+    #[must_use = "to let it go takes long"]
+    pub fn succeed(&mut self, mut last: Self) -> Self {
         assert!(last.applied <= self.applied, "a snapshot never goes back");
         self.now = self.now.max(last.now);
         last.fail_what_is_open();
@@ -34,6 +34,7 @@ impl Shard {
         if last.stopping {
             self.stop();
         }
+        last
     }
 
     /// Answers whoever waits for what ends with this replica.
@@ -91,9 +92,7 @@ impl Shard {
                 self.reply(to, Err(why.into()));
             }
         }
-        // Compactions that are applied: what they leave to do, the new one has done or will do.
-        for (to, _, response) in std::mem::take(&mut last.seals.physical) {
-            self.outputs.push_back(Output::Reply { to, ready: Ready::Result(Ok(response)) });
-        }
+        // Compactions that are applied, there and here: what they leave to do is done here.
+        self.seals.physical.append(&mut last.seals.physical);
     }
 }

@@ -257,6 +257,34 @@ fn no_byte_that_is_not_as_it_was_sent_is_believed() {
         };
         let end = transfer((&mut sender, &offering), &mut receiver, bend);
         assert_eq!(end, Arrival::Broken, "byte {at}");
+        let damage = receiver.store.arrival_damage().expect("it is known where");
+        assert_eq!(damage.file, "0000000000000000.segment", "as it is called where it comes from");
+        assert!(damage.offset <= at as u64, "byte {at} is not behind {}", damage.offset);
+    }
+}
+
+/// Only the receiver saw it, again and again, and could not mend it.
+#[test]
+fn a_block_that_has_rotted_where_it_comes_from_is_damage_there() {
+    let (mut sender, offering) = sender();
+    let name = "0000000000000000.segment";
+    let file = sender.files.get_mut(name).expect("it is sealed");
+    file[BLOCK_SIZE + 700] ^= 1;
+    for (first, count, is_seen) in [(0, 2, true), (1, 1, true), (0, 1, false), (2, 1, false)] {
+        let offset = first * BLOCK_SIZE as u64;
+        sender.store.read_part(&offering, 1, offset, count * BLOCK_SIZE);
+        let Some(Command::Read { id, offset, size, .. }) = sender.store.poll() else {
+            panic!("it is read")
+        };
+        let at = usize::try_from(offset).unwrap();
+        let bytes = Bytes::copy_from_slice(&sender.files[name][at..at + size]);
+        let damage = sender.store.handle(Event::Read { id, bytes }).err();
+        assert_eq!(damage.is_some(), is_seen);
+        if let Some(damage) = damage {
+            assert_eq!((damage.file.as_str(), damage.cause), (name, Cause::Block));
+            let first = BLOCK_SIZE as u64;
+            assert!((first..=first + 700).contains(&damage.offset), "{damage}");
+        }
     }
 }
 
@@ -292,6 +320,56 @@ fn what_is_given_up_leaves_nothing_at_whatever_step() {
         assert!(receiver.store.receive(manifest(&offering)), "there is room for another");
     }
     assert!(waits > 10, "{waits}");
+}
+
+#[test]
+fn what_there_is_no_room_for_is_given_up_and_leaves_nothing() {
+    let (mut sender, offering) = sender();
+    let mut lacks = Vec::new();
+    for fails in 0..30 {
+        let mut receiver = receiver();
+        let before = receiver.files.clone();
+        assert!(receiver.store.receive(manifest(&offering)));
+        let mut left = fails;
+        let lack = loop {
+            match (receiver.store.poll(), receiver.store.arrival()) {
+                (Some(Command::Write { id, .. }), _) if left == 0 => break Some(Lack::Write(id)),
+                (Some(Command::Create { .. }), _) if left == 0 => break Some(Lack::Create),
+                (Some(command), _) => {
+                    let is_of_room =
+                        matches!(command, Command::Write { .. } | Command::Create { .. });
+                    left -= usize::from(is_of_room);
+                    receiver.perform(command);
+                }
+                (None, Arrival::Wants { segment, offset, .. }) => {
+                    let bytes = piece(&mut sender, &offering, segment + 1, offset);
+                    receiver.store.take_piece(bytes);
+                }
+                (None, _) => break None,
+            }
+        };
+        let Some(lack) = lack else { break };
+        assert!(receiver.store.lack(lack));
+        receiver.run();
+        assert_eq!((receiver.store.arrival(), &receiver.files), (Arrival::None, &before));
+        assert!(receiver.store.receive(manifest(&offering)), "there is room for another");
+        lacks.push(lack);
+    }
+    let creations = lacks.iter().filter(|lack| **lack == Lack::Create).count();
+    assert_eq!(creations, 2, "of each segment");
+    assert!(lacks.len() >= 6, "{lacks:?}");
+}
+
+#[test]
+fn nothing_else_goes_on_without_room() {
+    let mut receiver = receiver();
+    receiver.store.push(put(100, 100));
+    receiver.store.seal(2, b"next".to_vec());
+    let Some(command @ Command::Create { .. }) = receiver.store.poll() else { panic!("a file") };
+    assert!(!receiver.store.lack(Lack::Create));
+    receiver.perform(command);
+    let Some(Command::Write { id, .. }) = receiver.store.poll() else { panic!("its bytes") };
+    assert!(!receiver.store.lack(Lack::Write(id)));
 }
 
 #[test]

@@ -213,3 +213,35 @@ fn memory_of_what_is_sealed_is_given_back_as_fast_as_changes_come() {
         assert!(spent <= most, "round {round}: {spent} bytes, of tails of {most}");
     }
 }
+
+/// Whatever was asked for went first, so that nothing was cleaned, or sent, while that went on.
+#[test]
+fn cleaning_has_its_turn_while_more_is_asked_for_than_is_read_at_a_time() {
+    let mut world = World::new(6, Config { reads_max: 32, cache_size: 0, ..small() });
+    for key in 0..1000 {
+        world.put(&format!("key-{key:08}"), vec![1; 200]);
+    }
+    for key in (0..1000).step_by(2) {
+        world.put(&format!("key-{key:08}"), vec![2; 200]);
+    }
+    world.compact(world.revision);
+    world.seal();
+    world.settle();
+    world.forget(usize::MAX);
+    world.store.sweep();
+    let before = world.records();
+    for round in 0..10_000 {
+        for _ in 0..40 {
+            world.read_any();
+        }
+        world.poll();
+        assert!(world.complete(), "there is always something to do");
+        world.tick(1);
+        world.store.work(100);
+        if world.records() < before {
+            assert!(round > 40, "it takes its time");
+            return;
+        }
+    }
+    panic!("nothing is cleaned");
+}

@@ -35,7 +35,11 @@ impl Generator {
             14..16 => Manner::Deleting,
             _ => Manner::Reckless,
         };
-        self.txn_at(0, &mut manner)
+        let mut txn = self.txn_at(0, &mut manner);
+        if deletes_without_end(&txn) {
+            keep_nothing(&mut txn);
+        }
+        txn
     }
 
     fn txn_at(&mut self, depth: usize, manner: &mut Manner) -> TxnRequest {
@@ -175,6 +179,31 @@ impl Generator {
             compare.key = Bytes::from_static(b"a");
         }
         compare
+    }
+}
+
+/// True if it deletes all keys from one on, or a transaction within it does.
+///
+/// A put behind that may keep what its key held: etcd looks for the key before it begins, does not
+/// find it any more when it comes to the put, and ends.
+fn deletes_without_end(txn: &TxnRequest) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match &op.request {
+        Some(Request::RequestDeleteRange(delete)) => delete.range_end == b"\0"[..],
+        Some(Request::RequestTxn(inner)) => deletes_without_end(inner),
+        Some(Request::RequestRange(_) | Request::RequestPut(_)) | None => false,
+    })
+}
+
+/// Makes its puts keep nothing.
+fn keep_nothing(txn: &mut TxnRequest) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure) {
+        match &mut op.request {
+            Some(Request::RequestPut(put)) => {
+                (put.ignore_value, put.ignore_lease) = (false, false);
+            }
+            Some(Request::RequestTxn(inner)) => keep_nothing(inner),
+            Some(Request::RequestRange(_) | Request::RequestDeleteRange(_)) | None => {}
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One shard alone on disks without faults: what happens when, told step by step.
 
 mod answers;
+mod autocompact;
 mod defragment;
 mod hashes;
 mod leases;

@@ -1,6 +1,6 @@
 //! Writes that come faster than the disk takes them.
 
-use super::{Alone, asker, key, put};
+use super::{Alone, asker, compact, key, put};
 use ringd::shard::Ready;
 use ringd::shard::request::{Failure, Unavailable};
 use ringd::store;
@@ -79,4 +79,30 @@ fn writes_that_wait_are_bounded_and_end_in_time() {
     alone.hold_store(false);
     assert_eq!(alone.revision(), 1 + i64::try_from(done).expect("small"));
     alone.put([1, 2, 3], 10);
+}
+
+/// Forgetting had a rate of its own, and who wrote faster and compacted all the time had the index
+/// grow for as long as that went on.
+#[test]
+fn what_is_compacted_is_forgotten_as_fast_as_changes_come() {
+    let mut alone = Alone::new(|_| ());
+    let (keys, puts, turns) = (500, 300, 400);
+    let known = |alone: &Alone| {
+        let mut count = 0;
+        alone.shard.keyspace().each(|_, _, _| count += 1);
+        count
+    };
+    let mut most = 0;
+    for turn in 0..turns {
+        alone.put((0..puts).map(|nth| (turn * puts + nth) % keys), 8);
+        if turn % 20 == 19 {
+            let revision = alone.revision();
+            alone.ask(0, compact(revision));
+            most = most.max(known(&alone));
+        }
+        alone.jump(1);
+        alone.replies.clear();
+        alone.work();
+    }
+    assert!(most < 5 * 20 * puts, "{most} changes of {} are known", turns * puts);
 }

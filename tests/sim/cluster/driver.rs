@@ -168,7 +168,7 @@ impl World {
         let shard = node::recover_as(&node.config, &node.disks, node.log_id, seed, clock)
             .map_err(|why| format!("node {nth} does not go on from a snapshot: {why}"))?;
         let last = std::mem::replace(&mut process.shard, shard);
-        process.shard.succeed(*last);
+        drop(process.shard.succeed(*last));
         Ok(())
     }
 

@@ -134,6 +134,7 @@ impl World {
         }
         let settings = Settings {
             message_size_max: swarm.config.request_size_max + 1_000,
+            request_size_max: swarm.config.request_size_max,
             txn_ops_max: 128,
             whole_size_max: swarm.whole_size_max,
             watch_notify_interval: 500,

@@ -212,3 +212,32 @@ fn what_was_acknowledged_survives_whatever_the_network_and_the_disks_do() {
     crate::say(&format!("group: {elections} changes of role, {done} done, {unknown} unknown"));
     assert!(elections > 20 && done > 1_000, "{elections} {done}");
 }
+
+/// A member whose disk had time for its log and not for its store held all that was not sealed in
+/// memory, without bound: who leads does not wait for one of three.
+#[test]
+fn a_member_that_seals_slowly_takes_no_more_than_it_can_hold() {
+    let (tail, window) = (64 << 10, 16 << 10);
+    let mut world = World::new(3, 5, |config| {
+        config.raft.inflight_size_max = window;
+        config.raft.append_size_max = 4 << 10;
+        config.store.seal_size = 16 << 10;
+        config.store.tail_size_max = tail;
+        config.store.write_size = 4 << 10;
+    });
+    let leader = world.elect();
+    let slow = world.follower();
+    world.slow_store = Some((slow, 3));
+    let mut most = 0;
+    for nth in 0..2_000 {
+        world.ask(leader, put(&format!("k{nth}"), &"v".repeat(300)));
+        world.step();
+        let shard = world.nodes[slow].shard.as_ref().expect("it runs");
+        most = most.max(shard.unsealed_size());
+    }
+    assert!(most >= tail, "it is too slow: {most}");
+    assert!(most < tail + 4 * window, "it holds {most} bytes");
+    assert_eq!(world.leader(), Some(leader), "and it is heard all the time");
+    world.slow_store = None;
+    assert_eq!(world.settle().len(), 2_000);
+}

@@ -6,6 +6,7 @@ use ringd::shard::request::{Body, Failure, Request, Unavailable};
 use ringd::shard::watch::{Ask, Asker, Event, Past, Slice, Told};
 use ringd::shard::{Config, Ready};
 use ringd::types::Revision;
+use std::collections::BTreeMap;
 
 /// Little is kept of the log, and the store's segments and what is sent of them are small.
 fn small(config: &mut Config) {
@@ -246,6 +247,53 @@ fn a_state_that_is_not_taken_is_offered_again_after_a_while() {
     world.is_garbled = false;
     world.until("it goes on from a snapshot", |world| world.moved == 1);
     one_state(&mut world);
+}
+
+/// It ended, and again after each start.
+#[test]
+fn a_receiver_without_room_goes_on_and_gets_the_state_once_there_is_some() {
+    let (mut world, away) = group_and_straggler(327, |config| config.snapshots.patience = 3_000);
+    world.no_room = Some(away);
+    world.start(away);
+    world.pass(2_000);
+    assert_eq!(said(&world, away, "there is no room for it"), 1);
+    assert!(world.nodes[away].halted.is_none() && world.moved == 0);
+    let files = world.nodes[away].disks.store.list();
+    assert!(files.iter().all(|(name, _)| !name.ends_with(".new")), "{files:?}");
+    world.no_room = None;
+    world.until("it goes on from a snapshot", |world| world.moved == 1);
+    one_state(&mut world);
+}
+
+#[test]
+fn a_member_without_room_for_what_it_seals_ends_and_goes_on_once_there_is_some() {
+    let mut world = World::new(3, 328, small);
+    let leader = world.elect();
+    let full = world.follower();
+    world.no_room = Some(full);
+    write(&mut world, leader, 0, 200);
+    let why = world.nodes[full].halted.clone().expect("it has ended");
+    assert!(why.contains("no room: Create"), "{why}");
+    world.no_room = None;
+    world.crash(full);
+    world.start(full);
+    one_state(&mut world);
+}
+
+/// A state of which a block had rotted was sent for ever, and was never taken.
+#[test]
+fn whoever_sends_what_has_rotted_says_so_and_ends_and_another_sends() {
+    let (mut world, away) = group_and_straggler(326, |_| ());
+    let leader = world.elect();
+    let files = world.nodes[leader].disks.store.list();
+    let first = files.iter().find(|(name, _)| name.ends_with(".segment")).expect("it has sealed");
+    world.nodes[leader].disks.flip(&first.0, 8 * (4096 + 100));
+    world.start(away);
+    world.until("it ends", |world| world.nodes[leader].halted.is_some());
+    let why = world.nodes[leader].halted.as_ref().expect("it has ended");
+    assert!(why.contains(&first.0) && why.contains("at byte 4096"), "{why}");
+    world.until("another sends it", |world| world.moved == 1);
+    world.settle();
 }
 
 /// The log of whoever sends grew for as long as somebody received.
@@ -493,6 +541,45 @@ fn whoever_reads_much_while_a_snapshot_comes_reads_anew_or_is_told_to() {
         (anew, told) = (anew + usize::from(is_anew), told + usize::from(is_told));
     }
     assert!(anew > 0 && told > 0, "{anew} and {told}");
+}
+
+/// Who waited for a compaction to be done was answered when the state came, with all of it to do.
+#[test]
+fn whoever_waits_for_a_compaction_while_a_snapshot_comes_waits_until_it_is_done() {
+    let mut world = World::new(3, 332, small);
+    let leader = world.elect();
+    let away = world.follower();
+    for nth in 0..300 {
+        world.ask(leader, put(&format!("live{nth}"), &"v".repeat(300)));
+        world.ask(leader, put(&format!("hot{}", nth % 3), "v"));
+        world.step();
+    }
+    world.settle();
+    let list = world.list(away);
+    world.until("a list", |world| world.is_answered(list));
+    assert!(world.call(leader, put("more", "v")).is_ok());
+    let keyspace = |world: &World, nth: usize| {
+        let shard = world.nodes[nth].shard.as_ref().expect("it runs");
+        let mut old = BTreeMap::<Vec<u8>, usize>::new();
+        let revision = shard.keyspace().revision();
+        shard.keyspace().each(|key, at, _| {
+            *old.entry(key.to_vec()).or_default() += usize::from(at.main.0 <= 500);
+        });
+        (revision.0, old.into_values().max())
+    };
+    let (revision, most) = keyspace(&world, leader);
+    assert!(revision > 500 && most > Some(50));
+    let compact = Command::Compact { revision, physical: true };
+    let compact = world.ask(away, Request::Write(compact.encode()));
+    world.pass(500);
+    assert!(!world.is_answered(compact), "the list stands in its way");
+    world.isolate(away, true);
+    write(&mut world, leader, 0, 700);
+    world.isolate(away, false);
+    world.until("an answer", |world| world.is_answered(compact));
+    assert!(world.moved == 1 && world.answer(compact).is_some_and(|it| it.is_ok()));
+    assert!(keyspace(&world, away).1 <= Some(1), "it is not done");
+    one_state(&mut world);
 }
 
 /// Whatever happens: what was acknowledged is there in the end, and all have one state.

@@ -27,7 +27,7 @@ use ringd::shard::{Config, Input, Output, Ready, Shard};
 use ringd::store;
 use ringd::types::{LogIndex, NodeId, Tick};
 use ringd::wal;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Rounds that a group may take for what should take a few.
 const ROUNDS_MAX: usize = 20_000;
@@ -75,6 +75,8 @@ pub(crate) struct Node {
     pub(crate) disks: Disks,
     pub(crate) shard: Option<Box<Shard>>,
     works: Vec<Work>,
+    /// What the store has asked of a slow disk.
+    slow_works: VecDeque<store::Command>,
     /// The lines for the log.
     pub(crate) lines: Vec<String>,
     pub(crate) peers: Vec<(NodeId, Vec<String>)>,
@@ -104,6 +106,11 @@ pub(crate) struct World {
     pub(crate) delay_max: u64,
     /// Of a hundred rounds: those in which a disk does something.
     pub(crate) disk_speed: u64,
+    /// Whose store's disk does something in but so many of a hundred rounds; all others do it at
+    /// once.
+    pub(crate) slow_store: Option<(usize, u64)>,
+    /// On whose store's disk there is no room for more.
+    pub(crate) no_room: Option<usize>,
     /// Bytes of entries that one message has at most.
     pub(crate) append_size_max: usize,
     /// How many founded the group: every replica's state begins with them.
@@ -153,10 +160,10 @@ fn go_on(
     seed: u64,
     now: Tick,
 ) {
-    let next = node::recover_as(config, disks, log_id, seed, now);
+    let next = node::recover_with(config, disks, log_id, (seed, now), Recovery::in_slices);
     let next = next.unwrap_or_else(|why| panic!("it does not go on from a snapshot: {why}"));
     let last = std::mem::replace(shard, next);
-    shard.succeed(*last);
+    drop(shard.succeed(*last));
 }
 
 /// Begins what a node asks of its files, which is never done.
@@ -184,6 +191,35 @@ fn begin(shard: &mut Shard, disks: &mut Disks, output: Output) {
         | Output::Reopen
         | Output::Halt(_) => unreachable!("it is not about files"),
     }
+}
+
+/// What a command lacks on a disk that is full.
+fn lack(command: &store::Command) -> Option<store::Lack> {
+    match command {
+        store::Command::Write { id, .. } => Some(store::Lack::Write(*id)),
+        store::Command::Create { .. } => Some(store::Lack::Create),
+        store::Command::Finish { .. }
+        | store::Command::Replace { .. }
+        | store::Command::Remove { .. }
+        | store::Command::Read { .. } => None,
+    }
+}
+
+/// Does what a store asks for at once, or keeps it for later where there is a list for that.
+fn do_of_store(
+    shard: &mut Shard,
+    disks: &mut Disks,
+    command: store::Command,
+    (is_full, slow_works): (bool, Option<&mut VecDeque<store::Command>>),
+) {
+    if let Some(lack) = lack(&command).filter(|_| is_full) {
+        return shard.handle(Input::NoRoom { lack, why: format!("no room: {command:?}") });
+    }
+    if let Some(slow_works) = slow_works {
+        return slow_works.push_back(command);
+    }
+    let event = node::perform_store(shard, &mut disks.store, command);
+    shard.handle(Input::Store(event.expect("what is asked for is there")));
 }
 
 /// Little is kept of the log: whoever is away for some hundred entries finds it gone.
@@ -222,6 +258,8 @@ impl World {
             doubled: 0,
             delay_max: 2,
             disk_speed: 50,
+            slow_store: None,
+            no_room: None,
             append_size_max: 1 << 20,
             founders: count,
             cut: BTreeSet::new(),
@@ -266,6 +304,7 @@ impl World {
             disks: Disks::default(),
             shard: None,
             works: Vec::new(),
+            slow_works: VecDeque::new(),
             lines: Vec::new(),
             peers: Vec::new(),
             guests: BTreeSet::new(),
@@ -299,6 +338,7 @@ impl World {
         let (node, dice) = (&mut self.nodes[nth], &mut self.dice);
         node.shard = None;
         node.works.clear();
+        node.slow_works.clear();
         node.guests.clear();
         if power {
             node.disks.lose_power(&mut |below| dice.below(below));
@@ -339,7 +379,7 @@ impl World {
 
     /// Does all that a node asks for; what its log writes takes a while.
     fn run(&mut self, nth: usize) {
-        let Self { nodes, flying, now, dice, fall, .. } = self;
+        let Self { nodes, flying, now, dice, fall, slow_store, no_room, .. } = self;
         let node = &mut nodes[nth];
         let Some(shard) = &mut node.shard else { return };
         while let Some(output) = shard.poll() {
@@ -364,8 +404,8 @@ impl World {
                     shard.handle(Input::Wal(event));
                 }
                 Output::Store(command) => {
-                    let event = node::perform_store(shard, &mut node.disks.store, command);
-                    shard.handle(Input::Store(event.expect("what is asked for is there")));
+                    let slow = slow_store.filter(|it| it.0 == nth).map(|_| &mut node.slow_works);
+                    do_of_store(shard, &mut node.disks, command, (*no_room == Some(nth), slow));
                     // Time may pass before it is asked what to do.
                     shard.handle(Input::Tick(Tick(*now)));
                 }
@@ -458,6 +498,12 @@ impl World {
                 let work = node.works.remove(self.dice.index(node.works.len()));
                 node.disks.log.complete(work.write);
                 shard.handle(Input::Wal(wal::Event::Written { id: work.id }));
+            }
+            if self.slow_store.is_none_or(|slow| slow.0 != nth || self.dice.chance(slow.1))
+                && let Some(command) = node.slow_works.pop_front()
+            {
+                let event = node::perform_store(shard, &mut node.disks.store, command);
+                shard.handle(Input::Store(event.expect("what is asked for is there")));
             }
             shard.handle(Input::Tick(Tick(self.now)));
             self.run(nth);

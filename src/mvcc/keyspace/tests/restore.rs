@@ -55,7 +55,8 @@ impl Files {
     fn restore(&self) -> Replica {
         let mut records = Map::default();
         let changes = self.segments.iter().flat_map(|segment| &segment.changes);
-        let mut restoring = Restoring::new();
+        let is_sliced = self.segments.len().is_multiple_of(2);
+        let mut restoring = if is_sliced { Restoring::in_slices() } else { Restoring::new() };
         for change in changes {
             records.push(change.clone(), None);
             let Change { location, ref key, created, version, .. } = *change;
