@@ -158,7 +158,7 @@ impl Node {
         if self.now >= self.heartbeat_deadline {
             self.heartbeat_deadline = self.after(self.config.heartbeat_ticks);
             for peer in &mut self.peers {
-                peer.widen(self.config.inflight_count_max);
+                peer.heartbeat(self.config.inflight_count_max);
             }
             self.beat();
         }
@@ -218,12 +218,13 @@ impl Node {
         let Ok(at) = self.peers.binary_search_by_key(&from, |peer| peer.id) else { return };
         let peer = &mut self.peers[at];
         peer.is_active = true;
-        peer.is_paused = false;
         if peer.round < round && round <= round_last {
             peer.round = round;
         }
+        let is_stuck = std::mem::take(&mut peer.is_stuck);
+        peer.is_paused &= !is_stuck;
         let prev = LogIndex(peer.next.0 - 1);
-        if peer.state == PeerState::Replicate && peer.matched < prev {
+        if is_stuck && peer.state == PeerState::Replicate && peer.matched < prev {
             // Something is still unanswered. Was it lost, this tells; if not, it costs little.
             if let Some(prev_term) = log.term(prev).or_else(|| peer.term(prev)) {
                 let prev = Position { term: prev_term, index: prev };

@@ -56,8 +56,15 @@ pub(super) struct Peer {
     pub(super) state: PeerState,
     pub(super) matched: LogIndex,
     pub(super) next: LogIndex,
-    /// In Probe: the probe is on its way, no other before its answer or the next heartbeat's.
+    /// In Probe: the probe is on its way, no other before its answer or that to a heartbeat before
+    /// which it was stuck.
     pub(super) is_paused: bool,
+    /// From one heartbeat that was due to the next it had nothing new: something may be lost. Until
+    /// it answers a heartbeat, of any round: reads ask for many, and what is on its way may take
+    /// longer than those.
+    pub(super) is_stuck: bool,
+    /// What it had when a heartbeat was last due.
+    looked_at: LogIndex,
     pub(super) is_active: bool,
     /// The last round of heartbeats it has answered.
     pub(super) round: u64,
@@ -84,6 +91,8 @@ impl Peer {
             matched: LogIndex(0),
             next,
             is_paused: false,
+            is_stuck: false,
+            looked_at: LogIndex(0),
             is_active: true,
             round: 0,
             committed: LogIndex(0),
@@ -156,8 +165,10 @@ impl Peer {
         }
     }
 
-    /// Time has passed: while it is behind, one more append may be on its way.
-    pub(super) fn widen(&mut self, count_max: usize) {
+    /// A heartbeat is due. While it is behind, one more append may be on its way.
+    pub(super) fn heartbeat(&mut self, count_max: usize) {
+        self.is_stuck = self.matched == self.looked_at;
+        self.looked_at = self.matched;
         if let Some(count) = &mut self.behind {
             *count = (*count + 1).min(count_max);
         }

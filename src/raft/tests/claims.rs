@@ -316,6 +316,38 @@ fn a_follower_that_is_behind_is_fed_a_piece_at_a_time_and_in_step_at_once() {
     assert_eq!(count(&world), 10);
 }
 
+/// Each answer to a heartbeat brought the piece that was on its way once more, and reads ask for a
+/// round of heartbeats each.
+#[test]
+fn a_piece_on_its_way_is_sent_again_only_when_nothing_has_come_for_a_while() {
+    let is_piece = |packet: &Packet| {
+        let Body::Append { entries, .. } = &packet.message.body else { return false };
+        packet.to == THREE && !entries.is_empty()
+    };
+    let pieces = |world: &World| world.network.iter().filter(|packet| is_piece(packet)).count();
+    let mut world = led(3, |config| config.append_size_max = 1);
+    go_on_without(&mut world, THREE);
+    world.handle(ONE, Input::Unreachable { peer: THREE });
+    world.blocked.clear();
+    for is_known in [false, true] {
+        assert_eq!(pieces(&world), 1);
+        for _ in 0..20 {
+            assert!(world.read(ONE));
+            // All but the piece overtakes it.
+            while deliver_where(&mut world, |packet| !is_piece(packet)) > 0 {}
+        }
+        assert_eq!(world.reads_done, if is_known { 40 } else { 20 });
+        assert_eq!(pieces(&world), 1, "where its log ends is known: {is_known}");
+        // The next one is sent when it has come.
+        deliver_where(&mut world, is_piece);
+        store_all(&mut world, THREE);
+        while deliver_where(&mut world, |packet| !is_piece(packet)) > 0 {}
+    }
+    // Was it lost, the leader sees it in time.
+    world.network.clear();
+    assert!(world.run_until(1000, |world| world.members[&THREE].applied == LogIndex(21)));
+}
+
 /// A leader that was restarted knows no terms below the entry that its state was sealed at. It read
 /// the one that it needed, and forgot it whenever nothing more came with it: at a segment's end, or
 /// where entries are large. It then read it again, for ever.
