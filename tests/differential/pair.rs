@@ -220,8 +220,8 @@ impl Pair {
         compare::same("hashes before and after a restart", &before, &self.own_hashes().await)
     }
 
-    /// Sees that theirs gives, for the hash of a revision, one of this compaction and revision: what
-    /// it remembers, and not what is there.
+    /// Sees that theirs gives, for the hash of a revision, one as of this compaction and revision:
+    /// what it remembers, and not what is there.
     ///
     /// # Panics
     ///
