@@ -46,7 +46,7 @@ enum Area {
 }
 
 /// What ringd has of these.
-const RINGD_HAS: &[Area] = &[Area::Keys, Area::Members];
+const RINGD_HAS: &[Area] = &[Area::Keys, Area::Members, Area::Leases, Area::Watches, Area::Turns];
 
 /// The servers to try something on: ringd, if it has it, and etcd, if it is installed.
 fn servers(area: Area) -> Vec<PathBuf> {
