@@ -72,7 +72,7 @@ pub struct Settings {
     /// Largest message taken in, in bytes: `--max-request-bytes` and half a MiB around it.
     pub message_size_max: usize,
     /// Largest change taken in, in bytes: `--max-request-bytes`. etcd counts a few more than the
-    /// message has ([`PROPOSAL_HEAD_SIZE`]), and so it is done here.
+    /// message has (a field and a number before it), and so it is done here.
     pub request_size_max: usize,
     /// Operations of one transaction (`--max-txn-ops`).
     pub txn_ops_max: usize,
