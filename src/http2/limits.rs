@@ -54,9 +54,9 @@ pub struct Limits {
     /// Stream errors that a client may provoke per window of time. Default 1,000. Each costs a
     /// RST_STREAM (CVE-2019-9514, CVE-2025-8671).
     pub stream_errors_max: u32,
-    /// WINDOW_UPDATE frames of less than [`Self::WINDOW_UPDATE_TINY`] bytes beyond the DATA frames
-    /// that we sent. Default 1,000: clients that return windows as they read stay near zero
-    /// (CVE-2019-9511, CVE-2019-9517).
+    /// WINDOW_UPDATE frames of less than [`Self::WINDOW_UPDATE_TINY`] bytes per window of time, for
+    /// data that waits for them, beyond the DATA frames that we sent. Default 1,000: clients that
+    /// return windows as they read stay near zero (CVE-2019-9511, CVE-2019-9517).
     pub tiny_updates_max: u32,
     /// Milliseconds that must pass between a client's PINGs while we send nothing. Default 5,000
     /// (etcd's `--grpc-keepalive-min-time`). Each PING that comes sooner is a strike; sending
