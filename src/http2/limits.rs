@@ -39,9 +39,9 @@ pub struct Limits {
     pub continuations_max: u32,
     /// Bytes of the HPACK dynamic table a client may have us keep. Default 4,096, the protocol's.
     pub header_table_size: u32,
-    /// Unanswered requests that a client may cancel per window of time, beyond one for each reply.
-    /// Default 5,000: a client that loses interest in everything at once is served, a rapid reset
-    /// (CVE-2023-44487) is not.
+    /// Requests that a client may cancel per window of time before their answer has begun, beyond
+    /// one for each reply. Default 5,000: a client that loses interest in everything at once is
+    /// served, a rapid reset (CVE-2023-44487) is not.
     pub resets_max: u32,
     /// SETTINGS frames per window of time. Default 100: each costs an answer and, if it moves the
     /// stream window, a walk over the open streams (CVE-2019-9515).

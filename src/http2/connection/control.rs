@@ -179,12 +179,16 @@ impl<C> Connection<C> {
             return Err(closed(ErrorCode::FRAME_SIZE_ERROR, "RST_STREAM of a wrong size"));
         };
         let Some(slot) = self.streams.find(id) else { return self.useless() };
+        let is_answered = self.streams.get(slot).is_head_sent;
         let call = self.remove(slot);
         self.past.note_closed(id);
         if let Some(call) = call {
             calls.on_reset(StreamId(id), call, ErrorCode(u32::from_be_bytes(code)));
         }
-        if self.floods.resets.hit(self.now, Limits::RATE_WINDOW_MS, self.limits.resets_max) {
+        // An answer that has begun is one: streams end like this, each keep-alive of one message.
+        if is_answered
+            || self.floods.resets.hit(self.now, Limits::RATE_WINDOW_MS, self.limits.resets_max)
+        {
             return Ok(());
         }
         Err(closed(ErrorCode::ENHANCE_YOUR_CALM, "too many resets"))

@@ -42,6 +42,32 @@ fn rapid_reset() {
     assert_eq!(world.connection.streams.slot_count(), 1);
 }
 
+/// A lease that is renewed once is a stream that is cancelled after its one answer: five hundred of
+/// these a second ended the connection.
+#[test]
+fn cancelled_streams_whose_answer_has_begun_are_welcome() {
+    let mut world = World::new();
+    world.send(&window_update(0, 1 << 30)).expect("open");
+    let (block, _) = blocks();
+    let answer = |world: &mut World, id| {
+        assert_eq!(world.connection.reply_head(StreamId(id), &block, false), None);
+        assert_eq!(world.connection.reply_data(StreamId(id), b"renewed", false), None);
+    };
+    let limit = Limits::default().resets_max;
+    for id in (0..2 * limit).map(|n| 2 * n + 1) {
+        world.send(&[head(id, false), data(id, b"renew", false)].concat()).expect("open");
+        answer(&mut world, id);
+        world.frames();
+        world.send(&rst_stream(id)).expect("open");
+    }
+    // And all at once.
+    let ids = (2 * limit..4 * limit).map(|n| 2 * n + 1);
+    world.send(&ids.clone().flat_map(|id| head(id, false)).collect::<Vec<u8>>()).expect("open");
+    ids.clone().for_each(|id| answer(&mut world, id));
+    world.send(&ids.flat_map(rst_stream).collect::<Vec<u8>>()).expect("open");
+    assert_eq!(world.connection.streams_open(), 0);
+}
+
 #[test]
 fn resets_that_we_are_made_to_send() {
     let mut world = World::new();
