@@ -14,6 +14,7 @@ use crate::api::recipe::Recipe;
 use crate::api::status;
 use crate::api::status::Code;
 use crate::api::status::Status;
+use crate::api::status::echo;
 use crate::api::txn;
 use crate::api::watch::WatchRequest;
 use crate::config::Config;
@@ -603,19 +604,18 @@ fn decide(head: &Head, settings: &Settings) -> Decision {
         if is_page || head.path().starts_with(b"/health?") {
             return Decision::Plain(plain::request(head.method(), head.path(), &settings.shards));
         }
-        let kind = String::from_utf8_lossy(kind);
-        let text = format!("invalid gRPC request content-type \"{kind}\"");
+        let text = format!("invalid gRPC request content-type \"{}\"", echo(kind));
         return Decision::Abort(415, Status::made(Code::InvalidArgument, text));
     }
     if head.method() != b"POST" {
-        let method = String::from_utf8_lossy(head.method());
+        let method = echo(head.method());
         let text =
             format!("Received a HEADERS frame with :method \"{method}\" which should be POST");
         return Decision::Abort(405, Status::made(Code::Internal, text));
     }
     let encoding = head.get(b"grpc-encoding").unwrap_or_default();
     if !matches!(encoding, b"" | b"identity") {
-        let encoding = String::from_utf8_lossy(encoding);
+        let encoding = echo(encoding);
         let text = format!("grpc: Decompressor is not installed for grpc-encoding \"{encoding}\"");
         return Decision::Refuse(Status::made(Code::Unimplemented, text));
     }
@@ -639,12 +639,11 @@ fn is_grpc(kind: &[u8]) -> bool {
 /// # Source
 /// gRPC over HTTP/2, `Timeout`: at most eight digits and a unit.
 fn timeout_ms(text: &[u8]) -> Result<u64, String> {
-    let quoted = || String::from_utf8_lossy(text).into_owned();
     let Some((unit, digits)) = text.split_last().filter(|(_, digits)| !digits.is_empty()) else {
-        return Err(format!("transport: timeout string is too short: \"{}\"", quoted()));
+        return Err(format!("transport: timeout string is too short: \"{}\"", echo(text)));
     };
     if digits.len() > 8 {
-        return Err(format!("transport: timeout string is too long: \"{}\"", quoted()));
+        return Err(format!("transport: timeout string is too long: \"{}\"", echo(text)));
     }
     let per_ms: (u64, u64) = match unit {
         b'H' => (3_600_000, 1),
@@ -653,10 +652,10 @@ fn timeout_ms(text: &[u8]) -> Result<u64, String> {
         b'm' => (1, 1),
         b'u' => (1, 1_000),
         b'n' => (1, 1_000_000),
-        _ => return Err(format!("transport: timeout unit is not recognized: \"{}\"", quoted())),
+        _ => return Err(format!("transport: timeout unit is not recognized: \"{}\"", echo(text))),
     };
     if !digits.iter().all(u8::is_ascii_digit) {
-        let digits = String::from_utf8_lossy(digits);
+        let digits = echo(digits);
         return Err(format!("strconv.ParseUint: parsing \"{digits}\": invalid syntax"));
     }
     let count = digits.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
