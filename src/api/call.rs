@@ -308,6 +308,10 @@ enum Decision {
     Plain(Plain),
 }
 
+/// Answers that may lie ready before the connection gets them. 256: few beside what its output may
+/// hold, where one receive can bring twenty thousand requests that are refused.
+const IMMEDIATE_MAX: usize = 256;
+
 /// A connection's calls on their way to the shard, for the length of one receive.
 pub(crate) struct Dispatch<'a, S> {
     pub(crate) sink: &'a mut S,
@@ -664,6 +668,10 @@ fn timeout_ms(text: &[u8]) -> Result<u64, String> {
 
 impl<S: Sink> Calls for Dispatch<'_, S> {
     type Call = Call;
+
+    fn is_full(&self) -> bool {
+        self.immediate.len() >= IMMEDIATE_MAX
+    }
 
     fn on_head(&mut self, stream: StreamId, head: &Head, end: bool) -> Call {
         self.route(head);

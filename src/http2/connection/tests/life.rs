@@ -26,6 +26,24 @@ fn a_unary_reply_is_three_frames_and_gives_the_call_back() {
 }
 
 #[test]
+fn an_owner_that_is_full_takes_the_rest_later() {
+    let mut world = World::new();
+    world.owner.full_at = Some(2);
+    let bytes = (0..5).flat_map(|n| head(2 * n + 1, true)).collect::<Vec<u8>>();
+    let size = head(1, true).len();
+    // What comes, how many bytes of it are taken, and how many requests are whole then.
+    let steps = [(0..5, 5, 0), (5..3 * size, 2 * size - 5, 2), (2 * size..5 * size, 2 * size, 2)];
+    for (piece, taken, whole) in steps {
+        let found = world.connection.receive(&bytes[piece], at(0), &mut world.owner);
+        assert_eq!((found, world.owner.whole.len()), (Ok(taken), whole));
+        world.owner.whole.clear();
+    }
+    world.send(&bytes[4 * size..]).expect("open");
+    let told = [1, 3, 5, 7, 9].map(|stream| format!("{stream} head /p end"));
+    assert_eq!(world.told(), told);
+}
+
+#[test]
 fn a_streaming_reply_keeps_its_order() {
     let mut world = World::new();
     world.send(&head(1, false)).expect("open");
