@@ -401,7 +401,7 @@ impl<S: Sink> Dispatch<'_, S> {
                 Whole::Wrong(status) => Some(status),
             }
         } else {
-            Some(Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests"))
+            Some(Status::from(&Unavailable::TooManyRequests))
         };
         self.immediate.extend(answer.map(|status| (stream, Immediate::End(status))));
         call.phase = Phase::Waiting;
@@ -502,7 +502,7 @@ impl<S: Sink> Dispatch<'_, S> {
         if partial.extend(data, self.settings) {
             return Ok(());
         }
-        Err(Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests"))
+        Err(Status::from(&Unavailable::TooManyRequests))
     }
 }
 
