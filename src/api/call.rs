@@ -7,6 +7,7 @@ use crate::api::lease;
 use crate::api::method;
 use crate::api::method::Flow;
 use crate::api::method::Method;
+use crate::api::partial::Partial;
 use crate::api::plain;
 use crate::api::plain::Plain;
 use crate::api::recipe::Do;
@@ -14,6 +15,7 @@ use crate::api::recipe::Recipe;
 use crate::api::status;
 use crate::api::status::Code;
 use crate::api::status::Status;
+use crate::api::status::echo;
 use crate::api::txn;
 use crate::api::watch::WatchRequest;
 use crate::config::Config;
@@ -131,50 +133,6 @@ impl Settings {
     /// Whether a change whose message is so long is more than etcd proposes.
     fn is_too_large(&self, message: &[u8]) -> bool {
         message.len() + PROPOSAL_HEAD_SIZE > self.request_size_max
-    }
-}
-
-/// Bytes that messages of one connection may take while they come in by pieces. 64 MiB: forty of
-/// etcd's largest at once. The windows do not bound this, for a window that waits for whole
-/// messages never opens again once halves have filled it. Where one message may be larger, as much
-/// as it. The call that would need more is answered `etcdserver: too many requests`.
-const PARTIAL_SIZE_MAX: usize = 64 << 20;
-
-/// A message that comes in by pieces; what it takes is counted while it is kept.
-#[derive(Debug)]
-struct Partial {
-    bytes: Vec<u8>,
-    /// Over all calls of the connection.
-    kept: Rc<Cell<usize>>,
-}
-
-impl Partial {
-    fn new(kept: &Rc<Cell<usize>>) -> Self {
-        Self { bytes: Vec::new(), kept: kept.clone() }
-    }
-
-    /// Takes in a piece; false, and nothing taken, if all calls together would keep too much.
-    fn extend(&mut self, data: &[u8], settings: &Settings) -> bool {
-        let before = self.bytes.capacity();
-        let others = self.kept.get() - before;
-        let size = self.bytes.len() + data.len();
-        if others + size > PARTIAL_SIZE_MAX.max(settings.message_size_max) {
-            return false;
-        }
-        self.bytes.extend_from_slice(data);
-        self.kept.set(others + self.bytes.capacity());
-        true
-    }
-
-    /// The first `n` bytes have had their use.
-    fn drop_first(&mut self, n: usize) {
-        self.bytes.drain(..n);
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        self.kept.set(self.kept.get() - self.bytes.capacity());
     }
 }
 
@@ -306,6 +264,10 @@ enum Decision {
     /// A plain request.
     Plain(Plain),
 }
+
+/// Answers that may lie ready before the connection gets them. 256: few beside what its output may
+/// hold, where one receive can bring twenty thousand requests that are refused.
+const IMMEDIATE_MAX: usize = 256;
 
 /// A connection's calls on their way to the shard, for the length of one receive.
 pub(crate) struct Dispatch<'a, S> {
@@ -439,7 +401,7 @@ impl<S: Sink> Dispatch<'_, S> {
                 Whole::Wrong(status) => Some(status),
             }
         } else {
-            Some(Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests"))
+            Some(Status::from(&Unavailable::TooManyRequests))
         };
         self.immediate.extend(answer.map(|status| (stream, Immediate::End(status))));
         call.phase = Phase::Waiting;
@@ -540,7 +502,7 @@ impl<S: Sink> Dispatch<'_, S> {
         if partial.extend(data, self.settings) {
             return Ok(());
         }
-        Err(Status::fixed(Code::ResourceExhausted, "etcdserver: too many requests"))
+        Err(Status::from(&Unavailable::TooManyRequests))
     }
 }
 
@@ -603,19 +565,18 @@ fn decide(head: &Head, settings: &Settings) -> Decision {
         if is_page || head.path().starts_with(b"/health?") {
             return Decision::Plain(plain::request(head.method(), head.path(), &settings.shards));
         }
-        let kind = String::from_utf8_lossy(kind);
-        let text = format!("invalid gRPC request content-type \"{kind}\"");
+        let text = format!("invalid gRPC request content-type \"{}\"", echo(kind));
         return Decision::Abort(415, Status::made(Code::InvalidArgument, text));
     }
     if head.method() != b"POST" {
-        let method = String::from_utf8_lossy(head.method());
+        let method = echo(head.method());
         let text =
             format!("Received a HEADERS frame with :method \"{method}\" which should be POST");
         return Decision::Abort(405, Status::made(Code::Internal, text));
     }
     let encoding = head.get(b"grpc-encoding").unwrap_or_default();
     if !matches!(encoding, b"" | b"identity") {
-        let encoding = String::from_utf8_lossy(encoding);
+        let encoding = echo(encoding);
         let text = format!("grpc: Decompressor is not installed for grpc-encoding \"{encoding}\"");
         return Decision::Refuse(Status::made(Code::Unimplemented, text));
     }
@@ -639,12 +600,11 @@ fn is_grpc(kind: &[u8]) -> bool {
 /// # Source
 /// gRPC over HTTP/2, `Timeout`: at most eight digits and a unit.
 fn timeout_ms(text: &[u8]) -> Result<u64, String> {
-    let quoted = || String::from_utf8_lossy(text).into_owned();
     let Some((unit, digits)) = text.split_last().filter(|(_, digits)| !digits.is_empty()) else {
-        return Err(format!("transport: timeout string is too short: \"{}\"", quoted()));
+        return Err(format!("transport: timeout string is too short: \"{}\"", echo(text)));
     };
     if digits.len() > 8 {
-        return Err(format!("transport: timeout string is too long: \"{}\"", quoted()));
+        return Err(format!("transport: timeout string is too long: \"{}\"", echo(text)));
     }
     let per_ms: (u64, u64) = match unit {
         b'H' => (3_600_000, 1),
@@ -653,10 +613,10 @@ fn timeout_ms(text: &[u8]) -> Result<u64, String> {
         b'm' => (1, 1),
         b'u' => (1, 1_000),
         b'n' => (1, 1_000_000),
-        _ => return Err(format!("transport: timeout unit is not recognized: \"{}\"", quoted())),
+        _ => return Err(format!("transport: timeout unit is not recognized: \"{}\"", echo(text))),
     };
     if !digits.iter().all(u8::is_ascii_digit) {
-        let digits = String::from_utf8_lossy(digits);
+        let digits = echo(digits);
         return Err(format!("strconv.ParseUint: parsing \"{digits}\": invalid syntax"));
     }
     let count = digits.iter().fold(0u64, |sum, digit| sum * 10 + u64::from(digit - b'0'));
@@ -665,6 +625,10 @@ fn timeout_ms(text: &[u8]) -> Result<u64, String> {
 
 impl<S: Sink> Calls for Dispatch<'_, S> {
     type Call = Call;
+
+    fn is_full(&self) -> bool {
+        self.immediate.len() >= IMMEDIATE_MAX
+    }
 
     fn on_head(&mut self, stream: StreamId, head: &Head, end: bool) -> Call {
         self.route(head);
@@ -761,25 +725,4 @@ pub(crate) fn set_prefix(message: &mut [u8]) {
     let len = u32::try_from(message.len() - PREFIX_SIZE).expect("an answer is below 4 GiB");
     message[0] = 0;
     message[1..PREFIX_SIZE].copy_from_slice(&len.to_be_bytes());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn messages_in_pieces_are_counted_while_they_are_kept() {
-        let settings = Settings::new(&Config::default());
-        let kept = Rc::default();
-        let (mut one, mut other) = (Partial::new(&kept), Partial::new(&kept));
-        let piece = vec![0; 1 << 20];
-        let taken = (0..1000).take_while(|_| one.extend(&piece, &settings)).count();
-        assert_eq!(taken, PARTIAL_SIZE_MAX >> 20);
-        assert!(kept.get() >= PARTIAL_SIZE_MAX && !other.extend(&piece, &settings));
-        drop(one);
-        assert_eq!(kept.get(), 0);
-        assert!(other.extend(&piece, &settings));
-        drop(other);
-        assert_eq!(kept.get(), 0);
-    }
 }

@@ -3,6 +3,7 @@
 use crate::api::proto::SERVICES;
 use crate::api::status::Code;
 use crate::api::status::Status;
+use crate::api::status::echo;
 
 /// A call this build answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,21 +154,26 @@ pub(crate) fn route(path: &[u8], bench: bool) -> Result<Method, Status> {
         BENCH_PATH if bench => return Ok(Method::BenchEmpty),
         _ => {}
     }
-    let text = String::from_utf8_lossy(path);
-    let Some((service, method)) = text.strip_prefix('/').and_then(|rest| rest.rsplit_once('/'))
-    else {
-        return Err(refusal(format!("malformed method name: \"{text}\"")));
+    let parts = path.strip_prefix(b"/").and_then(|rest| {
+        let at = rest.iter().rposition(|byte| *byte == b'/')?;
+        Some((&rest[..at], &rest[at + 1..]))
+    });
+    let Some((service, method)) = parts else {
+        return Err(refusal(format!("malformed method name: \"{}\"", echo(path))));
     };
-    if let Some((_, _, built)) = BUILT.iter().find(|(s, m, _)| (*s, *m) == (service, method)) {
+    let is_it = |s: &str, m: &str| (s.as_bytes(), m.as_bytes()) == (service, method);
+    if let Some((_, _, built)) = BUILT.iter().find(|(s, m, _)| is_it(s, m)) {
         return Ok(*built);
     }
-    let Some((_, methods)) = SERVICES.iter().find(|(name, _)| *name == service) else {
-        return Err(refusal(format!("unknown service {service}")));
+    let Some((service, methods)) = SERVICES.iter().find(|(name, _)| name.as_bytes() == service)
+    else {
+        return Err(refusal(format!("unknown service {}", echo(service))));
     };
-    if methods.contains(&method) {
-        return Err(refusal(format!("{service}/{method} is not built into ringd yet")));
+    let text = echo(method);
+    if methods.iter().any(|name| name.as_bytes() == method) {
+        return Err(refusal(format!("{service}/{text} is not built into ringd yet")));
     }
-    Err(refusal(format!("unknown method {method} for service {service}")))
+    Err(refusal(format!("unknown method {text} for service {service}")))
 }
 
 fn refusal(message: String) -> Status {
@@ -191,5 +197,19 @@ mod tests {
         assert_eq!(text(b"/x"), Err("malformed method name: \"/x\"".into()));
         assert_eq!(text(BENCH_PATH), Err("unknown service ringd.Bench".into()));
         assert_eq!(route(BENCH_PATH, true), Ok(Method::BenchEmpty));
+    }
+
+    #[test]
+    fn what_a_path_is_told_of_itself_is_short() {
+        let text = |path: &str| route(path.as_bytes(), false).map_err(|status| status.message);
+        let (long, cut) = ("a".repeat(4000), "a".repeat(256));
+        assert_eq!(text(&format!("/{long}/b")), Err(format!("unknown service {cut}").into()));
+        assert_eq!(
+            text(&format!("/etcdserverpb.KV/{long}")),
+            Err(format!("unknown method {cut} for service etcdserverpb.KV").into())
+        );
+        let cut = &cut[1..];
+        let due = format!("malformed method name: \"/{cut}\"");
+        assert_eq!(text(&format!("/{long}")), Err(due.into()));
     }
 }

@@ -12,6 +12,7 @@ mod http1;
 mod kv;
 mod lease;
 mod method;
+mod partial;
 mod peer_pages;
 mod plain;
 pub mod proto;

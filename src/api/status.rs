@@ -169,6 +169,19 @@ impl From<&Unavailable> for Status {
     }
 }
 
+/// Bytes of what a client sent that it is told back. 256: names and times are shorter, so that only
+/// nonsense is cut, which a client may send by one index and have repeated for each call.
+const ECHO_SIZE_MAX: usize = 256;
+
+/// What a client sent, as text to tell it back in a message; cut if it is long.
+pub(crate) fn echo(sent: &[u8]) -> String {
+    // A few bytes more, so that a character which is cut does not count as a broken one.
+    let sent = &sent[..sent.len().min(ECHO_SIZE_MAX + 3)];
+    let mut text = String::from_utf8_lossy(sent).into_owned();
+    text.truncate(text.floor_char_boundary(ECHO_SIZE_MAX));
+    text
+}
+
 /// A message as gRPC puts it into a header: everything outside printable ASCII, and `%`, by percent
 /// and two hex digits.
 #[must_use]
@@ -197,5 +210,20 @@ mod tests {
     fn a_message_is_encoded_as_grpc_does() {
         assert_eq!(&*percent_encoded("etcdserver: no"), b"etcdserver: no");
         assert_eq!(&*percent_encoded("50% é\n"), b"50%25 %C3%A9%0A");
+    }
+
+    #[test]
+    fn what_is_told_back_is_cut_at_a_character() {
+        let long = |text: &str, count: usize| text.repeat(count).into_bytes();
+        assert_eq!(echo(b"a/b\xff"), "a/b\u{fffd}");
+        assert_eq!(echo(&long("a", 256)), "a".repeat(256));
+        assert_eq!(echo(&long("a", 5000)), "a".repeat(256));
+        assert_eq!(echo(&long("é", 5000)), "é".repeat(128));
+        assert_eq!(echo(&long("€", 5000)), "€".repeat(85));
+        assert_eq!(echo(&long("😀", 5000)), "😀".repeat(64));
+        assert_eq!(echo(&[b"abc".to_vec(), long("😀", 5000)].concat()), {
+            format!("abc{}", "😀".repeat(63))
+        });
+        assert_eq!(echo(&[0xff; 5000]), "\u{fffd}".repeat(85));
     }
 }

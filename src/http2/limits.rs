@@ -39,9 +39,9 @@ pub struct Limits {
     pub continuations_max: u32,
     /// Bytes of the HPACK dynamic table a client may have us keep. Default 4,096, the protocol's.
     pub header_table_size: u32,
-    /// Unanswered requests that a client may cancel per window of time, beyond one for each reply.
-    /// Default 5,000: a client that loses interest in everything at once is served, a rapid reset
-    /// (CVE-2023-44487) is not.
+    /// Requests that a client may cancel per window of time before their answer has begun, beyond
+    /// one for each reply. Default 5,000: a client that loses interest in everything at once is
+    /// served, a rapid reset (CVE-2023-44487) is not.
     pub resets_max: u32,
     /// SETTINGS frames per window of time. Default 100: each costs an answer and, if it moves the
     /// stream window, a walk over the open streams (CVE-2019-9515).
@@ -54,9 +54,9 @@ pub struct Limits {
     /// Stream errors that a client may provoke per window of time. Default 1,000. Each costs a
     /// RST_STREAM (CVE-2019-9514, CVE-2025-8671).
     pub stream_errors_max: u32,
-    /// WINDOW_UPDATE frames of less than [`Self::WINDOW_UPDATE_TINY`] bytes beyond the DATA frames
-    /// that we sent. Default 1,000: clients that return windows as they read stay near zero
-    /// (CVE-2019-9511, CVE-2019-9517).
+    /// WINDOW_UPDATE frames of less than [`Self::WINDOW_UPDATE_TINY`] bytes per window of time, for
+    /// data that waits for them, beyond the DATA frames that we sent. Default 1,000: clients that
+    /// return windows as they read stay near zero (CVE-2019-9511, CVE-2019-9517).
     pub tiny_updates_max: u32,
     /// Milliseconds that must pass between a client's PINGs while we send nothing. Default 5,000
     /// (etcd's `--grpc-keepalive-min-time`). Each PING that comes sooner is a strike; sending

@@ -123,6 +123,12 @@ pub trait Calls {
     /// The owner's state of one request.
     type Call;
 
+    /// Whether the owner takes no more before it has handed over answers that lie ready: what comes
+    /// in with one receive has no other bound.
+    fn is_full(&self) -> bool {
+        false
+    }
+
     /// A request's headers are whole and valid. `end`: the request has no body and no trailers.
     fn on_head(&mut self, stream: StreamId, head: &Head, end: bool) -> Self::Call;
 

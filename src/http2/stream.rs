@@ -215,20 +215,25 @@ impl<C> Streams<C> {
 pub(super) struct Past {
     /// Streams that we reset, oldest first: frames of theirs may still come and mean nothing.
     reset: VecDeque<u32>,
+    /// The largest id that is no longer among them. Any up to it counts as reset: many calls that
+    /// are refused at once may have their bodies under way.
+    reset_before: u32,
     /// Streams that ended otherwise: further frames are the client's error.
     closed: [u32; CLOSED_COUNT],
     next: usize,
 }
 
-/// Streams we reset that are remembered: more than may be under way within a round trip.
+/// Streams we reset that are remembered one by one.
 const RESET_COUNT_MAX: usize = 256;
 /// Streams otherwise closed that are remembered; it only chooses between two error codes.
 const CLOSED_COUNT: usize = 16;
 
 impl Past {
     pub(super) fn note_reset(&mut self, id: u32) {
-        if self.reset.len() == RESET_COUNT_MAX {
-            self.reset.pop_front();
+        if self.reset.len() == RESET_COUNT_MAX
+            && let Some(oldest) = self.reset.pop_front()
+        {
+            self.reset_before = self.reset_before.max(oldest);
         }
         self.reset.push_back(id);
     }
@@ -238,8 +243,9 @@ impl Past {
         self.next = (self.next + 1) % CLOSED_COUNT;
     }
 
+    /// Whether we reset it, or it is so old that we may have.
     pub(super) fn was_reset(&self, id: u32) -> bool {
-        self.reset.contains(&id)
+        id <= self.reset_before || self.reset.contains(&id)
     }
 
     pub(super) fn was_closed(&self, id: u32) -> bool {

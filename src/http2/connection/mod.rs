@@ -107,7 +107,7 @@ struct Floods {
     settings: Rate,
     useless: Rate,
     stream_errors: Rate,
-    tiny_updates: u32,
+    tiny_updates: Rate,
     ping_strikes: u32,
     ping_at: Option<Tick>,
 }

@@ -13,6 +13,9 @@ use crate::http2::{Calls, Closed, ErrorCode, Limits, PREFACE, StreamId};
 impl<C> Connection<C> {
     /// Takes in what was received, cut anywhere, and tells `calls` what it means.
     ///
+    /// Returns how many bytes it took: all of them, unless `calls` is full. The owner then makes
+    /// room, and comes with the others before any that it receives later.
+    ///
     /// # Errors
     /// The connection must close once the output is sent; every open call was given to `on_reset`.
     ///
@@ -23,7 +26,7 @@ impl<C> Connection<C> {
         bytes: &[u8],
         now: Tick,
         calls: &mut impl Calls<Call = C>,
-    ) -> Result<(), Closed> {
+    ) -> Result<usize, Closed> {
         if let Some(closed) = self.closed {
             return Err(closed);
         }
@@ -31,12 +34,21 @@ impl<C> Connection<C> {
         self.received_at = now;
         self.ping_sent = None;
         self.note_progress();
-        let result = self.take_in(bytes, calls).and_then(|()| self.check_output());
-        self.settle(result, calls)
+        let mut taken = bytes.len();
+        let result = self.take_in(bytes, calls).and_then(|left| {
+            taken -= left.len();
+            self.check_output()
+        });
+        self.settle(result, calls)?;
+        Ok(taken)
     }
 
-    /// Reads the preface and then frame after frame.
-    fn take_in(&mut self, bytes: &[u8], calls: &mut impl Calls<Call = C>) -> Result<(), Closed> {
+    /// Reads the preface and then frame after frame; returns what is left when `calls` is full.
+    fn take_in<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        calls: &mut impl Calls<Call = C>,
+    ) -> Result<&'a [u8], Closed> {
         let mut rest = self.after_preface(bytes)?;
         if !self.partial.is_empty() {
             rest = self.complete(rest, calls)?;
@@ -44,6 +56,9 @@ impl<C> Connection<C> {
         while let Some(header) = Header::read(rest) {
             let size = self.frame_size(header)?;
             let Some((whole, after)) = rest.split_at_checked(size) else { break };
+            if calls.is_full() {
+                return Ok(rest);
+            }
             self.on_frame(header, &whole[frame::HEADER_SIZE..], calls)?;
             rest = after;
         }
@@ -51,7 +66,7 @@ impl<C> Connection<C> {
         if !self.partial.is_empty() || self.assembly.is_some() || self.preface_left > 0 {
             self.incomplete_since.get_or_insert(self.now);
         }
-        Ok(())
+        Ok(&[])
     }
 
     /// Checks the preface's next bytes and returns what follows.

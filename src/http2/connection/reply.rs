@@ -221,7 +221,7 @@ impl<C> Connection<C> {
         self.floods.ping_strikes = 0;
         self.floods.ping_at = None;
         if is_window_used {
-            self.floods.tiny_updates = self.floods.tiny_updates.saturating_sub(1);
+            self.floods.tiny_updates.forgive(1);
         }
     }
 

@@ -101,7 +101,7 @@ impl Table {
         Self { arena: Vec::new(), entries: VecDeque::new(), size: 0, size_max, generation: 0 }
     }
 
-    /// Counts the changes of content: equal generations, equal tables.
+    /// Counts the changes of content and of size: equal generations, equal tables.
     pub(super) fn generation(&self) -> u64 {
         self.generation
     }
@@ -139,11 +139,11 @@ impl Table {
 
     /// Sets how large the table may be.
     pub(super) fn resize(&mut self, size_max: usize) {
-        self.size_max = size_max;
-        if self.size > size_max {
+        if self.size_max != size_max {
             self.generation += 1;
-            self.evict(size_max);
         }
+        self.size_max = size_max;
+        self.evict(size_max);
         self.check();
     }
 

@@ -61,6 +61,15 @@ def history(kv):
     assert kv.Range(pb.RangeRequest(key=OWN, range_end=END, revision=now)).count == 50
 
 
+def many(kv):
+    # Each call of grpcio's sends two small window updates, of which a flood ends a connection.
+    for number in range(1500):
+        value = b"%d" % number
+        put = kv.Put(pb.PutRequest(key=OWN + b"many", value=value))
+        (pair,) = kv.Range(pb.RangeRequest(key=OWN + b"many")).kvs
+        assert (pair.value, pair.mod_revision) == (value, put.header.revision), pair
+
+
 def main(address):
     with grpc.insecure_channel(address) as channel:
         kv = rpc.KVStub(channel)
@@ -103,6 +112,7 @@ def main(address):
         empty = kv.Range(pb.RangeRequest(key=OWN, range_end=END))
         assert (empty.count, len(empty.kvs)) == (0, 0), empty
         history(kv)
+        many(kv)
     print("ok")
 
 

@@ -42,6 +42,32 @@ fn rapid_reset() {
     assert_eq!(world.connection.streams.slot_count(), 1);
 }
 
+/// A lease that is renewed once is a stream that is cancelled after its one answer: five hundred of
+/// these a second ended the connection.
+#[test]
+fn cancelled_streams_whose_answer_has_begun_are_welcome() {
+    let mut world = World::new();
+    world.send(&window_update(0, 1 << 30)).expect("open");
+    let (block, _) = blocks();
+    let answer = |world: &mut World, id| {
+        assert_eq!(world.connection.reply_head(StreamId(id), &block, false), None);
+        assert_eq!(world.connection.reply_data(StreamId(id), b"renewed", false), None);
+    };
+    let limit = Limits::default().resets_max;
+    for id in (0..2 * limit).map(|n| 2 * n + 1) {
+        world.send(&[head(id, false), data(id, b"renew", false)].concat()).expect("open");
+        answer(&mut world, id);
+        world.frames();
+        world.send(&rst_stream(id)).expect("open");
+    }
+    // And all at once.
+    let ids = (2 * limit..4 * limit).map(|n| 2 * n + 1);
+    world.send(&ids.clone().flat_map(|id| head(id, false)).collect::<Vec<u8>>()).expect("open");
+    ids.clone().for_each(|id| answer(&mut world, id));
+    world.send(&ids.flat_map(rst_stream).collect::<Vec<u8>>()).expect("open");
+    assert_eq!(world.connection.streams_open(), 0);
+}
+
 #[test]
 fn resets_that_we_are_made_to_send() {
     let mut world = World::new();
@@ -195,6 +221,18 @@ fn tiny_windows() {
 }
 
 #[test]
+fn a_tiny_window_for_all_streams() {
+    let limits = Limits { tiny_updates_max: 1000, ..<_>::default() };
+    let mut world = World::with(limits);
+    world.send(&settings(&[(frame::INITIAL_WINDOW_SIZE, 1 << 20)])).expect("open");
+    world.send(&head(1, true)).expect("open");
+    let (head, trailers) = blocks();
+    world.connection.reply_unary(StreamId(1), &head, &[7; 100_000], &trailers);
+    let count = flood(&mut world, |_| window_update(0, 1), "too many tiny window updates");
+    assert_eq!(count, 1000);
+}
+
+#[test]
 fn small_windows_returned_for_what_was_read_are_welcome() {
     let mut world = World::new();
     for n in 0..5000 {
@@ -203,6 +241,31 @@ fn small_windows_returned_for_what_was_read_are_welcome() {
         world.frames();
         world.send(&window_update(0, 6)).expect("what was read is given back");
     }
+}
+
+/// gRPC's C core (Python, C++, Ruby, PHP) sends two small updates with each call. Both were counted
+/// and an answer excused one, or none if it was a refusal: after a thousand calls such a client was
+/// hung up on.
+#[test]
+fn small_windows_opened_for_what_is_to_come_are_welcome() {
+    let mut world = World::new();
+    let (_, trailers) = blocks();
+    for n in 0..5000 {
+        let stream = 2 * n + 1;
+        let updates = [window_update(stream, 5), window_update(0, 40)];
+        world.send(&[head(stream, false), updates.concat()].concat()).expect("open");
+        world.send(&data(stream, b"request", true)).expect("open");
+        if n % 2 == 0 {
+            world.answer(stream);
+        } else {
+            world.connection.reply_head(StreamId(stream), &trailers, true);
+        }
+        world.frames();
+    }
+    // And all at once, before any is answered.
+    let call = |id| [head(id, true), window_update(id, 5), window_update(0, 5)].concat();
+    let ids = (5000..35_000).map(|n| 2 * n + 1);
+    world.send(&ids.flat_map(call).collect::<Vec<u8>>()).expect("open");
 }
 
 #[test]

@@ -26,6 +26,24 @@ fn a_unary_reply_is_three_frames_and_gives_the_call_back() {
 }
 
 #[test]
+fn an_owner_that_is_full_takes_the_rest_later() {
+    let mut world = World::new();
+    world.owner.full_at = Some(2);
+    let bytes = (0..5).flat_map(|n| head(2 * n + 1, true)).collect::<Vec<u8>>();
+    let size = head(1, true).len();
+    // What comes, how many bytes of it are taken, and how many requests are whole then.
+    let steps = [(0..5, 5, 0), (5..3 * size, 2 * size - 5, 2), (2 * size..5 * size, 2 * size, 2)];
+    for (piece, taken, whole) in steps {
+        let found = world.connection.receive(&bytes[piece], at(0), &mut world.owner);
+        assert_eq!((found, world.owner.whole.len()), (Ok(taken), whole));
+        world.owner.whole.clear();
+    }
+    world.send(&bytes[4 * size..]).expect("open");
+    let told = [1, 3, 5, 7, 9].map(|stream| format!("{stream} head /p end"));
+    assert_eq!(world.told(), told);
+}
+
+#[test]
 fn a_streaming_reply_keeps_its_order() {
     let mut world = World::new();
     world.send(&head(1, false)).expect("open");
@@ -110,6 +128,26 @@ fn a_head_is_found_again_among_many() {
         assert_eq!(ids, first);
     }
     assert_eq!(world.told()[8], "17 head /2 end");
+}
+
+/// A block that is known is not decoded again, and one that only set the size of an empty table
+/// counted as known though the size had changed since: what came into the table next was lost.
+#[test]
+fn a_known_head_that_sets_the_size_of_the_table_sets_it_again() {
+    let mut world = World::new();
+    let plain = post(&[]);
+    let resized = |update: &[u8]| [update, &plain].concat();
+    let (full, empty) = (resized(&[0x3f, 0xe1, 0x1f]), resized(&[0x20]));
+    for (stream, block) in [(1, &full), (3, &empty), (5, &full)] {
+        world.send(&headers(stream, block, true)).expect("open");
+    }
+    let field = [0x40, 1, b'a', 1, b'b'];
+    let remembered = [&plain[..], &field].concat();
+    let named = [&plain[..], &[0xbe]].concat();
+    world.send(&headers(7, &remembered, true)).expect("open");
+    world.send(&headers(9, &named, true)).expect("a field that was told to be remembered");
+    let ids = std::mem::take(&mut world.owner.heads);
+    assert_eq!(ids[3], ids[4], "the same field, by its name and by its index");
 }
 
 #[test]

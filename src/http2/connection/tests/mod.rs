@@ -25,10 +25,16 @@ struct Owner {
     heads: Vec<u64>,
     /// Body bytes by call.
     taken: Vec<(StreamId, usize)>,
+    /// Whole requests at which it takes no more.
+    full_at: Option<usize>,
 }
 
 impl Calls for Owner {
     type Call = u32;
+
+    fn is_full(&self) -> bool {
+        self.full_at.is_some_and(|count| self.whole.len() >= count)
+    }
 
     fn on_head(&mut self, stream: StreamId, head: &Head, end: bool) -> u32 {
         let path = String::from_utf8_lossy(head.path()).into_owned();
@@ -114,7 +120,7 @@ impl World {
     fn send(&mut self, bytes: &[u8]) -> Result<(), Closed> {
         let result = self.connection.receive(bytes, self.now, &mut self.owner);
         self.connection.check_all();
-        result
+        result.map(|taken| assert_eq!(taken, bytes.len(), "an owner with room takes all"))
     }
 
     fn tick(&mut self, ms: u64) -> Result<(), Closed> {

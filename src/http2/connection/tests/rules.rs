@@ -323,6 +323,26 @@ fn what_was_under_way_when_we_reset_a_stream_is_ignored() {
     assert_eq!(world.told(), ["1 head /p"]);
 }
 
+/// Of the streams that we reset the last 256 were known: the bodies of calls that were refused
+/// before counted as errors, of which a thousand end the connection.
+#[test]
+fn bodies_of_many_calls_that_were_refused_at_once_are_ignored() {
+    let mut world = World::new();
+    let (_, trailers) = blocks();
+    let ids = (0..3000).map(|n| 2 * n + 1);
+    world.send(&ids.clone().flat_map(|id| head(id, false)).collect::<Vec<u8>>()).expect("open");
+    for id in ids.clone() {
+        assert_eq!(world.connection.reply_head(StreamId(id), &trailers, true), Some(id));
+    }
+    world.frames();
+    let trailers = block(&[("a", "b")]);
+    let rest = |id| [data(id, b"body", false), headers(id, &trailers, true)].concat();
+    world.send(&ids.flat_map(rest).collect::<Vec<u8>>()).expect("open");
+    assert!(world.frames().is_empty());
+    let found = world.send(&[head(9001, true), head(8999, true)].concat()).expect_err("closed");
+    assert_eq!(found.reason, "stream ids must grow");
+}
+
 #[test]
 fn windows_may_not_be_exceeded_in_either_direction() {
     let limits = || Limits { window_stream: 70_000, window_connection: 100_000, ..<_>::default() };
