@@ -77,7 +77,8 @@ impl Core {
             End::Pages(pages) => {
                 pages.receive(bytes, &self.about(card, heard, founders));
                 slot.closing |= pages.is_closed();
-                true
+                // What it says to its end is not heard, so that it counts as silent.
+                !slot.closing
             }
             End::Door(said, _) => {
                 said.extend_from_slice(bytes);
