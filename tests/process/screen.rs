@@ -10,8 +10,11 @@ use crate::support::process::{Lines, run, wait};
 use crate::support::server::{PATIENCE, Server, command, free_ports};
 use crate::support::{block_on, process};
 use ringd::http2::frame;
+use ringd::peer::{GREETING_SIZE, MAGIC};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -183,6 +186,31 @@ fn a_file_of_settings_is_read_and_its_faults_named() {
     fs::remove_file(&file).expect("it is there");
     let text = refusal(&mut command);
     assert!(text.contains("ringd.yaml"), "{text}");
+}
+
+/// Each of them was a line.
+#[test]
+fn bad_greetings_at_the_peer_port_do_not_fill_the_log() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let (dir, (client_port, peer_port)) = (folder(), free_ports());
+    let (data, file) = (dir.path().join("data"), dir.path().join("log"));
+    let outputs = flags(&["--log-outputs", &format!("stderr,{}", file.display())]);
+    let mut command = command(&under_test(), &data, client_port, peer_port, &outputs);
+    let started = Started::new(&mut command);
+    let greeting = [&MAGIC[..], &[0; GREETING_SIZE - MAGIC.len()]].concat();
+    let count = 200;
+    for _ in 0..count {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, peer_port)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        stream.write_all(&greeting).expect("it listens");
+        assert!(stream.read_to_end(&mut Vec::new()).is_ok(), "it closes in order");
+    }
+    started.end();
+    let log = fs::read_to_string(&file).expect("it was written");
+    let lines = log.matches("a peer's connection is closed").count();
+    assert!(lines > 0 && lines < count, "{lines} lines of {count} bad greetings:\n{log}");
 }
 
 #[test]
