@@ -14,6 +14,7 @@ use rustix::process::Resource;
 use rustix::process::getrlimit;
 use socket2::TcpKeepalive;
 use std::io;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::ToSocketAddrs;
@@ -155,13 +156,29 @@ fn files(cause: &io::Error) -> &'static str {
     }
 }
 
+/// Binds an address. All of the machine's IPv4 addresses stand for its IPv6 ones as well, as in Go,
+/// where there are any.
 fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    if !address.ip().is_unspecified() || address.is_ipv6() {
+        return bind_one(address, config);
+    }
+    let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+    bind_one(all, config).or_else(|error| match error.raw_os_error() {
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => bind_one(address, config),
+        _ => Err(error),
+    })
+}
+
+fn bind_one(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     // As every server does, so that connections in TIME_WAIT do not hold up a restart.
     socket.set_reuse_address(true)?;
     if config.connections.reuse_port {
         socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
     }
     // What is accepted inherits it.
     let silence = TcpKeepalive::new().with_time(SILENCE_MAX).with_interval(ASK_AGAIN_AFTER);
@@ -204,5 +221,15 @@ mod tests {
         assert_eq!(socket.keepalive_time().expect("it is open"), SILENCE_MAX);
         assert_eq!(socket.keepalive_interval().expect("it is open"), ASK_AGAIN_AFTER);
         assert_eq!(socket.keepalive_retries().expect("it is open"), QUESTIONS_MAX);
+    }
+
+    /// It listened on IPv4 alone.
+    #[test]
+    fn all_addresses_are_those_of_ipv6_as_well() {
+        let listener = listener((Ipv4Addr::UNSPECIFIED, 0));
+        accepted(&listener, Ipv4Addr::LOCALHOST.into());
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            accepted(&listener, Ipv6Addr::LOCALHOST.into());
+        }
     }
 }
