@@ -15,6 +15,8 @@ use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -156,6 +158,38 @@ fn variables_of_the_environment_are_settings() {
     assert!(log.contains("received signal; shutting down"), "{log}");
     let text = refusal(command.args(["--name", "other"]));
     assert!(text.contains("ETCD_NAME") || text.contains("name"), "given twice: {text}");
+}
+
+/// A unit of `Type=notify`, as distributions have it for etcd, was ended while it served.
+#[test]
+fn an_init_system_is_told_once_clients_are_served() {
+    // A socket's path may be 107 bytes long, which the target folder's may leave no room for.
+    let dir = tempfile::TempDir::new().expect("there is a folder for such");
+    let path = dir.path().join("notify");
+    let name = format!("ringd-{}", dir.path().display());
+    let named = SocketAddr::from_abstract_name(&name).expect("it is short");
+    for (socket, variable) in [
+        (UnixDatagram::bind(&path), path.clone().into_os_string()),
+        (UnixDatagram::bind_addr(&named), format!("@{name}").into()),
+    ] {
+        let socket = socket.expect("nobody has it");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        let (data, (client_port, peer_port)) = (folder(), free_ports());
+        let mut command = command(&under_test(), data.path(), client_port, peer_port, &[]);
+        let started = Started::new(command.env("NOTIFY_SOCKET", variable));
+        let mut word = [0; 64];
+        let size = socket.recv(&mut word).expect("it says so");
+        assert_eq!(&word[..size], b"READY=1");
+        assert_eq!(http1::get(client_port, "/health").map(|answer| answer.status), Ok(200));
+        started.end();
+    }
+    // Nobody is there: it serves all the same.
+    let (data, (client_port, peer_port)) = (folder(), free_ports());
+    let mut command = command(&under_test(), data.path(), client_port, peer_port, &[]);
+    let started = Started::new(command.env("NOTIFY_SOCKET", dir.path().join("nobody")));
+    assert_eq!(http1::get(client_port, "/health").map(|answer| answer.status), Ok(200));
+    let log = started.end();
+    assert!(log.contains("failed to notify systemd for readiness"), "{log}");
 }
 
 #[test]
