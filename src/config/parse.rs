@@ -48,6 +48,13 @@ pub enum Notice {
         /// Its value.
         value: String,
     },
+    /// This key of the file is none of ours, nor of etcd's; a warning.
+    KeyUnknown {
+        /// Its name, behind that of its block.
+        key: String,
+        /// The nearest that is known, if one is near.
+        nearest: Option<&'static str>,
+    },
     /// This flag sets something that ringd does not heed yet; a warning.
     NotHeeded {
         /// Its name.
@@ -129,7 +136,7 @@ pub fn parse(
         let text =
             read(&path).map_err(|why| ConfigError::FileUnreadable { path: path.clone(), why })?;
         draft = Draft::new();
-        for (flag, value) in file::values(&path, &text)? {
+        for (flag, value) in file::values(&path, &text, &mut draft.notices)? {
             draft.take(flag, &value).map_err(|why| ConfigError::FileValue {
                 path: path.clone(),
                 key: flag.name.to_owned(),

@@ -74,6 +74,9 @@ fn tell(notice: &Notice) {
             "environment-variable" = format!("{name}={value}"),
             "unrecognized environment variable"
         ),
+        Notice::KeyUnknown { key, nearest } => {
+            tracing::warn!(key, nearest, "unrecognized key of the configuration file");
+        }
         Notice::NotHeeded { flag, value } => {
             tracing::warn!(flag, value, "flag is not heeded by ringd yet");
         }

@@ -214,9 +214,13 @@ fn a_file_of_settings_is_read_and_its_faults_named() {
     let started = Started::new(&mut command);
     answers(client_port, &started.1.text());
     started.end();
-    fs::write(&file, text + "data-dri: x\n").expect("the folder can be written");
+    fs::write(&file, text.clone() + "data-dri: x\n").expect("the folder can be written");
+    let log = Started::new(&mut command).end();
+    let warned = log.lines().find(|line| line.contains("data-dri")).expect("it is said");
+    assert!(warned.contains("\"warn\"") && warned.contains("\"data-dir\""), "{warned}");
+    fs::write(&file, text + "max-txn-ops: x\n").expect("the folder can be written");
     let text = refusal(&mut command);
-    assert!(text.contains("data-dri"), "{text}");
+    assert!(text.contains("max-txn-ops"), "{text}");
     fs::remove_file(&file).expect("it is there");
     let text = refusal(&mut command);
     assert!(text.contains("ringd.yaml"), "{text}");
