@@ -7,6 +7,7 @@ use crate::config::file;
 use crate::config::flags::{self, Fate, Flag, Kind};
 use crate::config::url::Url;
 use crate::config::value::ValueError;
+use core::net::IpAddr;
 use std::collections::BTreeSet;
 
 /// What a command line asks for.
@@ -48,6 +49,10 @@ pub enum Notice {
         /// Its value.
         value: String,
     },
+    /// What is told by default names this host, as all of the machine's addresses are listened on.
+    Host(String),
+    /// It would, and the machine has no default route.
+    NoHost,
     /// This key of the file is none of ours, nor of etcd's; a warning.
     KeyUnknown {
         /// Its name, behind that of its block.
@@ -108,8 +113,9 @@ pub(super) struct Draft {
 ///
 /// # Shape
 /// `arguments` has no program name. `environment` may hold anything; only `ETCD_*` counts.
-/// `read` gives the text of the file at a path, or the system's reason why not. With a file,
-/// flags and variables must still be well-formed but have no effect.
+/// `read` gives the text of the file at a path, or the system's reason why not; `host` the
+/// machine's address on its default route, if there is one. With a file, flags and variables must
+/// still be well-formed but have no effect.
 ///
 /// # Errors
 /// The first [`ConfigError`]; arguments come before variables, and both before rules between them.
@@ -117,6 +123,7 @@ pub fn parse(
     arguments: &[String],
     environment: &[(String, String)],
     read: impl FnOnce(&str) -> Result<String, String>,
+    host: impl FnOnce() -> Option<IpAddr>,
 ) -> Result<Command, ConfigError> {
     let mut draft = Draft::new();
     if draft.take_arguments(arguments)? {
@@ -147,7 +154,7 @@ pub fn parse(
         }
         draft.notices.push(Notice::File(path));
     }
-    let start = draft.finish()?;
+    let start = draft.finish(host)?;
     Ok(Command::Run(Box::new(start)))
 }
 

@@ -9,13 +9,28 @@ fn command(
     environment: &[(&str, &str)],
     file: Option<&str>,
 ) -> Result<Command, ConfigError> {
+    command_on(None, arguments, environment, file)
+}
+
+/// The same on a machine with this address.
+fn command_on(
+    host: Option<&str>,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    file: Option<&str>,
+) -> Result<Command, ConfigError> {
     let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
     let environment: Vec<_> =
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    parse(&arguments, &environment, |path| {
-        assert_eq!(path, "node.yml", "only the file that was named is read");
-        file.map(str::to_owned).ok_or_else(|| "no such file or directory".to_owned())
-    })
+    parse(
+        &arguments,
+        &environment,
+        |path| {
+            assert_eq!(path, "node.yml", "only the file that was named is read");
+            file.map(str::to_owned).ok_or_else(|| "no such file or directory".to_owned())
+        },
+        || host.map(|host| host.parse().expect("an address")),
+    )
 }
 
 /// The node that these ask for.
@@ -357,6 +372,41 @@ fn log_outputs_are_a_list() {
     let outputs = config(&["--log-outputs=stderr,stdout,/tmp/x"]).log.outputs;
     let file = LogOutput::File(PathBuf::from("/tmp/x"));
     assert_eq!(outputs, [LogOutput::Stderr, LogOutput::Stdout, file]);
+}
+
+/// `localhost` was told to clients elsewhere.
+#[test]
+fn a_host_that_others_reach_stands_for_all_addresses() {
+    let told = |host, arguments: &[&str]| {
+        let Ok(Command::Run(start)) = command_on(host, arguments, &[], None) else {
+            panic!("{arguments:?} are right")
+        };
+        let client = start.config.shards[0].advertise_client_urls.clone();
+        let peer = start.config.advertise_peer_urls.clone();
+        let [client, peer] = [client, peer].map(|urls| texts(&urls).join(","));
+        (client, peer, start)
+    };
+    let (all, default) = ("http://0.0.0.0:5", "http://localhost:2379");
+    let client = ["--listen-client-urls", all, "--advertise-client-urls", default];
+    let both = [&client[..], &["--listen-peer-urls=http://0.0.0.0:6"]].concat();
+    for (host, url) in [("192.0.2.2", "http://192.0.2.2"), ("fd00::2", "http://[fd00::2]")] {
+        let (of_client, of_peer, start) = told(Some(host), &both);
+        assert_eq!((of_client, of_peer), (format!("{url}:5"), format!("{url}:6")));
+        assert_eq!(start.config.cluster.initial, format!("default={url}:6"));
+        assert_eq!(start.notices, [Notice::Host(host.to_owned())]);
+    }
+    let (of_client, of_peer, start) = told(Some("192.0.2.2"), &client);
+    let due = ("http://192.0.2.2:5", "http://localhost:2380");
+    assert_eq!((of_client.as_str(), of_peer.as_str()), due);
+    assert_eq!(start.config.cluster.initial, "default=http://localhost:2380");
+    let (of_client, _, start) = told(None, &client);
+    assert_eq!((of_client.as_str(), start.notices), (default, vec![Notice::NoHost]));
+    let (one, other) = ("http://127.0.0.1:5", "http://a:2379");
+    for [bound, said] in [[all, other], [one, default], ["http://[::]:5", default]] {
+        let flags = ["--listen-client-urls", bound, "--advertise-client-urls", said];
+        let (of_client, _, start) = told(Some("192.0.2.2"), &flags);
+        assert_eq!((of_client.as_str(), start.notices), (said, vec![]), "{bound}");
+    }
 }
 
 /// The texts of URLs.

@@ -2,6 +2,7 @@
 
 use crate::config::{self, Command, ConfigError, Notice, Start};
 use crate::rt::log;
+use crate::rt::machine;
 use crate::rt::notify;
 use crate::rt::server;
 use std::ffi::OsStr;
@@ -27,7 +28,7 @@ pub fn run(
     let texts = environment.into_iter().map(|(name, value)| (text(name), text(value)));
     let environment: Vec<_> = texts.collect();
     let read = |path: &str| std::fs::read_to_string(path).map_err(|error| plain(&error));
-    match config::parse(&arguments, &environment, read) {
+    match config::parse(&arguments, &environment, read, machine::default_host) {
         Ok(Command::Help) => print(&config::help()),
         Ok(Command::Version) => print(&config::version()),
         Ok(Command::Run(start)) => serve(*start, waits.as_deref()),
@@ -74,6 +75,10 @@ fn tell(notice: &Notice) {
             "environment-variable" = format!("{name}={value}"),
             "unrecognized environment variable"
         ),
+        Notice::Host(host) => tracing::info!(host, "detected default host for advertise"),
+        Notice::NoHost => {
+            tracing::info!(error = "could not find default route", "failed to detect default host");
+        }
         Notice::KeyUnknown { key, nearest } => {
             tracing::warn!(key, nearest, "unrecognized key of the configuration file");
         }
