@@ -13,6 +13,12 @@ use crate::config::Roll;
 use crate::types::ClusterId;
 use crate::types::NodeId;
 
+/// Bytes of answers that wait to be sent before the connection ends: who means well reads an answer
+/// before it asks again.
+const OUTPUT_SIZE_MAX: usize = 1 << 20;
+/// Bytes taken in between two looks at what waits: some hundred requests at most.
+const PIECE_SIZE: usize = 4 << 10;
+
 /// What the pages tell.
 #[derive(Clone, Debug)]
 pub struct About {
@@ -42,8 +48,13 @@ impl PeerPages {
     /// Takes in bytes, and answers what has come in whole.
     pub fn receive(&mut self, bytes: &[u8], about: &About) {
         let route = |method: &[u8], target: &[u8]| Plain::Page(page(method, target, about));
-        let asked = self.0.receive_for(bytes, &route);
-        assert!(asked.is_none(), "every page is answered at once");
+        for piece in bytes.chunks(PIECE_SIZE) {
+            let asked = self.0.receive_for(piece, &route);
+            assert!(asked.is_none(), "every page is answered at once");
+            if self.output().len() > OUTPUT_SIZE_MAX {
+                return self.0.shutdown();
+            }
+        }
     }
 
     /// The other side sends no more.
@@ -162,6 +173,30 @@ mod tests {
         }
         let early = About { members: None, ..about };
         assert!(ask(&mut pages, "GET /members", &early).starts_with("HTTP/1.1 503"));
+    }
+
+    /// All of them were answered, and the answers kept.
+    #[test]
+    fn who_asks_and_does_not_read_is_answered_so_much_and_no_more() {
+        let about = about();
+        let one = b"GET /members HTTP/1.1\r\nHost: a\r\n\r\n";
+        let answer = ask(&mut PeerPages::default(), "GET /members", &about).len();
+        let piece = answer * (PIECE_SIZE / one.len() + 1);
+        let count = 2 * OUTPUT_SIZE_MAX / answer;
+        for at_once in [1, count] {
+            let mut pages = PeerPages::default();
+            for _ in 0..count / at_once {
+                pages.receive(&one.repeat(at_once), &about);
+            }
+            let size = pages.output().len();
+            assert!(pages.is_closed() && size > OUTPUT_SIZE_MAX, "{at_once} at once: {size}");
+            assert!(size <= OUTPUT_SIZE_MAX + piece, "{at_once} at once: {size}");
+        }
+        let mut pages = PeerPages::default();
+        for _ in 0..count {
+            assert!(ask(&mut pages, "GET /members", &about).starts_with("HTTP/1.1 200"));
+        }
+        assert!(!pages.is_closed(), "who reads them may ask as often as it likes");
     }
 
     proptest! {

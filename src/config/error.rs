@@ -76,16 +76,6 @@ pub enum ConfigError {
         /// What the reader said.
         why: String,
     },
-    /// A key of the file that nobody knows.
-    #[error("{path}: unknown key {key:?}{}", suggestion(.nearest))]
-    UnknownKey {
-        /// The path as given.
-        path: String,
-        /// The key as given.
-        key: String,
-        /// The nearest that is known, if one is near.
-        nearest: Option<&'static str>,
-    },
     /// A value of the file that its key cannot take.
     #[error("{path}: {key}: cannot take {found}: expected {expected}")]
     FileValue {

@@ -1,9 +1,11 @@
 //! The configuration file: YAML, of which JSON is a part.
 //!
-//! Its keys are the flags' names, but for a few blocks; its durations are whole nanoseconds.
+//! Its keys are the flags' names, but for a few blocks, and in capitals, too; its durations are
+//! whole nanoseconds.
 
 use crate::config::error::ConfigError;
 use crate::config::flags::{self, Flag, Kind};
+use crate::config::parse::Notice;
 use yaml_serde::Value;
 
 /// The blocks, what their keys mean as flags, and whether lists are allowed.
@@ -48,38 +50,52 @@ const BLOCKS: [(&str, &[(&str, &str)]); 4] = [
 ];
 
 /// Every flag that the file sets, with its value in the command line's syntax, in the file's order.
+/// Keys that nobody knows are passed over, as in etcd, and noted.
 ///
 /// # Errors
 /// Any of [`ConfigError`]'s about a file.
-pub(super) fn values(path: &str, text: &str) -> Result<Vec<(&'static Flag, String)>, ConfigError> {
+pub(super) fn values(
+    path: &str,
+    text: &str,
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<(&'static Flag, String)>, ConfigError> {
     let syntax = |why: String| ConfigError::FileSyntax { path: path.to_owned(), why };
     let whole: Value = yaml_serde::from_str(text).map_err(|error| syntax(error.to_string()))?;
     let mut found = Vec::new();
     for (key, value) in entries(&whole).ok_or_else(|| syntax("expected keys and values".into()))? {
-        let block = BLOCKS.iter().find(|(name, _)| *name == key);
+        let block = BLOCKS.iter().find(|(name, _)| key.eq_ignore_ascii_case(name));
         if let Some((block, names)) = block {
             let inner =
                 entries(value).ok_or_else(|| wrong(path, &key, value, "keys and values"))?;
             for (key, value) in inner {
-                let name = names.iter().find(|(inner, _)| *inner == key).map(|(_, name)| *name);
-                let flag = name.or_else(|| discovery(block, &key)).and_then(flags::find);
+                let name = names.iter().find(|(inner, _)| key.eq_ignore_ascii_case(inner));
+                let flag = name.map(|(_, name)| *name);
+                let flag = flag.or_else(|| discovery(block, &key)).and_then(flags::find);
                 let key = format!("{block}.{key}");
-                let flag = flag.ok_or_else(|| unknown(path, &key, None))?;
-                found.extend(entry(path, &key, flag, value)?);
+                match flag {
+                    Some(flag) => found.extend(entry(path, &key, flag, value)?),
+                    None => notices.push(Notice::KeyUnknown { key, nearest: None }),
+                }
             }
             continue;
         }
-        let flag =
-            flags::find(&key).filter(|flag| !["config-file", "version"].contains(&flag.name));
-        let flag = flag.ok_or_else(|| unknown(path, &key, flags::nearest(&key)))?;
-        found.extend(entry(path, &key, flag, value)?);
+        let flag = flags::find(&key.to_ascii_lowercase())
+            .filter(|flag| !["config-file", "version"].contains(&flag.name));
+        match flag {
+            Some(flag) => found.extend(entry(path, &key, flag, value)?),
+            None => {
+                let nearest = flags::nearest(&key).filter(|name| *name != key);
+                notices.push(Notice::KeyUnknown { key, nearest });
+            }
+        }
     }
     Ok(found)
 }
 
 /// The flag of a key in etcd's block for discovery.
 fn discovery(block: &str, key: &str) -> Option<&'static str> {
-    let name = format!("discovery-{}", key.strip_prefix("discovery-").unwrap_or(key));
+    let key = key.to_ascii_lowercase();
+    let name = format!("discovery-{}", key.strip_prefix("discovery-").unwrap_or(&key));
     (block == "discovery-config").then(|| flags::find(&name)).flatten().map(|flag| flag.name)
 }
 
@@ -128,11 +144,6 @@ fn entry(
         _ => return Err(wrong(path, key, value, expected)),
     };
     Ok(Some((flag, text)))
-}
-
-/// The error of a key that is none.
-fn unknown(path: &str, key: &str, nearest: Option<&'static str>) -> ConfigError {
-    ConfigError::UnknownKey { path: path.to_owned(), key: key.to_owned(), nearest }
 }
 
 /// The error of a value that is none.

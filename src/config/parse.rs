@@ -7,6 +7,7 @@ use crate::config::file;
 use crate::config::flags::{self, Fate, Flag, Kind};
 use crate::config::url::Url;
 use crate::config::value::ValueError;
+use core::net::IpAddr;
 use std::collections::BTreeSet;
 
 /// What a command line asks for.
@@ -47,6 +48,17 @@ pub enum Notice {
         name: String,
         /// Its value.
         value: String,
+    },
+    /// What is told by default names this host, as all of the machine's addresses are listened on.
+    Host(String),
+    /// It would, and the machine has no default route.
+    NoHost,
+    /// This key of the file is none of ours, nor of etcd's; a warning.
+    KeyUnknown {
+        /// Its name, behind that of its block.
+        key: String,
+        /// The nearest that is known, if one is near.
+        nearest: Option<&'static str>,
     },
     /// This flag sets something that ringd does not heed yet; a warning.
     NotHeeded {
@@ -101,8 +113,9 @@ pub(super) struct Draft {
 ///
 /// # Shape
 /// `arguments` has no program name. `environment` may hold anything; only `ETCD_*` counts.
-/// `read` gives the text of the file at a path, or the system's reason why not. With a file,
-/// flags and variables must still be well-formed but have no effect.
+/// `read` gives the text of the file at a path, or the system's reason why not; `host` the
+/// machine's address on its default route, if there is one. With a file, flags and variables must
+/// still be well-formed but have no effect.
 ///
 /// # Errors
 /// The first [`ConfigError`]; arguments come before variables, and both before rules between them.
@@ -110,6 +123,7 @@ pub fn parse(
     arguments: &[String],
     environment: &[(String, String)],
     read: impl FnOnce(&str) -> Result<String, String>,
+    host: impl FnOnce() -> Option<IpAddr>,
 ) -> Result<Command, ConfigError> {
     let mut draft = Draft::new();
     if draft.take_arguments(arguments)? {
@@ -129,7 +143,7 @@ pub fn parse(
         let text =
             read(&path).map_err(|why| ConfigError::FileUnreadable { path: path.clone(), why })?;
         draft = Draft::new();
-        for (flag, value) in file::values(&path, &text)? {
+        for (flag, value) in file::values(&path, &text, &mut draft.notices)? {
             draft.take(flag, &value).map_err(|why| ConfigError::FileValue {
                 path: path.clone(),
                 key: flag.name.to_owned(),
@@ -140,7 +154,7 @@ pub fn parse(
         }
         draft.notices.push(Notice::File(path));
     }
-    let start = draft.finish()?;
+    let start = draft.finish(host)?;
     Ok(Command::Run(Box::new(start)))
 }
 

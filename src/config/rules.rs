@@ -2,13 +2,14 @@
 
 use crate::config::bootstrap::{check_kept, check_size};
 use crate::config::error::ConfigError;
-use crate::config::parse::{Draft, Start};
+use crate::config::parse::{Draft, Notice, Start};
 use crate::config::url::{Scheme, Url};
 use crate::config::{
     AutoCompaction, Cluster, ClusterState, Config, Connections, Cores, Features, Format, Limits,
     Log, LogFormat, LogLevel, LogOutput, Machine, QUOTA_DEFAULT_BYTES, Raft, SHARDS_MAX,
     SNAPSHOT_COUNT_DEFAULT, ShardConfig, Store,
 };
+use core::net::{IpAddr, SocketAddr};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -113,8 +114,12 @@ impl Default for Config {
 
 impl Draft {
     /// Fills in what follows from the rest, and checks every rule.
-    pub(super) fn finish(mut self) -> Result<Start, ConfigError> {
+    pub(super) fn finish(
+        mut self,
+        host: impl FnOnce() -> Option<IpAddr>,
+    ) -> Result<Start, ConfigError> {
         self.check_urls()?;
+        self.tell_host(host);
         self.check_log()?;
         if self.given.contains("initial-cluster") && self.given.contains("discovery-srv") {
             return Err(ConfigError::SeveralBootstraps);
@@ -183,6 +188,31 @@ impl Draft {
             Some((flag, _)) => Err(ConfigError::NoUrl(flag)),
             None => Ok(()),
         }
+    }
+
+    /// Puts the machine's own address in the place of `localhost` where that is told by default
+    /// and all addresses are listened on, as etcd does.
+    fn tell_host(&mut self, host: impl FnOnce() -> Option<IpAddr>) {
+        let default = Config::default();
+        let peer = (&self.config.listen_peer_urls, &mut self.config.advertise_peer_urls);
+        let client = (&self.listen_client, &mut self.advertise_client);
+        let shard = &default.shards[0];
+        let pairs = [(peer, &default.advertise_peer_urls), (client, &shard.advertise_client_urls)];
+        let concerned = pairs
+            .into_iter()
+            .filter(|((bound, told), default)| *told == *default && bound[0].host() == "0.0.0.0");
+        let concerned: Vec<_> = concerned.collect();
+        if concerned.is_empty() {
+            return;
+        }
+        let Some(host) = host() else {
+            return self.notices.push(Notice::NoHost);
+        };
+        for ((bound, told), _) in concerned {
+            let text = format!("http://{}", SocketAddr::new(host, bound[0].port()));
+            *told = vec![Url::parse(&text).expect("an address and a port are well-formed")];
+        }
+        self.notices.push(Notice::Host(host.to_string()));
     }
 
     /// The rules about what members keep of each other.

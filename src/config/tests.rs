@@ -9,13 +9,28 @@ fn command(
     environment: &[(&str, &str)],
     file: Option<&str>,
 ) -> Result<Command, ConfigError> {
+    command_on(None, arguments, environment, file)
+}
+
+/// The same on a machine with this address.
+fn command_on(
+    host: Option<&str>,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    file: Option<&str>,
+) -> Result<Command, ConfigError> {
     let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
     let environment: Vec<_> =
         environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    parse(&arguments, &environment, |path| {
-        assert_eq!(path, "node.yml", "only the file that was named is read");
-        file.map(str::to_owned).ok_or_else(|| "no such file or directory".to_owned())
-    })
+    parse(
+        &arguments,
+        &environment,
+        |path| {
+            assert_eq!(path, "node.yml", "only the file that was named is read");
+            file.map(str::to_owned).ok_or_else(|| "no such file or directory".to_owned())
+        },
+        || host.map(|host| host.parse().expect("an address")),
+    )
 }
 
 /// The node that these ask for.
@@ -359,6 +374,41 @@ fn log_outputs_are_a_list() {
     assert_eq!(outputs, [LogOutput::Stderr, LogOutput::Stdout, file]);
 }
 
+/// `localhost` was told to clients elsewhere.
+#[test]
+fn a_host_that_others_reach_stands_for_all_addresses() {
+    let told = |host, arguments: &[&str]| {
+        let Ok(Command::Run(start)) = command_on(host, arguments, &[], None) else {
+            panic!("{arguments:?} are right")
+        };
+        let client = start.config.shards[0].advertise_client_urls.clone();
+        let peer = start.config.advertise_peer_urls.clone();
+        let [client, peer] = [client, peer].map(|urls| texts(&urls).join(","));
+        (client, peer, start)
+    };
+    let (all, default) = ("http://0.0.0.0:5", "http://localhost:2379");
+    let client = ["--listen-client-urls", all, "--advertise-client-urls", default];
+    let both = [&client[..], &["--listen-peer-urls=http://0.0.0.0:6"]].concat();
+    for (host, url) in [("192.0.2.2", "http://192.0.2.2"), ("fd00::2", "http://[fd00::2]")] {
+        let (of_client, of_peer, start) = told(Some(host), &both);
+        assert_eq!((of_client, of_peer), (format!("{url}:5"), format!("{url}:6")));
+        assert_eq!(start.config.cluster.initial, format!("default={url}:6"));
+        assert_eq!(start.notices, [Notice::Host(host.to_owned())]);
+    }
+    let (of_client, of_peer, start) = told(Some("192.0.2.2"), &client);
+    let due = ("http://192.0.2.2:5", "http://localhost:2380");
+    assert_eq!((of_client.as_str(), of_peer.as_str()), due);
+    assert_eq!(start.config.cluster.initial, "default=http://localhost:2380");
+    let (of_client, _, start) = told(None, &client);
+    assert_eq!((of_client.as_str(), start.notices), (default, vec![Notice::NoHost]));
+    let (one, other) = ("http://127.0.0.1:5", "http://a:2379");
+    for [bound, said] in [[all, other], [one, default], ["http://[::]:5", default]] {
+        let flags = ["--listen-client-urls", bound, "--advertise-client-urls", said];
+        let (of_client, _, start) = told(Some("192.0.2.2"), &flags);
+        assert_eq!((of_client.as_str(), start.notices), (said, vec![]), "{bound}");
+    }
+}
+
 /// The texts of URLs.
 fn texts(urls: &[Url]) -> Vec<&str> {
     urls.iter().map(Url::text).collect()
@@ -424,6 +474,32 @@ fn the_sample_file_of_etcd_is_read_where_it_asks_for_nothing_we_lack() {
     assert_eq!(from_file(text).expect("all defaults"), Config::default());
 }
 
+/// Files of earlier etcds, which have such keys, were refused.
+#[test]
+fn keys_of_a_file_that_nobody_knows_are_passed_over_and_said() {
+    let text = "nmae: x\nproxy: 'off'\nenable-v2: [1]\nversion: true\nName: a\nsocket-options:\n  \
+                x: 1\n  REUSE-port: true\ndiscovery-config:\n  x:\n";
+    let Ok(Command::Run(start)) = command(&["--config-file=node.yml"], &[], Some(text)) else {
+        panic!("the file is whole")
+    };
+    assert_eq!(start.config.name, "a", "capitals are letters as well");
+    assert!(start.config.connections.reuse_port);
+    let unknown = |(key, nearest): (&str, Option<&'static str>)| {
+        let key = key.to_owned();
+        Notice::KeyUnknown { key, nearest }
+    };
+    let due = [
+        ("nmae", Some("name")),
+        ("proxy", None),
+        ("enable-v2", None),
+        ("version", None),
+        ("socket-options.x", None),
+        ("discovery-config.x", None),
+    ];
+    let due: Vec<_> = due.into_iter().map(unknown).collect();
+    assert_eq!(start.notices.split_last().expect("the file at least").1, due);
+}
+
 #[test]
 fn the_file_may_be_named_in_the_environment() {
     let environment = [("ETCD_CONFIG_FILE", "node.yml"), ("ETCD_NAME", "y")];
@@ -448,8 +524,6 @@ fn a_bad_file_names_path_key_and_what_was_expected() {
             "node.yml: grpc-keepalive-min-time: cannot take \"5s\": expected a whole number of \
              nanoseconds",
         ),
-        ("nmae: x", "node.yml: unknown key \"nmae\" (did you mean --name?)"),
-        ("socket-options:\n  x: 1", "node.yml: unknown key \"socket-options.x\""),
         (
             "client-transport-security:\n  cert-file: a.pem",
             "--cert-file=a.pem is not implemented yet in ringd (remove it, or use its default)",

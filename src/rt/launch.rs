@@ -2,7 +2,10 @@
 
 use crate::config::{self, Command, ConfigError, Notice, Start};
 use crate::rt::log;
+use crate::rt::machine;
+use crate::rt::notify;
 use crate::rt::server;
+use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -19,18 +22,22 @@ pub fn run(
     // Only texts have a meaning here; what is not UTF-8 is refused as the text it resembles.
     let text = |os: OsString| os.to_string_lossy().into_owned();
     let arguments: Vec<_> = arguments.map(text).collect();
-    let environment: Vec<_> = environment.map(|(name, value)| (text(name), text(value))).collect();
+    let environment: Vec<_> = environment.collect();
+    let waits = environment.iter().find(|(name, _)| name == notify::VARIABLE);
+    let waits = waits.map(|(_, socket)| socket.clone()).filter(|socket| !socket.is_empty());
+    let texts = environment.into_iter().map(|(name, value)| (text(name), text(value)));
+    let environment: Vec<_> = texts.collect();
     let read = |path: &str| std::fs::read_to_string(path).map_err(|error| plain(&error));
-    match config::parse(&arguments, &environment, read) {
+    match config::parse(&arguments, &environment, read, machine::default_host) {
         Ok(Command::Help) => print(&config::help()),
         Ok(Command::Version) => print(&config::version()),
-        Ok(Command::Run(start)) => serve(*start),
+        Ok(Command::Run(start)) => serve(*start, waits.as_deref()),
         Err(error) => refuse(&error),
     }
 }
 
-/// Starts the log, then the node.
-fn serve(start: Start) -> ExitCode {
+/// Starts the log, then the node; tells it to who waits for it at a socket.
+fn serve(start: Start, waits: Option<&OsStr>) -> ExitCode {
     if let Err(error) = log::start(&start.config.log) {
         let _ = writeln!(io::stderr(), "{error}");
         return ExitCode::FAILURE;
@@ -38,7 +45,7 @@ fn serve(start: Start) -> ExitCode {
     for notice in &start.notices {
         tell(notice);
     }
-    match server::run(start.config) {
+    match server::run(start.config, waits) {
         Ok(signal) => {
             // The exit code says by which signal, as etcd's does.
             let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -68,6 +75,13 @@ fn tell(notice: &Notice) {
             "environment-variable" = format!("{name}={value}"),
             "unrecognized environment variable"
         ),
+        Notice::Host(host) => tracing::info!(host, "detected default host for advertise"),
+        Notice::NoHost => {
+            tracing::info!(error = "could not find default route", "failed to detect default host");
+        }
+        Notice::KeyUnknown { key, nearest } => {
+            tracing::warn!(key, nearest, "unrecognized key of the configuration file");
+        }
         Notice::NotHeeded { flag, value } => {
             tracing::warn!(flag, value, "flag is not heeded by ringd yet");
         }

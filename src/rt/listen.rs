@@ -12,14 +12,24 @@ use rustix::event::Timespec;
 use rustix::event::poll;
 use rustix::process::Resource;
 use rustix::process::getrlimit;
+use socket2::TcpKeepalive;
 use std::io;
+use std::net::Ipv6Addr;
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::net::ToSocketAddrs;
 use std::os::fd::AsRawFd;
+use std::time::Duration;
 
 /// Connections that may wait to be accepted; Go's servers use the system's bound, commonly this.
 const BACKLOG: i32 = 4096;
+/// Silence before the system asks whether a connection's other side is still there; etcd's, as are
+/// the two below. Without it nobody learns of a machine that has lost its power.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long it waits before it asks again.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(15);
+/// Questions without an answer that end a connection.
+const QUESTIONS_MAX: u32 = 9;
 /// Open files that clients leave to the log, which must stop the node when it gets none. etcd keeps
 /// 150 for itself.
 const RESERVED_FILES: u64 = 150;
@@ -146,7 +156,20 @@ fn files(cause: &io::Error) -> &'static str {
     }
 }
 
+/// Binds an address. All of the machine's IPv4 addresses stand for its IPv6 ones as well, as in Go,
+/// where there are any.
 fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+    if !address.ip().is_unspecified() || address.is_ipv6() {
+        return bind_one(address, config);
+    }
+    let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
+    bind_one(all, config).or_else(|error| match error.raw_os_error() {
+        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => bind_one(address, config),
+        _ => Err(error),
+    })
+}
+
+fn bind_one(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     // As every server does, so that connections in TIME_WAIT do not hold up a restart.
@@ -154,8 +177,59 @@ fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     if config.connections.reuse_port {
         socket.set_reuse_port(true)?;
     }
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // What is accepted inherits it.
+    let silence = TcpKeepalive::new().with_time(SILENCE_MAX).with_interval(ASK_AGAIN_AFTER);
+    socket.set_tcp_keepalive(&silence.with_retries(QUESTIONS_MAX))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+    use std::net::Ipv4Addr;
+    use std::net::TcpStream;
+
+    fn listener(address: impl Into<SocketAddr>) -> Listener {
+        let socket = bind(address.into(), &Config::default()).expect("a free port");
+        Listener { shard: None, socket }
+    }
+
+    /// A connection to `to` at a listener's port, as the listener accepted it.
+    fn accepted(listener: &Listener, to: IpAddr) -> (TcpStream, socket2::Socket) {
+        let port = listener.socket.local_addr().expect("it is bound").port();
+        let client = TcpStream::connect((to, port)).expect("it listens");
+        let mut out = Vec::new();
+        while out.is_empty() {
+            listener.accept_all(&mut out).expect("files are free");
+        }
+        (client, out.pop().expect("one").0)
+    }
+
+    /// A client whose machine has lost its power kept its place for ever.
+    #[test]
+    fn the_system_looks_whether_who_is_silent_is_still_there() {
+        let listener = listener((Ipv4Addr::LOCALHOST, 0));
+        let (_client, socket) = accepted(&listener, Ipv4Addr::LOCALHOST.into());
+        assert!(socket.keepalive().expect("it is open"));
+        assert_eq!(socket.keepalive_time().expect("it is open"), SILENCE_MAX);
+        assert_eq!(socket.keepalive_interval().expect("it is open"), ASK_AGAIN_AFTER);
+        assert_eq!(socket.keepalive_retries().expect("it is open"), QUESTIONS_MAX);
+    }
+
+    /// It listened on IPv4 alone.
+    #[test]
+    fn all_addresses_are_those_of_ipv6_as_well() {
+        let listener = listener((Ipv4Addr::UNSPECIFIED, 0));
+        accepted(&listener, Ipv4Addr::LOCALHOST.into());
+        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
+            accepted(&listener, Ipv6Addr::LOCALHOST.into());
+        }
+    }
 }

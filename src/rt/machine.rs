@@ -1,4 +1,4 @@
-//! What the machine must have and what it gives: io_uring, locked memory, CPUs.
+//! What the machine must have and what it gives: io_uring, locked memory, CPUs, an address.
 
 use crate::config::Cores;
 use io_uring::IoUring;
@@ -8,6 +8,11 @@ use rustix::process::setrlimit;
 use rustix::thread::CpuSet;
 use rustix::thread::sched_getaffinity;
 use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
+use std::net::Ipv6Addr;
+use std::net::SocketAddr;
+use std::net::UdpSocket;
 
 /// Locked memory that one core's rings need, in bytes (glommio's documented need).
 const LOCKED_PER_CORE: u64 = 512 << 10;
@@ -92,4 +97,18 @@ pub(crate) fn check(cores: usize) -> Result<(), MachineError> {
             _ => MachineError::Other { cause },
         }),
     }
+}
+
+/// The machine's own address on its default route, IPv4 if there is one.
+pub(super) fn default_host() -> Option<IpAddr> {
+    // Nobody has these addresses and nothing is sent: the system is asked which way it would go.
+    let (v4, v6) = (Ipv4Addr::new(203, 0, 113, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
+    let routed = |own: IpAddr, to: IpAddr| {
+        let socket = UdpSocket::bind(SocketAddr::new(own, 0))?;
+        socket.connect(SocketAddr::new(to, 9))?;
+        socket.local_addr()
+    };
+    let found = routed(Ipv4Addr::UNSPECIFIED.into(), v4.into());
+    let found = found.or_else(|_| routed(Ipv6Addr::UNSPECIFIED.into(), v6.into()));
+    found.ok().map(|address| address.ip())
 }

@@ -12,6 +12,7 @@ mod log;
 mod machine;
 mod memory;
 mod mesh;
+mod notify;
 mod placement;
 mod recover;
 mod resolve;

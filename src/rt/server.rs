@@ -29,6 +29,7 @@ use crate::rt::machine::MachineError;
 use crate::rt::mesh::Mesh;
 use crate::rt::mesh::Message;
 use crate::rt::mesh::Report;
+use crate::rt::notify;
 use crate::rt::placement::Placement;
 use crate::rt::recover;
 use crate::rt::resolve::Resolver;
@@ -36,6 +37,7 @@ use crate::rt::signals::Signals;
 use crate::types::ShardId;
 use glommio::LocalExecutorBuilder;
 use glommio::PoolPlacement;
+use std::ffi::OsStr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
@@ -102,11 +104,12 @@ pub(super) struct Plan {
     pub(super) clock: Clock,
 }
 
-/// Runs a node until a signal asks it to stop; which one.
+/// Runs a node until a signal asks it to stop; which one. The socket `waits` is told once clients
+/// are served.
 ///
 /// # Errors
 /// [`ServerError`], whose text says what to do. Nothing that was acknowledged is lost by it.
-pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
+pub(crate) fn run(config: Config, waits: Option<&OsStr>) -> Result<i32, ServerError> {
     let clock = Clock::start();
     let config = Arc::new(config);
     let cpus = machine::cpus(&config.machine.cores)?;
@@ -153,7 +156,7 @@ pub(crate) fn run(config: Config) -> Result<i32, ServerError> {
     }
     node.meet(doors, plan.homes[0], &signals)?;
     node.wait_ready(shards, &signals)?;
-    announce(&plan.config);
+    announce(&plan.config, waits);
     let signal = node.accept(&plan, &listeners, &signals)?;
     drop(listeners);
     node.stop(clock)?;
@@ -468,8 +471,8 @@ fn describe(plan: &Plan) {
     }
 }
 
-/// etcd's lines that harnesses wait for.
-fn announce(config: &Config) {
+/// etcd's lines that harnesses wait for, and the word that an init system does.
+fn announce(config: &Config, waits: Option<&OsStr>) {
     tracing::info!("ready to serve client requests");
     for (id, shard) in config.shards() {
         for url in &shard.listen_client_urls {
@@ -480,6 +483,11 @@ fn announce(config: &Config) {
                 "serving client traffic insecurely; this is strongly discouraged!"
             );
         }
+    }
+    match waits.map(notify::ready) {
+        Some(Ok(())) => tracing::info!("successfully notified init daemon"),
+        Some(Err(error)) => tracing::error!(%error, "failed to notify systemd for readiness"),
+        None => {}
     }
 }
 

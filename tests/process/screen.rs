@@ -10,8 +10,13 @@ use crate::support::process::{Lines, run, wait};
 use crate::support::server::{PATIENCE, Server, command, free_ports};
 use crate::support::{block_on, process};
 use ringd::http2::frame;
+use ringd::peer::{GREETING_SIZE, MAGIC};
 use rustix::process::Signal;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -155,6 +160,38 @@ fn variables_of_the_environment_are_settings() {
     assert!(text.contains("ETCD_NAME") || text.contains("name"), "given twice: {text}");
 }
 
+/// A unit of `Type=notify`, as distributions have it for etcd, was ended while it served.
+#[test]
+fn an_init_system_is_told_once_clients_are_served() {
+    // A socket's path may be 107 bytes long, which the target folder's may leave no room for.
+    let dir = tempfile::TempDir::new().expect("there is a folder for such");
+    let path = dir.path().join("notify");
+    let name = format!("ringd-{}", dir.path().display());
+    let named = SocketAddr::from_abstract_name(&name).expect("it is short");
+    for (socket, variable) in [
+        (UnixDatagram::bind(&path), path.clone().into_os_string()),
+        (UnixDatagram::bind_addr(&named), format!("@{name}").into()),
+    ] {
+        let socket = socket.expect("nobody has it");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        let (data, (client_port, peer_port)) = (folder(), free_ports());
+        let mut command = command(&under_test(), data.path(), client_port, peer_port, &[]);
+        let started = Started::new(command.env("NOTIFY_SOCKET", variable));
+        let mut word = [0; 64];
+        let size = socket.recv(&mut word).expect("it says so");
+        assert_eq!(&word[..size], b"READY=1");
+        assert_eq!(http1::get(client_port, "/health").map(|answer| answer.status), Ok(200));
+        started.end();
+    }
+    // Nobody is there: it serves all the same.
+    let (data, (client_port, peer_port)) = (folder(), free_ports());
+    let mut command = command(&under_test(), data.path(), client_port, peer_port, &[]);
+    let started = Started::new(command.env("NOTIFY_SOCKET", dir.path().join("nobody")));
+    assert_eq!(http1::get(client_port, "/health").map(|answer| answer.status), Ok(200));
+    let log = started.end();
+    assert!(log.contains("failed to notify systemd for readiness"), "{log}");
+}
+
 #[test]
 fn a_file_of_settings_is_read_and_its_faults_named() {
     if !under_test_is_ours() {
@@ -177,12 +214,41 @@ fn a_file_of_settings_is_read_and_its_faults_named() {
     let started = Started::new(&mut command);
     answers(client_port, &started.1.text());
     started.end();
-    fs::write(&file, text + "data-dri: x\n").expect("the folder can be written");
+    fs::write(&file, text.clone() + "data-dri: x\n").expect("the folder can be written");
+    let log = Started::new(&mut command).end();
+    let warned = log.lines().find(|line| line.contains("data-dri")).expect("it is said");
+    assert!(warned.contains("\"warn\"") && warned.contains("\"data-dir\""), "{warned}");
+    fs::write(&file, text + "max-txn-ops: x\n").expect("the folder can be written");
     let text = refusal(&mut command);
-    assert!(text.contains("data-dri"), "{text}");
+    assert!(text.contains("max-txn-ops"), "{text}");
     fs::remove_file(&file).expect("it is there");
     let text = refusal(&mut command);
     assert!(text.contains("ringd.yaml"), "{text}");
+}
+
+/// Each of them was a line.
+#[test]
+fn bad_greetings_at_the_peer_port_do_not_fill_the_log() {
+    if !under_test_is_ours() {
+        return;
+    }
+    let (dir, (client_port, peer_port)) = (folder(), free_ports());
+    let (data, file) = (dir.path().join("data"), dir.path().join("log"));
+    let outputs = flags(&["--log-outputs", &format!("stderr,{}", file.display())]);
+    let mut command = command(&under_test(), &data, client_port, peer_port, &outputs);
+    let started = Started::new(&mut command);
+    let greeting = [&MAGIC[..], &[0; GREETING_SIZE - MAGIC.len()]].concat();
+    let count = 200;
+    for _ in 0..count {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, peer_port)).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout is set");
+        stream.write_all(&greeting).expect("it listens");
+        assert!(stream.read_to_end(&mut Vec::new()).is_ok(), "it closes in order");
+    }
+    started.end();
+    let log = fs::read_to_string(&file).expect("it was written");
+    let lines = log.matches("a peer's connection is closed").count();
+    assert!(lines > 0 && lines < count, "{lines} lines of {count} bad greetings:\n{log}");
 }
 
 #[test]

@@ -36,9 +36,13 @@ use std::rc::Rc;
 
 /// Connections to the peer port that one core may have: many times what the largest group needs.
 const ACCEPTED_MAX: usize = 1024;
+/// Those of them that are no member's, or not yet; one more takes the place of the oldest, so that
+/// members find room. As many as all members of a node with many shards open at once.
+const STRANGERS_MAX: usize = 512;
 /// Milliseconds that a connection to the peer port may be silent while it is no member's.
 const IDLE_MAX: u64 = 30_000;
-/// Milliseconds between two lines of the log about callers that are not heard, for each shard.
+/// Milliseconds between two lines of the log about callers that are not heard, for each shard, and
+/// about those that do not even greet.
 const REFUSAL_LINE_AFTER: u64 = 1_000;
 
 const _: () = assert!(PACKET_SIZE_MAX <= 129 << 20, "a packet fits a frame");
@@ -70,6 +74,8 @@ pub(super) struct Peers {
     /// The node is known to its directory: peers may be called.
     met: bool,
     after: Aftermath,
+    /// When a line of the log last told of a connection that is closed for what came on it.
+    faulted: Option<Tick>,
 }
 
 /// What is to be done once nothing is borrowed.
@@ -109,6 +115,8 @@ struct Slot {
     dirty: bool,
     /// To be closed once the output is empty.
     closing: bool,
+    /// When it was put here.
+    began: Tick,
     /// When something was last received, where the machine does not know.
     heard: Tick,
 }
@@ -145,6 +153,17 @@ impl End {
     }
 }
 
+impl Slot {
+    /// Whether it was accepted and no member is heard on it.
+    fn is_strangers(&self) -> bool {
+        match &self.end {
+            End::Link(_) => false,
+            End::Inlet(inlet) => inlet.peer().is_none(),
+            End::Pages(_) | End::Door(..) => true,
+        }
+    }
+}
+
 impl Peers {
     pub(super) fn new(settings: PeerSettings) -> Self {
         Self {
@@ -157,6 +176,7 @@ impl Peers {
             dirty: Vec::new(),
             met: false,
             after: Aftermath::default(),
+            faulted: None,
         }
     }
 
@@ -184,7 +204,8 @@ impl Peers {
     ) -> (u32, u32) {
         let generation = self.next_generation();
         let (sending, dirty, closing) = (false, false, false);
-        let slot = Slot { shard, generation, stream, end, sending, dirty, closing, heard: now };
+        let (began, heard) = (now, now);
+        let slot = Slot { shard, generation, stream, end, sending, dirty, closing, began, heard };
         let at = self.vacant.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("peers are few")
@@ -202,6 +223,19 @@ impl Peers {
 
     fn accepted(&self) -> usize {
         self.slots.iter().flatten().filter(|slot| !matches!(slot.end, End::Link(_))).count()
+    }
+
+    /// Makes room for one more stranger.
+    fn make_room(&mut self) {
+        let slots = (0..).zip(&self.slots);
+        let slots = slots.filter_map(|(at, slot)| slot.as_ref().map(|slot| (at, slot)));
+        let strangers = slots.filter(|(_, slot)| slot.is_strangers());
+        let strangers: Vec<(Tick, u32)> = strangers.map(|(at, slot)| (slot.began, at)).collect();
+        if strangers.len() >= STRANGERS_MAX
+            && let Some((_, oldest)) = strangers.into_iter().min()
+        {
+            self.remove(oldest);
+        }
     }
 
     fn mark(&mut self, at: u32) {
@@ -473,5 +507,53 @@ impl Core {
             self.send_to_peer(at);
         }
         self.settle_peers();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::peer::Hello;
+    use crate::peer::Version;
+    use crate::types::ClusterId;
+
+    fn card(node: u64) -> Card {
+        let (cluster, node, shard, shards) = (ClusterId(1), NodeId(node), ShardId(0), 1);
+        Card { cluster, node, shard, shards, log: 1, run: 1, version: Version::parse("0.1.0") }
+    }
+
+    /// A connection on which a member is heard.
+    fn members(peers: &Peers) -> End {
+        let (card, own, verdict) = (card(2), peers.settings.card, Verdict::Welcome);
+        let hello = Hello { card, to: own.node, kind: Kind::Raft, verdict };
+        let mut inlet = Inlet::new(peers.limits, Tick(0));
+        inlet.receive(&hello.encode(), Tick(0), &mut |_| {}).expect("a greeting");
+        inlet.answer(own, verdict);
+        End::Inlet(Box::new(inlet))
+    }
+
+    /// Strangers that stay kept members out.
+    #[test]
+    fn one_stranger_more_takes_the_place_of_the_oldest() {
+        let resolver = Resolver::start().expect("a thread");
+        let (founders, urls) = (Vec::new(), Vec::new());
+        let mut peers = Peers::new(PeerSettings { card: card(1), founders, urls, resolver });
+        let shard = ShardId(0);
+        let member = members(&peers);
+        let (member, _) = peers.put(shard, None, member, Tick(0));
+        let most = u64::try_from(STRANGERS_MAX).expect("they are few");
+        for time in 1..=3 * most {
+            let end = match time % 2 {
+                0 => End::Pages(PeerPages::default()),
+                _ => End::Inlet(Box::new(Inlet::new(peers.limits, Tick(time)))),
+            };
+            peers.make_room();
+            peers.put(shard, None, end, Tick(time));
+        }
+        assert_eq!(peers.accepted(), STRANGERS_MAX + 1);
+        let oldest = peers.slots.iter().flatten().filter(|slot| slot.is_strangers());
+        let oldest = oldest.map(|slot| slot.began).min().expect("some");
+        assert_eq!(oldest, Tick(2 * most + 1));
+        assert!(peers.slot_at(member).is_some(), "a member is no stranger");
     }
 }

@@ -37,6 +37,7 @@ impl Core {
     ) {
         let now = self.clock.now();
         let mut peers = self.peers.borrow_mut();
+        peers.make_room();
         if peers.accepted() >= ACCEPTED_MAX {
             tracing::warn!("a connection to the peer port was closed: there are too many");
             return;
@@ -77,7 +78,8 @@ impl Core {
             End::Pages(pages) => {
                 pages.receive(bytes, &self.about(card, heard, founders));
                 slot.closing |= pages.is_closed();
-                true
+                // What it says to its end is not heard, so that it counts as silent.
+                !slot.closing
             }
             End::Door(said, _) => {
                 said.extend_from_slice(bytes);
@@ -216,7 +218,11 @@ impl Peers {
             inlet.answer_fault(card, fault);
             slot.closing = true;
             let peer = from.map(|from| format!("{:x}", from.0));
-            tracing::warn!(shard = shard.0, peer, "a peer's connection is closed: {fault}");
+            let is_news = self.faulted.is_none_or(|at| now.since(at) >= REFUSAL_LINE_AFTER);
+            if from.is_some() || is_news {
+                self.faulted = Some(now);
+                tracing::warn!(shard = shard.0, peer, "a peer's connection is closed: {fault}");
+            }
             return false;
         }
         if let Some(hello) = inlet.asked().copied() {
