@@ -156,20 +156,34 @@ fn files(cause: &io::Error) -> &'static str {
     }
 }
 
-/// Binds an address. All of the machine's IPv4 addresses stand for its IPv6 ones as well, as in Go,
-/// where there are any.
+/// Binds an address.
 fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
-    if !address.ip().is_unspecified() || address.is_ipv6() {
-        return bind_one(address, config);
-    }
-    let all = SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port()));
-    bind_one(all, config).or_else(|error| match error.raw_os_error() {
-        Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL) => bind_one(address, config),
-        _ => Err(error),
-    })
+    let (first, instead) = candidates(address);
+    let bound = prepare(first, config).and_then(|socket| listen(&socket, first).map(|()| socket));
+    let socket = match (bound, instead) {
+        (Err(error), Some(instead))
+            if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
+        {
+            let socket = prepare(instead, config)?;
+            listen(&socket, instead)?;
+            socket
+        }
+        (bound, _) => bound?,
+    };
+    Ok(socket.into())
 }
 
-fn bind_one(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
+/// What is bound for an address, and what where the system has no IPv6: all of the machine's IPv4
+/// addresses stand for its IPv6 ones as well, as in Go.
+fn candidates(address: SocketAddr) -> (SocketAddr, Option<SocketAddr>) {
+    if !address.ip().is_unspecified() || address.is_ipv6() {
+        return (address, None);
+    }
+    (SocketAddr::from((Ipv6Addr::UNSPECIFIED, address.port())), Some(address))
+}
+
+/// A socket for an address.
+fn prepare(address: SocketAddr, config: &Config) -> io::Result<socket2::Socket> {
     let domain = socket2::Domain::for_address(address);
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
     // As every server does, so that connections in TIME_WAIT do not hold up a restart.
@@ -183,10 +197,13 @@ fn bind_one(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
     // What is accepted inherits it.
     let silence = TcpKeepalive::new().with_time(SILENCE_MAX).with_interval(ASK_AGAIN_AFTER);
     socket.set_tcp_keepalive(&silence.with_retries(QUESTIONS_MAX))?;
+    Ok(socket)
+}
+
+fn listen(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    socket.set_nonblocking(true)
 }
 
 #[cfg(test)]
@@ -223,13 +240,20 @@ mod tests {
         assert_eq!(socket.keepalive_retries().expect("it is open"), QUESTIONS_MAX);
     }
 
-    /// It listened on IPv4 alone.
+    /// It listened on IPv4 alone. A test binds no address that others reach, so the socket is
+    /// looked at before that.
     #[test]
     fn all_addresses_are_those_of_ipv6_as_well() {
-        let listener = listener((Ipv4Addr::UNSPECIFIED, 0));
-        accepted(&listener, Ipv4Addr::LOCALHOST.into());
-        if TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok() {
-            accepted(&listener, Ipv6Addr::LOCALHOST.into());
+        let one = |ip: IpAddr| SocketAddr::from((ip, 5));
+        let (all, old) = (one(Ipv6Addr::UNSPECIFIED.into()), one(Ipv4Addr::UNSPECIFIED.into()));
+        assert_eq!(candidates(old), (all, Some(old)));
+        assert_eq!(candidates(all), (all, None));
+        for ip in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+            assert_eq!(candidates(one(ip)), (one(ip), None));
+        }
+        match prepare(all, &Config::default()) {
+            Ok(socket) => assert!(!socket.only_v6().expect("it is open")),
+            Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EAFNOSUPPORT)),
         }
     }
 }
