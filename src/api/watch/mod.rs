@@ -163,6 +163,10 @@ pub struct Hub {
     /// Questions that wait for the shard, in order, and bytes of them.
     inbox: VecDeque<(RequestId, WatchRequest)>,
     inbox_size: usize,
+    /// How many have left the inbox: the number of its first.
+    inbox_first: u64,
+    /// The first and the last number that a stream has there; those before are of one that is gone.
+    asking: BTreeMap<RequestId, (u64, u64)>,
     /// How many of them the subscription under way answers, and its token.
     asked: Option<(usize, u64)>,
     is_subscribed: bool,
@@ -197,6 +201,8 @@ impl Hub {
             seen: Header::default(),
             inbox: VecDeque::new(),
             inbox_size: 0,
+            inbox_first: 0,
+            asking: BTreeMap::new(),
             asked: None,
             is_subscribed: false,
             wants_prev: false,
@@ -240,20 +246,30 @@ impl Hub {
         if let WatchRequest::Create(create) = &request {
             self.wants_prev |= create.prev_kv;
         }
+        let number = self.inbox_first + u64::try_from(self.inbox.len()).expect("it is bounded");
+        self.asking.entry(from).or_insert((number, number)).1 = number;
         self.inbox_size = size;
         self.inbox.push_back((from, request));
     }
 
+    /// The next question, and whether it is still to be answered.
+    fn next_question(&mut self) -> (RequestId, Option<WatchRequest>) {
+        let (from, request) = self.inbox.pop_front().expect("so many were counted");
+        let number = self.inbox_first;
+        self.inbox_first += 1;
+        self.inbox_size -= request.size();
+        let asked = self.asking.get(&from).copied().filter(|(first, _)| *first <= number);
+        if asked.is_some_and(|(_, last)| last == number) {
+            self.asking.remove(&from);
+        }
+        (from, asked.map(|_| request))
+    }
+
     /// A stream is gone, and nobody waits for what is on its way to it.
     pub fn forget(&mut self, at: RequestId) {
-        // What it asked before is not answered; what it watched is not looked for.
-        for (from, request) in &mut self.inbox {
-            if *from == at {
-                self.inbox_size -= request.size();
-                *request = WatchRequest::Nothing;
-                self.inbox_size += request.size();
-            }
-        }
+        // What it asked before stays where it is, to be passed over: to look for it among all that
+        // is asked would take as long as there are streams that end.
+        self.asking.remove(&at);
         let Some(slot) = self.by_id.remove(&at) else { return };
         let stream = self.streams.remove(index(slot));
         self.notifying.remove(&(stream.notify_at, slot));
@@ -395,13 +411,12 @@ impl Hub {
         let Some((count, _)) = self.asked.take_if(|(_, token)| *token == to.token) else { return };
         self.seen = header;
         for _ in 0..count {
-            let (from, request) = self.inbox.pop_front().expect("so many were counted");
-            self.inbox_size -= request.size();
+            let (from, request) = self.next_question();
             match request {
-                WatchRequest::Create(create) => self.create(from, &create, streams),
-                WatchRequest::Cancel { id } => self.cancel(from, id, streams),
-                WatchRequest::Progress => self.progress(from, streams),
-                WatchRequest::Nothing => {}
+                Some(WatchRequest::Create(create)) => self.create(from, &create, streams),
+                Some(WatchRequest::Cancel { id }) => self.cancel(from, id, streams),
+                Some(WatchRequest::Progress) => self.progress(from, streams),
+                Some(WatchRequest::Nothing) | None => {}
             }
         }
         if self.streams.is_empty() && self.inbox.is_empty() {

@@ -625,3 +625,27 @@ fn a_watcher_from_the_future_that_has_caught_up_is_told_of_progress() {
     assert_eq!(world.clients.messages.get(&at).map_or(0, Vec::len), 1, "all has been told");
     world.check();
 }
+
+/// Each stream that ended went through all that was asked: as many steps as there were streams, for
+/// each of them.
+#[test]
+fn a_stream_that_ends_does_not_look_through_what_all_ask() {
+    const COUNT: usize = 1_000;
+    let mut world = World::new();
+    for at in 0..COUNT {
+        world.create(stream(at), b"a", 0, 0, 0);
+    }
+    (1..COUNT).for_each(|at| world.hub.forget(stream(at)));
+    let untouched = |(_, request): &&(_, _)| matches!(request, WatchRequest::Create(_));
+    assert_eq!(world.hub.inbox.iter().filter(untouched).count(), COUNT);
+    assert_eq!(world.hub.asking.len(), 1);
+    // A stream of our own may be used again at once.
+    world.create(stream(1), b"b", 0, 0, 0);
+    world.ask(1);
+    let told = world.history.told.pop_front().expect("the subscription");
+    world.hub.told(told, &mut world.clients);
+    let made: Vec<_> = world.clients.messages.keys().copied().collect();
+    assert_eq!((made, world.hub.len()), (vec![stream(0), stream(1)], 2));
+    assert_eq!(world.clients.messages[&stream(1)].len(), 1, "what it asked before is passed over");
+    assert!(world.hub.asking.is_empty() && world.hub.inbox_size == 0);
+}
