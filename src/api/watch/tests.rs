@@ -649,3 +649,34 @@ fn a_stream_that_ends_does_not_look_through_what_all_ask() {
     assert_eq!(world.clients.messages[&stream(1)].len(), 1, "what it asked before is passed over");
     assert!(world.hub.asking.is_empty() && world.hub.inbox_size == 0);
 }
+
+/// To cancel a watcher that was behind went through all that were, on its stream.
+#[test]
+fn a_watcher_that_is_behind_is_not_looked_for_when_it_is_cancelled() {
+    const COUNT: usize = 1_000;
+    let mut world = World::new();
+    let at = stream(0);
+    world.history.write(&[(0, true)], 3, false);
+    for _ in 0..COUNT {
+        world.create(at, b"a", 0, -3, 0);
+    }
+    ask_and_tell(&mut world);
+    let cancel = |world: &mut World, count: usize| {
+        let ids: Vec<_> = world.known.keys().take(count).map(|(_, id)| *id).collect();
+        for id in ids {
+            world.hub.handle(at, WatchRequest::Cancel { id });
+        }
+        ask_and_tell(world);
+        let stream = world.hub.streams.iter().next().expect("the stream").1;
+        (stream.behind.len(), world.known.len(), world.clients.wanted.contains(&at))
+    };
+    assert_eq!(cancel(&mut world, COUNT / 2), (COUNT, COUNT / 2, true), "they keep their places");
+    assert_eq!(cancel(&mut world, 1), (COUNT / 2 - 1, COUNT / 2 - 1, true), "half at most");
+    assert_eq!(cancel(&mut world, COUNT / 4 - 1), (COUNT / 2 - 1, COUNT / 4, true));
+    // The next that are left read on, and their slices never come.
+    world.read(at);
+    while world.hub.poll().is_some() {}
+    assert_eq!(world.hub.reading.len(), READS_MAX);
+    assert_eq!(cancel(&mut world, COUNT), (0, 0, false));
+    assert!(world.hub.slots.is_empty() && world.hub.reading.is_empty());
+}
