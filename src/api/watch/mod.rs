@@ -365,9 +365,7 @@ impl Hub {
             self.forget(at);
         }
         for slot in std::mem::take(&mut self.busy) {
-            if let Some(stream) = self.streams.get(index(slot)) {
-                streams.want_room(stream.at, true);
-            }
+            self.go_on(slot, streams);
         }
         while let Some(&(due, slot)) = self.notifying.first()
             && due <= now

@@ -680,3 +680,32 @@ fn a_watcher_that_is_behind_is_not_looked_for_when_it_is_cancelled() {
     assert_eq!(cancel(&mut world, COUNT), (0, 0, false));
     assert!(world.hub.slots.is_empty() && world.hub.reading.is_empty());
 }
+
+/// Room was asked for a stream whose only watcher that was behind had been cancelled: nobody read
+/// with it, and it was never given back.
+#[test]
+fn no_room_is_asked_for_a_stream_of_which_none_is_behind_any_more() {
+    let mut world = World::new();
+    let at = stream(0);
+    world.history.write(&[(0, true)], 3, false);
+    for is_cancelled in [false, true] {
+        world.create(at, b"a", 0, -3, 0);
+        ask_and_tell(&mut world);
+        world.read(at);
+        // The shard has no time.
+        world.ask(7);
+        world.tell(100);
+        assert_eq!(world.hub.busy.len(), 1);
+        if is_cancelled {
+            let id = world.known.keys().next().expect("the watcher").1;
+            world.hub.handle(at, WatchRequest::Cancel { id });
+            ask_and_tell(&mut world);
+        }
+        world.now += 1;
+        world.hub.tick(Tick(world.now), &mut world.clients);
+        assert_eq!(world.clients.wanted.contains(&at), !is_cancelled);
+        world.come_to_rest();
+        world.hub.forget(at);
+        world.known.clear();
+    }
+}
