@@ -709,3 +709,26 @@ fn no_room_is_asked_for_a_stream_of_which_none_is_behind_any_more() {
         world.known.clear();
     }
 }
+
+/// All that a batch had for all watchers was looked for at once: as many items as it had changes,
+/// for each watcher.
+#[test]
+fn a_batch_that_many_see_is_given_out_in_parts() {
+    let mut world = World::new();
+    let (watchers, parts) = (1_000, 3);
+    (0..watchers).for_each(|_| world.create(stream(0), b"a", 0, 0, 0));
+    ask_and_tell(&mut world);
+    world.check();
+    let count = parts * deliver::MATCHES_MAX / watchers;
+    (0..count).for_each(|_| world.history.write(&[(0, true), (1, true)], 3, false));
+    let mut events = Vec::new();
+    for told in std::mem::take(&mut world.history.told) {
+        let Told::Events { batch, .. } = told else { panic!("{told:?}") };
+        events.extend(batch.events.iter().cloned());
+    }
+    let batch = Arc::new(Batch { header: header(world.history.revision), events });
+    world.hub.told(Told::Events { cores: vec![3], batch }, &mut world.clients);
+    assert_eq!(world.clients.messages[&stream(0)].len(), parts * watchers);
+    world.check();
+    assert!(world.known.values().all(|known| known.events.len() == count));
+}
