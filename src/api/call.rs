@@ -321,6 +321,8 @@ pub(crate) struct Dispatch<'a, S> {
     pub(crate) partials: &'a Rc<Cell<usize>>,
     /// Streams that ended before their answer did.
     pub(crate) gone: &'a mut Vec<u32>,
+    /// No call's time is over before this; none if none has an end.
+    pub(crate) deadline_first: &'a mut Option<Tick>,
 }
 
 impl<S: Sink> Dispatch<'_, S> {
@@ -670,6 +672,9 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
         self.route(head);
         let route = self.route.as_ref().expect("a route was just made");
         let deadline = route.timeout_ms.map(|ms| Tick(self.now.0.saturating_add(ms)));
+        if let Some(at) = deadline {
+            *self.deadline_first = Some(self.deadline_first.map_or(at, |first| first.min(at)));
+        }
         let is_stream =
             matches!(&route.decision, Decision::Call(method) if method.is_answered_by_many());
         let phase = match &route.decision {

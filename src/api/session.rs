@@ -71,6 +71,8 @@ pub struct Session {
     recipes: Recipes,
     /// Streams that ended before their answer did.
     gone: Vec<u32>,
+    /// No call's time is over before this: until then none is looked for.
+    deadline_first: Option<Tick>,
     /// The time of the last call that knew it.
     now: Tick,
     /// Since when the same request has been coming in, and its number; HTTP/2 counts for itself.
@@ -101,6 +103,7 @@ impl Session {
             pulls: Pulls::default(),
             recipes: Recipes::default(),
             gone: Vec::new(),
+            deadline_first: None,
             now: Tick::default(),
             incoming: None,
             look: (Tick::default(), 0),
@@ -161,6 +164,7 @@ impl Session {
             consumed: &mut self.consumed,
             partials: &self.partials,
             gone: &mut self.gone,
+            deadline_first: &mut self.deadline_first,
         };
         let result = connection.receive(bytes, now, &mut dispatch);
         for (stream, n) in self.consumed.drain(..) {
@@ -193,10 +197,14 @@ impl Session {
                 self.gone.push(stream.0);
             }
         }
-        for stream in connection.calls_where(|call| call.deadline.is_some_and(|at| at <= now)) {
-            let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
-            end(connection, stream, &status);
-            self.gone.push(stream.0);
+        if self.deadline_first.is_some_and(|first| first <= now) {
+            let (late, first) = late(connection, now);
+            self.deadline_first = first;
+            for stream in late {
+                let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
+                end(connection, stream, &status);
+                self.gone.push(stream.0);
+            }
         }
         self.now = now;
         for stream in self.pulls.stalled(now) {
@@ -212,6 +220,7 @@ impl Session {
             consumed: &mut self.consumed,
             partials: &self.partials,
             gone: &mut self.gone,
+            deadline_first: &mut self.deadline_first,
         };
         let result = connection.tick(now, &mut dispatch);
         self.consumed.clear();
@@ -470,6 +479,7 @@ impl Session {
                 consumed: &mut self.consumed,
                 partials: &self.partials,
                 gone: &mut self.gone,
+                deadline_first: &mut self.deadline_first,
             };
             connection.lost(&mut dispatch);
         }
@@ -635,6 +645,19 @@ fn immediate(
         }
         Immediate::Plain(Plain::Health { .. }) => show(connection, stream, &plain::leaderless()),
     }
+}
+
+/// The calls whose time is over, and when that of the next one is.
+fn late(connection: &Connection<Call>, now: Tick) -> (Vec<StreamId>, Option<Tick>) {
+    let first = Cell::new(None::<Tick>);
+    let late = connection.calls_where(|call| {
+        let Some(at) = call.deadline else { return false };
+        if at > now {
+            first.set(Some(first.get().map_or(at, |first| first.min(at))));
+        }
+        at <= now
+    });
+    (late, first.get())
 }
 
 /// Ends a call with a status and no (further) message.
@@ -920,5 +943,34 @@ mod tests {
         assert!(is_there, "it ends as too late: {:?}", session.output());
         session.sent(session.output().len());
         assert!(session.is_idle(), "the watch is over");
+    }
+
+    /// All calls were looked through at each tick, also where none had a deadline.
+    #[test]
+    fn calls_are_looked_through_when_the_time_of_one_may_be_over() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let mut session = Session::new(&settings);
+        let mut bytes = PREFACE.to_vec();
+        frame::put_settings(&mut bytes, &[]);
+        for (stream, timeout) in [(1, None), (3, Some("2S")), (5, Some("1S")), (7, Some("3S"))] {
+            let field = timeout.map(|timeout| ("grpc-timeout", timeout));
+            let head = head("/grpc.health.v1.Health/Watch", field);
+            frame::put_block(&mut bytes, stream, &head, false);
+            frame::put(&mut bytes, frame::DATA, frame::END_STREAM, stream, &[0; 5]);
+        }
+        assert_eq!(session.receive(&bytes, Tick(0), &mut Nowhere), Ok(()));
+        for (now, first, due) in [
+            (0, Some(1_000), 0),
+            (999, Some(1_000), 0),
+            (1_000, Some(2_000), 1),
+            (1_999, Some(2_000), 0),
+            (3_500, None, 2),
+            (9_999, None, 0),
+        ] {
+            assert_eq!(session.tick(Tick(now), &mut Nowhere), Ok(()));
+            assert_eq!(session.deadline_first, first.map(Tick), "at {now}");
+            assert_eq!(count(&mut session, b"grpc-status\x014"), due, "at {now}");
+        }
+        assert!(!session.is_idle(), "the one without an end is open");
     }
 }
