@@ -2,6 +2,7 @@
 
 use crate::api::answers::WHOLE_SIZE_MAX;
 use crate::api::cluster;
+use crate::api::health;
 use crate::api::kv;
 use crate::api::lease;
 use crate::api::method;
@@ -382,7 +383,7 @@ impl<S: Sink> Dispatch<'_, S> {
             }
             Method::Duplex(_) => unreachable!("it is taken message by message"),
             Method::HealthCheck | Method::HealthWatch => {
-                self.immediate.push((stream, health(message, method == Method::HealthWatch)));
+                self.immediate.push((stream, health::answer(message, method == Method::HealthWatch)));
                 return;
             }
             Method::BenchEmpty => {
@@ -735,30 +736,6 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
             Phase::Body(_) | Phase::Plain(_) => {}
         }
     }
-}
-
-/// The answer of `grpc.health.v1.Health` (spec §1.11): the server as a whole serves, and no service
-/// is known by another name.
-fn health(message: &[u8], watch: bool) -> Immediate {
-    use crate::api::proto::health::HealthCheckRequest;
-    use crate::api::proto::health::HealthCheckResponse;
-    use crate::api::proto::health::health_check_response::ServingStatus;
-    use prost::Message;
-    let Ok(request) = HealthCheckRequest::decode(message) else {
-        return Immediate::End(status::MALFORMED);
-    };
-    let serving = match (request.service.as_str(), watch) {
-        ("", _) => ServingStatus::Serving,
-        (_, true) => ServingStatus::ServiceUnknown,
-        (_, false) => {
-            return Immediate::End(Status::fixed(Code::NotFound, "unknown service"));
-        }
-    };
-    let mut out = vec![0; PREFIX_SIZE];
-    let response = HealthCheckResponse { status: serving.into() };
-    response.encode(&mut out).expect("a vector takes every message");
-    set_prefix(&mut out);
-    if watch { Immediate::Stream(out) } else { Immediate::Message(out) }
 }
 
 /// Writes the prefix over the first bytes of `message`, which were left for it.
