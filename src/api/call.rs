@@ -383,7 +383,8 @@ impl<S: Sink> Dispatch<'_, S> {
             }
             Method::Duplex(_) => unreachable!("it is taken message by message"),
             Method::HealthCheck | Method::HealthWatch => {
-                self.immediate.push((stream, health::answer(message, method == Method::HealthWatch)));
+                self.immediate
+                    .push((stream, health::answer(message, method == Method::HealthWatch)));
                 return;
             }
             Method::BenchEmpty => {
@@ -420,7 +421,7 @@ impl<S: Sink> Dispatch<'_, S> {
         };
         if call.partial.is_none()
             && end
-            && let Whole::Message(message) = whole(data, self.settings)
+            && let Whole::Message(message) = only(method, data, end, self.settings)
         {
             call.phase = Phase::Waiting;
             return self.dispatch(stream, method, message);
@@ -429,10 +430,12 @@ impl<S: Sink> Dispatch<'_, S> {
             self.consumed.push((stream, data.len()));
         }
         let partial = call.partial.get_or_insert_with(|| Partial::new(self.partials));
-        // What comes after a whole message is not kept: it would have no bound.
-        let is_whole = matches!(whole(&partial.bytes, self.settings), Whole::Message(_));
+        // What comes after a whole message is not kept where nobody looks for one more: it would
+        // have no bound.
+        let is_whole = !method.is_answered_by_many()
+            && matches!(whole(&partial.bytes, self.settings), Whole::Message(_));
         let answer = if is_whole || partial.extend(data, self.settings) {
-            match whole(&partial.bytes, self.settings) {
+            match only(method, &partial.bytes, end, self.settings) {
                 Whole::Message(message) if end => {
                     self.dispatch(stream, method, message);
                     None
@@ -551,14 +554,14 @@ impl<S: Sink> Dispatch<'_, S> {
 /// prefix cut short from a message cut short, and a call that streams from one that does not.
 fn cut_short(method: Method, size: usize) -> Status {
     let is_prefix = size < PREFIX_SIZE;
-    let (code, text) = match (method, is_prefix) {
-        (Method::RangeStream, true) => (
+    let (code, text) = match (method.is_answered_by_many(), is_prefix) {
+        (true, true) => (
             Code::Internal,
             "cardinality violation: received no request message from non-client-streaming RPC",
         ),
-        (Method::RangeStream, false) => (Code::Internal, "unexpected EOF"),
-        (_, true) => (Code::Unknown, "EOF"),
-        (_, false) => (Code::Unknown, "unexpected EOF"),
+        (true, false) => (Code::Internal, "unexpected EOF"),
+        (false, true) => (Code::Unknown, "EOF"),
+        (false, false) => (Code::Unknown, "unexpected EOF"),
     };
     Status::fixed(code, text)
 }
@@ -596,6 +599,28 @@ fn whole<'a>(bytes: &'a [u8], settings: &Settings) -> Whole<'a> {
         return Whole::Wrong(Status::made(Code::ResourceExhausted, text));
     }
     rest.get(..len).map_or(Whole::Short, Whole::Message)
+}
+
+/// What all bytes so far of a call that takes one message are. Where its answer has many, grpc-go
+/// looks for a message after it.
+fn only<'a>(method: Method, bytes: &'a [u8], end: bool, settings: &Settings) -> Whole<'a> {
+    let first = whole(bytes, settings);
+    let rest = match &first {
+        Whole::Message(message) if method.is_answered_by_many() => {
+            &bytes[PREFIX_SIZE + message.len()..]
+        }
+        Whole::Message(_) | Whole::Short | Whole::Wrong(_) => return first,
+    };
+    let text = match whole(rest, settings) {
+        Whole::Short if rest.is_empty() || end && rest.len() < PREFIX_SIZE => return first,
+        Whole::Short if !end => return Whole::Short,
+        Whole::Short => "unexpected EOF",
+        Whole::Message(_) => {
+            "cardinality violation: received multiple request messages for non-client-streaming RPC"
+        }
+        Whole::Wrong(status) => return Whole::Wrong(status),
+    };
+    Whole::Wrong(Status::fixed(Code::Internal, text))
 }
 
 /// What grpc-go would do with a request's headers, and the plain pages it has no part in.

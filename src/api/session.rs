@@ -945,6 +945,43 @@ mod tests {
         assert!(session.is_idle(), "the watch is over");
     }
 
+    /// A second message was passed over.
+    #[test]
+    fn a_call_that_is_answered_by_many_messages_takes_one() {
+        const WHOLE: &[u8] = &[0; 5];
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let two = "multiple request messages for non-client-streaming RPC";
+        let watch = "/grpc.health.v1.Health/Watch";
+        for (path, frames, end, due) in [
+            (watch, [WHOLE, WHOLE, b""], true, two),
+            (watch, [WHOLE, WHOLE, b""], false, two),
+            (watch, [b"\0\0\0\0\0\0\0\0\0\0", b"", b""], true, two),
+            (watch, [b"\0\0\0\0\0\0\0\0\0\0\0", b"", b""], false, two),
+            (watch, [b"\0\0\0", b"\0\0\0\0", b"\0\0\0"], true, two),
+            (watch, [WHOLE, b"\0\0\0\0", b""], true, "\x08\x01"),
+            (watch, [WHOLE, b"\0\0\0\0", b""], false, ""),
+            (watch, [WHOLE, b"\0\0\0\0", b"\x02"], true, "unexpected EOF"),
+            (watch, [WHOLE, b"\x01\0\0\0", b"\0"], false, "compressed flag set"),
+            ("/grpc.health.v1.Health/Check", [WHOLE, WHOLE, WHOLE], true, "\x08\x01"),
+        ] {
+            let mut session = Session::new(&settings);
+            let mut bytes = PREFACE.to_vec();
+            frame::put_settings(&mut bytes, &[]);
+            frame::put_block(&mut bytes, 1, &head(path, None), false);
+            for (at, part) in frames.into_iter().enumerate() {
+                let flags = if end && at == 2 { frame::END_STREAM } else { 0 };
+                frame::put(&mut bytes, frame::DATA, flags, 1, part);
+            }
+            assert_eq!(session.receive(&bytes, Tick(0), &mut Nowhere), Ok(()));
+            let texts = [two, "unexpected EOF", "compressed flag set", "\x08\x01"];
+            let output = session.output();
+            let is_in = |text: &[u8]| output.windows(text.len()).any(|part| part == text);
+            let told: Vec<_> = texts.into_iter().filter(|text| is_in(text.as_bytes())).collect();
+            let due: Vec<_> = [due].into_iter().filter(|text| !text.is_empty()).collect();
+            assert_eq!(told, due, "{path} {frames:?} {end}");
+        }
+    }
+
     /// All calls were looked through at each tick, also where none had a deadline.
     #[test]
     fn calls_are_looked_through_when_the_time_of_one_may_be_over() {
