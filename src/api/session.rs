@@ -422,13 +422,17 @@ impl Session {
                         call.stream();
                         connection.reply_head(stream, HEAD, false);
                     }
-                    connection.reply_data(stream, &message, false);
+                    if connection.reply_data(stream, &message, false).is_some() {
+                        // So much waits already that the stream was reset.
+                        self.gone.push(call);
+                    }
                 }
                 Do::Last(message) => {
                     connection.reply_unary(stream, HEAD, &message, TRAILERS_OK);
                 }
                 Do::End(status) => end(connection, stream, &status),
             }
+            self.forget_gone(sink);
         }
     }
 
@@ -695,7 +699,10 @@ fn status_field(code: u16) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::call::PREFIX_SIZE;
+    use crate::api::call::set_prefix;
     use crate::api::proto::etcdserverpb;
+    use crate::api::proto::mvccpb;
     use crate::api::watch::WatchRequest;
     use crate::config::Config;
     use crate::http2::PREFACE;
@@ -980,6 +987,38 @@ mod tests {
             let due: Vec<_> = [due].into_iter().filter(|text| !text.is_empty()).collect();
             assert_eq!(told, due, "{path} {frames:?} {end}");
         }
+    }
+
+    /// A message as it is sent.
+    fn framed(message: &impl Message) -> Vec<u8> {
+        let mut out = vec![0; PREFIX_SIZE];
+        message.encode(&mut out).unwrap();
+        set_prefix(&mut out);
+        out
+    }
+
+    /// The recipe went on as if its stream was there, and so did its watcher.
+    #[test]
+    fn an_observer_whose_stream_is_reset_is_forgotten() {
+        let mut settings = Settings::new(&Config::default());
+        settings.limits.queued_size_max = 1;
+        let mut session = Session::new(&Rc::new(settings));
+        let mut sink = Alone { has_leader: true, ..Alone::default() };
+        let bytes = asking("/v3electionpb.Election/Observe", &[]);
+        assert_eq!(session.receive(&bytes, Tick(0), &mut sink), Ok(()));
+        session.go_on(&mut sink);
+        let kv = mvccpb::KeyValue { value: vec![7; 100_000].into(), ..Default::default() };
+        let found = etcdserverpb::RangeResponse { kvs: vec![kv.clone()], ..Default::default() };
+        assert!(!session.reply(2, Piece::Last(&framed(&found)), &mut sink));
+        session.go_on(&mut sink);
+        assert!(sink.forgotten.is_empty(), "the leader is told, but for what waits for its window");
+        let event = mvccpb::Event { kv: Some(kv), ..Default::default() };
+        let (watch_id, events) = (1, vec![event]);
+        let told = etcdserverpb::WatchResponse { watch_id, events, ..Default::default() };
+        assert_eq!(session.push(2, &framed(&told)), Some(0));
+        session.go_on(&mut sink);
+        assert_eq!(sink.forgotten, [1, 2], "no more may wait");
+        assert_eq!(session.push(2, &framed(&told)), None);
     }
 
     /// All calls were looked through at each tick, also where none had a deadline.
