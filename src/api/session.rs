@@ -208,7 +208,12 @@ impl Session {
         }
         self.now = now;
         for stream in self.pulls.stalled(now) {
-            end(connection, StreamId(stream), &Status::from(&Unavailable::Timeout));
+            let status = Status::from(&Unavailable::Timeout);
+            if recipes::is_own(stream) {
+                self.recipes.failed(stream, &status);
+            } else {
+                end(connection, StreamId(stream), &status);
+            }
             self.gone.push(stream);
         }
         let mut dispatch = Dispatch {
@@ -226,6 +231,7 @@ impl Session {
         self.consumed.clear();
         self.immediate.clear();
         self.forget_gone(sink);
+        self.go_on(sink);
         result.map_err(|closed| Closing { reason: closed.reason })
     }
 
@@ -703,6 +709,7 @@ mod tests {
     use crate::api::call::set_prefix;
     use crate::api::proto::etcdserverpb;
     use crate::api::proto::mvccpb;
+    use crate::api::pulls::STALL_MS;
     use crate::api::watch::WatchRequest;
     use crate::config::Config;
     use crate::http2::PREFACE;
@@ -1019,6 +1026,29 @@ mod tests {
         session.go_on(&mut sink);
         assert_eq!(sink.forgotten, [1, 2], "no more may wait");
         assert_eq!(session.push(2, &framed(&told)), None);
+    }
+
+    /// The shard was told to forget the answer, and the call waited for it for ever.
+    #[test]
+    fn a_lock_whose_answer_stalls_ends() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let mut session = Session::new(&settings);
+        let mut sink = Alone { has_leader: true, ..Alone::default() };
+        let mut bytes = PREFACE.to_vec();
+        frame::put_settings(&mut bytes, &[]);
+        frame::put(&mut bytes, frame::SETTINGS, frame::ACK, 0, &[]);
+        frame::put_block(&mut bytes, 1, &head("/v3lockpb.Lock/Lock", None), false);
+        frame::put(&mut bytes, frame::DATA, frame::END_STREAM, 1, &[0; 5]);
+        assert_eq!(session.receive(&bytes, Tick(0), &mut sink), Ok(()));
+        session.go_on(&mut sink);
+        session.sent(session.output().len());
+        assert!(session.reply(2, Piece::Part(&[]), &mut sink), "there is more to come");
+        let timeout = b"etcdserver: request timed out";
+        for (now, due) in [(STALL_MS - 1, 0), (STALL_MS, 1)] {
+            assert_eq!(session.tick(Tick(now), &mut sink), Ok(()));
+            assert_eq!(count(&mut session, timeout), due);
+        }
+        assert!(session.is_idle() && sink.forgotten.contains(&2));
     }
 
     /// All calls were looked through at each tick, also where none had a deadline.
