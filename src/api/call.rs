@@ -2,6 +2,7 @@
 
 use crate::api::answers::WHOLE_SIZE_MAX;
 use crate::api::cluster;
+use crate::api::health;
 use crate::api::kv;
 use crate::api::lease;
 use crate::api::method;
@@ -283,6 +284,8 @@ pub(crate) struct Dispatch<'a, S> {
     pub(crate) partials: &'a Rc<Cell<usize>>,
     /// Streams that ended before their answer did.
     pub(crate) gone: &'a mut Vec<u32>,
+    /// No call's time is over before this; none if none has an end.
+    pub(crate) deadline_first: &'a mut Option<Tick>,
 }
 
 impl<S: Sink> Dispatch<'_, S> {
@@ -342,7 +345,8 @@ impl<S: Sink> Dispatch<'_, S> {
             }
             Method::Duplex(_) => unreachable!("it is taken message by message"),
             Method::HealthCheck | Method::HealthWatch => {
-                self.immediate.push((stream, health(message, method == Method::HealthWatch)));
+                self.immediate
+                    .push((stream, health::answer(message, method == Method::HealthWatch)));
                 return;
             }
             Method::BenchEmpty => {
@@ -379,7 +383,7 @@ impl<S: Sink> Dispatch<'_, S> {
         };
         if call.partial.is_none()
             && end
-            && let Whole::Message(message) = whole(data, self.settings)
+            && let Whole::Message(message) = only(method, data, end, self.settings)
         {
             call.phase = Phase::Waiting;
             return self.dispatch(stream, method, message);
@@ -388,10 +392,12 @@ impl<S: Sink> Dispatch<'_, S> {
             self.consumed.push((stream, data.len()));
         }
         let partial = call.partial.get_or_insert_with(|| Partial::new(self.partials));
-        // What comes after a whole message is not kept: it would have no bound.
-        let is_whole = matches!(whole(&partial.bytes, self.settings), Whole::Message(_));
+        // What comes after a whole message is not kept where nobody looks for one more: it would
+        // have no bound.
+        let is_whole = !method.is_answered_by_many()
+            && matches!(whole(&partial.bytes, self.settings), Whole::Message(_));
         let answer = if is_whole || partial.extend(data, self.settings) {
-            match whole(&partial.bytes, self.settings) {
+            match only(method, &partial.bytes, end, self.settings) {
                 Whole::Message(message) if end => {
                     self.dispatch(stream, method, message);
                     None
@@ -510,14 +516,14 @@ impl<S: Sink> Dispatch<'_, S> {
 /// prefix cut short from a message cut short, and a call that streams from one that does not.
 fn cut_short(method: Method, size: usize) -> Status {
     let is_prefix = size < PREFIX_SIZE;
-    let (code, text) = match (method, is_prefix) {
-        (Method::RangeStream, true) => (
+    let (code, text) = match (method.is_answered_by_many(), is_prefix) {
+        (true, true) => (
             Code::Internal,
             "cardinality violation: received no request message from non-client-streaming RPC",
         ),
-        (Method::RangeStream, false) => (Code::Internal, "unexpected EOF"),
-        (_, true) => (Code::Unknown, "EOF"),
-        (_, false) => (Code::Unknown, "unexpected EOF"),
+        (true, false) => (Code::Internal, "unexpected EOF"),
+        (false, true) => (Code::Unknown, "EOF"),
+        (false, false) => (Code::Unknown, "unexpected EOF"),
     };
     Status::fixed(code, text)
 }
@@ -555,6 +561,28 @@ fn whole<'a>(bytes: &'a [u8], settings: &Settings) -> Whole<'a> {
         return Whole::Wrong(Status::made(Code::ResourceExhausted, text));
     }
     rest.get(..len).map_or(Whole::Short, Whole::Message)
+}
+
+/// What all bytes so far of a call that takes one message are. Where its answer has many, grpc-go
+/// looks for a message after it.
+fn only<'a>(method: Method, bytes: &'a [u8], end: bool, settings: &Settings) -> Whole<'a> {
+    let first = whole(bytes, settings);
+    let rest = match &first {
+        Whole::Message(message) if method.is_answered_by_many() => {
+            &bytes[PREFIX_SIZE + message.len()..]
+        }
+        Whole::Message(_) | Whole::Short | Whole::Wrong(_) => return first,
+    };
+    let text = match whole(rest, settings) {
+        Whole::Short if rest.is_empty() || end && rest.len() < PREFIX_SIZE => return first,
+        Whole::Short if !end => return Whole::Short,
+        Whole::Short => "unexpected EOF",
+        Whole::Message(_) => {
+            "cardinality violation: received multiple request messages for non-client-streaming RPC"
+        }
+        Whole::Wrong(status) => return Whole::Wrong(status),
+    };
+    Whole::Wrong(Status::fixed(Code::Internal, text))
 }
 
 /// What grpc-go would do with a request's headers, and the plain pages it has no part in.
@@ -634,6 +662,9 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
         self.route(head);
         let route = self.route.as_ref().expect("a route was just made");
         let deadline = route.timeout_ms.map(|ms| Tick(self.now.0.saturating_add(ms)));
+        if let Some(at) = deadline {
+            *self.deadline_first = Some(self.deadline_first.map_or(at, |first| first.min(at)));
+        }
         let is_stream =
             matches!(&route.decision, Decision::Call(method) if method.is_answered_by_many());
         let phase = match &route.decision {
@@ -694,30 +725,6 @@ impl<S: Sink> Calls for Dispatch<'_, S> {
             Phase::Body(_) | Phase::Plain(_) => {}
         }
     }
-}
-
-/// The answer of `grpc.health.v1.Health` (spec §1.11): the server as a whole serves, and no service
-/// is known by another name.
-fn health(message: &[u8], watch: bool) -> Immediate {
-    use crate::api::proto::health::HealthCheckRequest;
-    use crate::api::proto::health::HealthCheckResponse;
-    use crate::api::proto::health::health_check_response::ServingStatus;
-    use prost::Message;
-    let Ok(request) = HealthCheckRequest::decode(message) else {
-        return Immediate::End(status::MALFORMED);
-    };
-    let serving = match (request.service.as_str(), watch) {
-        ("", _) => ServingStatus::Serving,
-        (_, true) => ServingStatus::ServiceUnknown,
-        (_, false) => {
-            return Immediate::End(Status::fixed(Code::NotFound, "unknown service"));
-        }
-    };
-    let mut out = vec![0; PREFIX_SIZE];
-    let response = HealthCheckResponse { status: serving.into() };
-    response.encode(&mut out).expect("a vector takes every message");
-    set_prefix(&mut out);
-    if watch { Immediate::Stream(out) } else { Immediate::Message(out) }
 }
 
 /// Writes the prefix over the first bytes of `message`, which were left for it.

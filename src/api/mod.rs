@@ -8,6 +8,7 @@ mod answer;
 mod answers;
 mod call;
 mod cluster;
+mod health;
 mod http1;
 mod kv;
 mod lease;

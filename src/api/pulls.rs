@@ -18,7 +18,7 @@ const QUEUED_MAX: usize = 32 << 20;
 /// Milliseconds after which an answer that its client does not read is ended: what it would show
 /// is kept from being forgotten. Five minutes: five times what a connection gets that takes nothing
 /// at all.
-const STALL_MS: u64 = 300_000;
+pub(crate) const STALL_MS: u64 = 300_000;
 /// Answers looked at for one slice before those that come next have to wait for the next turn.
 const LOOKED_AT_MAX: usize = 256;
 

@@ -71,6 +71,8 @@ pub struct Session {
     recipes: Recipes,
     /// Streams that ended before their answer did.
     gone: Vec<u32>,
+    /// No call's time is over before this: until then none is looked for.
+    deadline_first: Option<Tick>,
     /// The time of the last call that knew it.
     now: Tick,
     /// Since when the same request has been coming in, and its number; HTTP/2 counts for itself.
@@ -101,6 +103,7 @@ impl Session {
             pulls: Pulls::default(),
             recipes: Recipes::default(),
             gone: Vec::new(),
+            deadline_first: None,
             now: Tick::default(),
             incoming: None,
             look: (Tick::default(), 0),
@@ -163,6 +166,7 @@ impl Session {
                 consumed: &mut self.consumed,
                 partials: &self.partials,
                 gone: &mut self.gone,
+                deadline_first: &mut self.deadline_first,
             };
             let taken = connection.receive(rest, now, &mut dispatch);
             for (stream, n) in self.consumed.drain(..) {
@@ -201,14 +205,23 @@ impl Session {
                 self.gone.push(stream.0);
             }
         }
-        for stream in connection.calls_where(|call| call.deadline.is_some_and(|at| at <= now)) {
-            let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
-            end(connection, stream, &status);
-            self.gone.push(stream.0);
+        if self.deadline_first.is_some_and(|first| first <= now) {
+            let (late, first) = late(connection, now);
+            self.deadline_first = first;
+            for stream in late {
+                let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
+                end(connection, stream, &status);
+                self.gone.push(stream.0);
+            }
         }
         self.now = now;
         for stream in self.pulls.stalled(now) {
-            end(connection, StreamId(stream), &Status::from(&Unavailable::Timeout));
+            let status = Status::from(&Unavailable::Timeout);
+            if recipes::is_own(stream) {
+                self.recipes.failed(stream, &status);
+            } else {
+                end(connection, StreamId(stream), &status);
+            }
             self.gone.push(stream);
         }
         let mut dispatch = Dispatch {
@@ -220,11 +233,13 @@ impl Session {
             consumed: &mut self.consumed,
             partials: &self.partials,
             gone: &mut self.gone,
+            deadline_first: &mut self.deadline_first,
         };
         let result = connection.tick(now, &mut dispatch);
         self.consumed.clear();
         self.immediate.clear();
         self.forget_gone(sink);
+        self.go_on(sink);
         result.map_err(|closed| Closing { reason: closed.reason })
     }
 
@@ -421,13 +436,17 @@ impl Session {
                         call.stream();
                         connection.reply_head(stream, HEAD, false);
                     }
-                    connection.reply_data(stream, &message, false);
+                    if connection.reply_data(stream, &message, false).is_some() {
+                        // So much waits already that the stream was reset.
+                        self.gone.push(call);
+                    }
                 }
                 Do::Last(message) => {
                     connection.reply_unary(stream, HEAD, &message, TRAILERS_OK);
                 }
                 Do::End(status) => end(connection, stream, &status),
             }
+            self.forget_gone(sink);
         }
     }
 
@@ -478,6 +497,7 @@ impl Session {
                 consumed: &mut self.consumed,
                 partials: &self.partials,
                 gone: &mut self.gone,
+                deadline_first: &mut self.deadline_first,
             };
             connection.lost(&mut dispatch);
         }
@@ -645,6 +665,19 @@ fn immediate(
     }
 }
 
+/// The calls whose time is over, and when that of the next one is.
+fn late(connection: &Connection<Call>, now: Tick) -> (Vec<StreamId>, Option<Tick>) {
+    let first = Cell::new(None::<Tick>);
+    let late = connection.calls_where(|call| {
+        let Some(at) = call.deadline else { return false };
+        if at > now {
+            first.set(Some(first.get().map_or(at, |first| first.min(at))));
+        }
+        at <= now
+    });
+    (late, first.get())
+}
+
 /// Ends a call with a status and no (further) message.
 fn end(connection: &mut Connection<Call>, stream: StreamId, status: &Status) {
     if connection.call_mut(stream).is_some_and(|call| call.is_streaming()) {
@@ -680,7 +713,11 @@ fn status_field(code: u16) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::call::PREFIX_SIZE;
+    use crate::api::call::set_prefix;
     use crate::api::proto::etcdserverpb;
+    use crate::api::proto::mvccpb;
+    use crate::api::pulls::STALL_MS;
     use crate::api::watch::WatchRequest;
     use crate::config::Config;
     use crate::http2::PREFACE;
@@ -965,5 +1002,126 @@ mod tests {
         let mut session = Session::new(&settings);
         assert_eq!(session.receive(&requests(&path, 1000), Tick(0), &mut Nobody), Ok(()));
         assert_eq!(count(&mut session, b"unknown service a.B"), 1000);
+    }
+
+    /// A second message was passed over.
+    #[test]
+    fn a_call_that_is_answered_by_many_messages_takes_one() {
+        const WHOLE: &[u8] = &[0; 5];
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let two = "multiple request messages for non-client-streaming RPC";
+        let watch = "/grpc.health.v1.Health/Watch";
+        for (path, frames, end, due) in [
+            (watch, [WHOLE, WHOLE, b""], true, two),
+            (watch, [WHOLE, WHOLE, b""], false, two),
+            (watch, [b"\0\0\0\0\0\0\0\0\0\0", b"", b""], true, two),
+            (watch, [b"\0\0\0\0\0\0\0\0\0\0\0", b"", b""], false, two),
+            (watch, [b"\0\0\0", b"\0\0\0\0", b"\0\0\0"], true, two),
+            (watch, [WHOLE, b"\0\0\0\0", b""], true, "\x08\x01"),
+            (watch, [WHOLE, b"\0\0\0\0", b""], false, ""),
+            (watch, [WHOLE, b"\0\0\0\0", b"\x02"], true, "unexpected EOF"),
+            (watch, [WHOLE, b"\x01\0\0\0", b"\0"], false, "compressed flag set"),
+            ("/grpc.health.v1.Health/Check", [WHOLE, WHOLE, WHOLE], true, "\x08\x01"),
+        ] {
+            let mut session = Session::new(&settings);
+            let mut bytes = PREFACE.to_vec();
+            frame::put_settings(&mut bytes, &[]);
+            frame::put_block(&mut bytes, 1, &head(path, None), false);
+            for (at, part) in frames.into_iter().enumerate() {
+                let flags = if end && at == 2 { frame::END_STREAM } else { 0 };
+                frame::put(&mut bytes, frame::DATA, flags, 1, part);
+            }
+            assert_eq!(session.receive(&bytes, Tick(0), &mut Nowhere), Ok(()));
+            let texts = [two, "unexpected EOF", "compressed flag set", "\x08\x01"];
+            let output = session.output();
+            let is_in = |text: &[u8]| output.windows(text.len()).any(|part| part == text);
+            let told: Vec<_> = texts.into_iter().filter(|text| is_in(text.as_bytes())).collect();
+            let due: Vec<_> = [due].into_iter().filter(|text| !text.is_empty()).collect();
+            assert_eq!(told, due, "{path} {frames:?} {end}");
+        }
+    }
+
+    /// A message as it is sent.
+    fn framed(message: &impl Message) -> Vec<u8> {
+        let mut out = vec![0; PREFIX_SIZE];
+        message.encode(&mut out).unwrap();
+        set_prefix(&mut out);
+        out
+    }
+
+    /// The recipe went on as if its stream was there, and so did its watcher.
+    #[test]
+    fn an_observer_whose_stream_is_reset_is_forgotten() {
+        let mut settings = Settings::new(&Config::default());
+        settings.limits.queued_size_max = 1;
+        let mut session = Session::new(&Rc::new(settings));
+        let mut sink = Alone { has_leader: true, ..Alone::default() };
+        let bytes = asking("/v3electionpb.Election/Observe", &[]);
+        assert_eq!(session.receive(&bytes, Tick(0), &mut sink), Ok(()));
+        session.go_on(&mut sink);
+        let kv = mvccpb::KeyValue { value: vec![7; 100_000].into(), ..Default::default() };
+        let found = etcdserverpb::RangeResponse { kvs: vec![kv.clone()], ..Default::default() };
+        assert!(!session.reply(2, Piece::Last(&framed(&found)), &mut sink));
+        session.go_on(&mut sink);
+        assert!(sink.forgotten.is_empty(), "the leader is told, but for what waits for its window");
+        let event = mvccpb::Event { kv: Some(kv), ..Default::default() };
+        let (watch_id, events) = (1, vec![event]);
+        let told = etcdserverpb::WatchResponse { watch_id, events, ..Default::default() };
+        assert_eq!(session.push(2, &framed(&told)), Some(0));
+        session.go_on(&mut sink);
+        assert_eq!(sink.forgotten, [1, 2], "no more may wait");
+        assert_eq!(session.push(2, &framed(&told)), None);
+    }
+
+    /// The shard was told to forget the answer, and the call waited for it for ever.
+    #[test]
+    fn a_lock_whose_answer_stalls_ends() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let mut session = Session::new(&settings);
+        let mut sink = Alone { has_leader: true, ..Alone::default() };
+        let mut bytes = PREFACE.to_vec();
+        frame::put_settings(&mut bytes, &[]);
+        frame::put(&mut bytes, frame::SETTINGS, frame::ACK, 0, &[]);
+        frame::put_block(&mut bytes, 1, &head("/v3lockpb.Lock/Lock", None), false);
+        frame::put(&mut bytes, frame::DATA, frame::END_STREAM, 1, &[0; 5]);
+        assert_eq!(session.receive(&bytes, Tick(0), &mut sink), Ok(()));
+        session.go_on(&mut sink);
+        session.sent(session.output().len());
+        assert!(session.reply(2, Piece::Part(&[]), &mut sink), "there is more to come");
+        let timeout = b"etcdserver: request timed out";
+        for (now, due) in [(STALL_MS - 1, 0), (STALL_MS, 1)] {
+            assert_eq!(session.tick(Tick(now), &mut sink), Ok(()));
+            assert_eq!(count(&mut session, timeout), due);
+        }
+        assert!(session.is_idle() && sink.forgotten.contains(&2));
+    }
+
+    /// All calls were looked through at each tick, also where none had a deadline.
+    #[test]
+    fn calls_are_looked_through_when_the_time_of_one_may_be_over() {
+        let settings = Rc::new(Settings::new(&Config::default()));
+        let mut session = Session::new(&settings);
+        let mut bytes = PREFACE.to_vec();
+        frame::put_settings(&mut bytes, &[]);
+        for (stream, timeout) in [(1, None), (3, Some("2S")), (5, Some("1S")), (7, Some("3S"))] {
+            let field = timeout.map(|timeout| ("grpc-timeout", timeout));
+            let head = head("/grpc.health.v1.Health/Watch", field);
+            frame::put_block(&mut bytes, stream, &head, false);
+            frame::put(&mut bytes, frame::DATA, frame::END_STREAM, stream, &[0; 5]);
+        }
+        assert_eq!(session.receive(&bytes, Tick(0), &mut Nowhere), Ok(()));
+        for (now, first, due) in [
+            (0, Some(1_000), 0),
+            (999, Some(1_000), 0),
+            (1_000, Some(2_000), 1),
+            (1_999, Some(2_000), 0),
+            (3_500, None, 2),
+            (9_999, None, 0),
+        ] {
+            assert_eq!(session.tick(Tick(now), &mut Nowhere), Ok(()));
+            assert_eq!(session.deadline_first, first.map(Tick), "at {now}");
+            assert_eq!(count(&mut session, b"grpc-status\x014"), due, "at {now}");
+        }
+        assert!(!session.is_idle(), "the one without an end is open");
     }
 }

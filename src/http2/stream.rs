@@ -134,7 +134,7 @@ impl<C> Streams<C> {
         &mut self.slots[slot]
     }
 
-    /// Adds a stream whose id is larger than any before.
+    /// Adds a stream.
     pub(super) fn insert(&mut self, stream: Stream<C>) {
         assert!(stream.id % 2 == 1, "a client's ids are odd");
         self.open += 1;
@@ -179,6 +179,13 @@ impl<C> Streams<C> {
     /// How many slots there are, open or free.
     pub(super) fn slot_count(&self) -> usize {
         self.slots.len()
+    }
+
+    /// Gives back the slots that are free: those of open streams change.
+    pub(super) fn shed(&mut self) {
+        let slots = std::mem::take(&mut self.slots);
+        *self = Self::new();
+        slots.into_iter().filter(|stream| stream.id != 0).for_each(|stream| self.insert(stream));
     }
 
     fn cell(&self, id: u32) -> usize {
@@ -292,6 +299,10 @@ mod tests {
                     let slot = streams.find(id).expect("open");
                     prop_assert_eq!(streams.remove(slot).0, model.remove(&id));
                     prop_assert_eq!(streams.find(id), None);
+                }
+                if step % 11 == 0 {
+                    streams.shed();
+                    prop_assert_eq!(streams.slot_count(), model.len());
                 }
                 prop_assert_eq!(streams.open(), model.len());
                 for (id, call) in &model {

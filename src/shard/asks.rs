@@ -29,7 +29,7 @@ const CONTEXT: u64 = 1 << 63;
 const UNSENT_SLACK: usize = 64;
 
 /// Before every stream.
-const FIRST: RequestId = RequestId { core: 0, connection: 0, generation: 0, stream: 0 };
+pub(super) const FIRST: RequestId = RequestId { core: 0, connection: 0, generation: 0, stream: 0 };
 
 /// What is asked about a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,6 +20,7 @@ use crate::mvcc::Keyspace;
 use crate::mvcc::Slice;
 use crate::shard::Shard;
 use crate::shard::asks::Asks;
+use crate::shard::asks::FIRST;
 use crate::shard::asks::What;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::command::Command;
@@ -37,6 +38,8 @@ use crate::types::LogIndex;
 use crate::types::Term;
 use crate::types::Tick;
 use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::ops::ControlFlow;
 
 /// Milliseconds between two looks for leases that have ended, as in etcd.
@@ -51,11 +54,20 @@ const SETTLE_STEP: usize = 512;
 /// Keys that are attached in one slice of a start: half a millisecond.
 const ATTACH_STEP: usize = 1024;
 
+/// Bytes of leases, and of their keys, that answers name in one turn; those asked for beyond wait
+/// for the next. 1 MiB: a millisecond or so.
+const LISTED_SIZE_MAX: usize = 1 << 20;
+
 /// The leases of a shard.
 #[derive(Debug)]
 pub(super) struct Leases {
     pub(super) lessor: Lessor,
     pub(super) asks: Asks,
+    /// Who asks for all leases and is not answered, and who was answered last.
+    pub(super) listing: BTreeSet<RequestId>,
+    listed: RequestId,
+    /// Bytes that answers have named in this turn, of [`LISTED_SIZE_MAX`].
+    listed_size: usize,
     /// The term that this replica leads in, once it knows all that came before.
     led: Option<Term>,
     /// When to look again for leases that have ended.
@@ -75,6 +87,9 @@ impl Leases {
         Self {
             lessor,
             asks: Asks::remote(),
+            listing: BTreeSet::new(),
+            listed: FIRST,
+            listed_size: 0,
             led: None,
             look_next: Tick(0),
             is_looking: false,
@@ -92,6 +107,18 @@ impl Leases {
             self.is_looking = true;
             self.look_next = Tick(now.0.saturating_add(LOOK_INTERVAL));
         }
+    }
+
+    /// Who is to be told of all leases next, if there is time: each in turn, whatever others ask.
+    fn next_listing(&mut self) -> Option<RequestId> {
+        if self.listed_size >= LISTED_SIZE_MAX {
+            return None;
+        }
+        let after = (Bound::Excluded(self.listed), Bound::Unbounded);
+        let to = *self.listing.range(after).next().or_else(|| self.listing.first())?;
+        self.listing.remove(&to);
+        self.listed = to;
+        Some(to)
     }
 
     /// An id that no lease has: positive, as etcd's are.
@@ -141,10 +168,31 @@ impl Shard {
         None
     }
 
-    /// All leases that this replica knows.
-    pub(super) fn lease_list(&self) -> Response {
-        let leases = self.leases.lessor.ids().collect();
-        Response { header: self.header(), body: Body::LeaseLeases { leases } }
+    /// Takes in a question about all leases that this replica knows.
+    pub(super) fn list_leases(&mut self, from: RequestId) -> Option<Unavailable> {
+        if self.leases.listing.len() >= self.config.waiting_max {
+            return Some(Unavailable::TooManyRequests);
+        }
+        self.leases.listing.insert(from);
+        self.serve_listing();
+        None
+    }
+
+    fn serve_listing(&mut self) {
+        while let Some(to) = self.leases.next_listing() {
+            let leases: Vec<LeaseId> = self.leases.lessor.ids().collect();
+            self.leases.listed_size += size_of_val(leases.as_slice());
+            let body = Body::LeaseLeases { leases };
+            self.reply(to, Ok(Response { header: self.header(), body }));
+        }
+    }
+
+    /// Goes on with answers that a turn had no time for; whether there may be more.
+    pub(super) fn step_listing(&mut self) -> bool {
+        self.leases.listed_size = 0;
+        self.serve_listing();
+        self.serve_asks();
+        self.leases.listed_size >= LISTED_SIZE_MAX
     }
 
     /// Asks for one read point for all questions that came since the last one was asked for.
@@ -178,12 +226,14 @@ impl Shard {
         }
     }
 
-    /// Answers the questions that may be answered.
+    /// Answers the questions that may be answered, as far as a turn has time.
     pub(super) fn serve_asks(&mut self) {
         if !self.leases.lessor.is_leading() {
             return;
         }
-        while let Some((to, what)) = self.leases.asks.ready(self.applied) {
+        while self.leases.listed_size < LISTED_SIZE_MAX
+            && let Some((to, what)) = self.leases.asks.ready(self.applied)
+        {
             match what {
                 What::KeepAlive(id, header) => self.keep_alive(to, id, header),
                 What::TimeToLive(id, wants_keys) => {
@@ -217,15 +267,17 @@ impl Shard {
         self.reply(to, Ok(Response { header, body }));
     }
 
-    fn time_to_live(&self, id: LeaseId, wants_keys: bool) -> Body {
+    fn time_to_live(&mut self, id: LeaseId, wants_keys: bool) -> Body {
         let lessor = &self.leases.lessor;
         let Some((granted, all)) = lessor.get(id) else {
             return Body::LeaseTimeToLive { id, ttl: -1, granted: 0, keys: Vec::new() };
         };
         let left = lessor.left(id, self.now).expect("it is there") / 1000;
         let ttl = i64::try_from(left).unwrap_or(i64::MAX);
-        let keys =
+        let keys: Vec<Bytes> =
             if wants_keys { all.iter().map(Bytes::copy_from_slice).collect() } else { vec![] };
+        let size = keys.iter().map(|key| key.len() + size_of::<Bytes>()).sum::<usize>();
+        self.leases.listed_size += size;
         Body::LeaseTimeToLive { id, ttl, granted, keys }
     }
 

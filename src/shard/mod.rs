@@ -248,6 +248,7 @@ impl Shard {
                 self.forget_defragment(to);
                 self.seals.forget(to);
                 self.leases.asks.forget(to);
+                self.leases.listing.remove(&to);
                 self.transfers.forget(to);
             }
             Input::Watch(ask) => self.on_watch(ask),
@@ -307,8 +308,8 @@ impl Shard {
     }
 
     /// Does a slice of what has no hurry: measuring lists, hashing, replaying, forgetting,
-    /// cleaning, ending leases. Whether there is more that could be done at once; a driver asks
-    /// again when others have had a turn.
+    /// cleaning, ending and naming leases. Whether there is more that could be done at once; a
+    /// driver asks again when others have had a turn.
     ///
     /// # Cost
     /// A few tenths of a millisecond.
@@ -317,7 +318,10 @@ impl Shard {
             return false;
         }
         if self.is_moving() {
-            return self.step_lists() | self.step_hash() | self.step_replays();
+            return self.step_lists()
+                | self.step_hash()
+                | self.step_replays()
+                | self.step_listing();
         }
         // Not one of them is to keep the others waiting.
         self.step_lists()
@@ -325,6 +329,7 @@ impl Shard {
             | self.step_replays()
             | self.step_compaction()
             | self.step_leases()
+            | self.step_listing()
     }
 
     /// Writes the frame that [`wal::Command::Write`] asked for into the driver's buffer.
@@ -435,6 +440,7 @@ impl Shard {
             && self.lists.is_empty()
             && self.parked.is_empty()
             && self.leases.asks.is_empty()
+            && self.leases.listing.is_empty()
             && self.transfers.is_empty()
             && self.outputs.is_empty()
             && !self.is_handing_over()
@@ -527,10 +533,7 @@ impl Shard {
                 self.ask(from, What::KeepAlive(id, header))
             }
             Request::LeaseTimeToLive { id, keys } => self.ask(from, What::TimeToLive(id, keys)),
-            Request::LeaseLeases => {
-                self.reply(from, Ok(self.lease_list()));
-                None
-            }
+            Request::LeaseLeases => self.list_leases(from),
             Request::MemberAdd { peer_urls, learner } => self.add_member(from, peer_urls, learner),
             Request::MemberRemove { id } => self.change_members(from, Change::Remove(id)),
             Request::MemberUpdate { id, peer_urls } => self.update_member(from, id, peer_urls),

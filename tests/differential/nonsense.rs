@@ -2,8 +2,7 @@
 //! encodes them: fields twice, of the wrong kind, cut short, nested without end.
 //!
 //! Not compared is what Go's protobuf takes and ours refuses as no message: the same member of a
-//! union twice, which Go merges. Nor is a second message to a call that streams its answer, which
-//! etcd refuses and ours does not look at.
+//! union twice, which Go merges.
 
 use crate::compare::{self, Headed};
 use crate::generate::Op;
@@ -20,6 +19,8 @@ use std::fmt::Debug;
 const TXN: &str = "/etcdserverpb.KV/Txn";
 const COMPACT: &str = "/etcdserverpb.KV/Compact";
 const STREAM: &str = "/etcdserverpb.KV/RangeStream";
+const HEALTH_WATCH: &str = "/grpc.health.v1.Health/Watch";
+const OBSERVE: &str = "/v3electionpb.Election/Observe";
 const HASH: &str = "/etcdserverpb.Maintenance/Hash";
 const HASH_KV: &str = "/etcdserverpb.Maintenance/HashKV";
 
@@ -184,6 +185,29 @@ impl Compared {
         self.body::<M>(path, name, framed(0, message).into()).await;
     }
 
+    /// Asks both for what may be answered by many messages, in these frames and, if `end`, no more;
+    /// compares how they refuse it.
+    async fn refusal(&mut self, path: &str, name: &str, frames: &[Vec<u8>], end: bool) {
+        let ask = |client: &Client| {
+            let client = client.clone();
+            async move {
+                let mut stream = client.open(path).await?;
+                for frame in frames {
+                    // It may have been refused before.
+                    let _ = stream.send_bytes(frame.clone());
+                }
+                let _ = if end { stream.end() } else { Ok(()) };
+                stream.rest().await.map(worded)
+            }
+        };
+        let (ours, theirs) = tokio::join!(ask(&self.pair.to_ours), ask(&self.pair.to_theirs));
+        if setting("SHOW").is_some() {
+            say(format_args!("{path} {name}\n  {theirs:?}"));
+        }
+        let outcome = compare::same("refusals", &ours, &theirs);
+        self.wrong.extend(outcome.err().map(|why| format!("{path} {name}: {why}")));
+    }
+
     /// Asks both for a stream and compares.
     async fn stream(&mut self, name: &str, body: Vec<u8>) {
         let (ours, theirs) = self.ask(STREAM, name, body).await;
@@ -326,6 +350,48 @@ fn streams_of_odd_bytes_are_served_or_refused_alike() {
         ] {
             both.stream(name, framed(0, &[bytes(1, "k"), fields].concat()).into()).await;
         }
+        both.end();
+    });
+}
+
+/// A second message, or what may become one, to calls that take one and are answered by many.
+#[test]
+fn second_messages_are_refused_alike() {
+    block_on(async {
+        let mut both = Compared::start().await;
+        both.message::<TxnResponse>(TXN, "a put", &success(put("k"))).await;
+        for (path, message) in [(STREAM, bytes(1, "k")), (HEALTH_WATCH, vec![]), (OBSERVE, vec![])]
+        {
+            let one: Vec<u8> = framed(0, &message).into();
+            let two = || one.repeat(2);
+            let cut = || [&one[..], b"\0\0\0\0\x05ab"].concat();
+            for (name, frames, end) in [
+                ("two messages", vec![one.clone(), one.clone()], true),
+                ("two messages, and no end", vec![one.clone(), one.clone()], false),
+                ("two messages in a frame", vec![two()], true),
+                ("two messages in a frame, and no end", vec![two()], false),
+                (
+                    "three messages byte by byte",
+                    one.repeat(3).chunks(1).map(Vec::from).collect(),
+                    true,
+                ),
+                ("a message and a half", vec![cut()], true),
+                (
+                    "a message, then half of one",
+                    vec![one.clone(), cut().split_off(one.len())],
+                    true,
+                ),
+                ("a message, then flag 2", vec![one.clone(), framed(2, b"").into()], false),
+                ("a message, then 3 MiB", vec![one.clone(), b"\0\0\x30\0\0".into()], false),
+                ("no message", vec![], true),
+                ("half a prefix", vec![b"\0\0\0".into()], true),
+                ("half a message", vec![b"\0\0\0\0\x05ab".into()], true),
+            ] {
+                both.refusal(path, name, &frames, end).await;
+            }
+        }
+        let half = [&framed(0, &bytes(1, "k"))[..], b"\0\0"].concat();
+        both.stream("a message and half a prefix", half).await;
         both.end();
     });
 }

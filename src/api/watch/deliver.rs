@@ -21,6 +21,9 @@ use std::ops::Range;
 const PUSH_SIZE: usize = 256 << 10;
 /// Bytes of a buffer that are kept for the next batch.
 const KEPT_MAX: usize = 1 << 20;
+/// Matches that are looked for before those found are given out, at the end of a revision: what is
+/// kept of their buffer. A batch may have a thousand changes that ten thousand watchers see.
+pub(super) const MATCHES_MAX: usize = KEPT_MAX / size_of::<Match>();
 
 /// A watcher that sees an event: its stream's slot, its own, and which event.
 type Match = (u32, u32, u32);
@@ -52,30 +55,40 @@ impl Hub {
             return;
         }
         let Scratch { mut matches, mut making } = std::mem::take(&mut self.deliver);
-        self.find(&batch.events, &mut matches);
         making.encoded.begin(batch.events.len());
-        for group in matches.chunk_by(|one, other| one.0 == other.0) {
-            self.give(group, &batch.events, &mut making, streams);
+        let mut next = 0;
+        while next < batch.events.len() {
+            next = self.find(&batch.events, next, &mut matches);
+            for group in matches.chunk_by(|one, other| one.0 == other.0) {
+                self.give(group, &batch.events, &mut making, streams);
+            }
+            matches.clear();
         }
-        matches.clear();
-        matches.shrink_to(KEPT_MAX / size_of::<Match>());
+        matches.shrink_to(MATCHES_MAX);
         making.out.shrink_to(KEPT_MAX);
         self.deliver = Scratch { matches, making };
     }
 
-    /// Who sees what, by stream and watcher, each one's in order.
-    fn find(&self, events: &[Event], matches: &mut Vec<Match>) {
-        for (at, event) in (0u32..).zip(events) {
+    /// Who sees what from one event on, by stream and watcher, each one's in order; and the event
+    /// to go on with, the first of a revision.
+    fn find(&self, events: &[Event], first: usize, matches: &mut Vec<Match>) -> usize {
+        let mut next = first;
+        while let Some(event) = events.get(next) {
+            let is_full = matches.len() >= MATCHES_MAX;
+            if is_full && event.change.location.main > events[next - 1].change.location.main {
+                break;
+            }
+            let at = u32::try_from(next).expect("a batch is in memory");
             self.watchers.seeing(&event.change.key, |slot| {
                 let watcher = &self.slots[index(slot)];
                 if watcher.wants(event) {
                     matches.push((watcher.stream, slot, at));
                 }
             });
+            next += 1;
         }
-        if events.len() > 1 || matches.len() > 1 {
-            matches.sort_unstable();
-        }
+        matches.sort_unstable();
+        next
     }
 
     /// Gives one stream's watchers what they see.

@@ -101,13 +101,15 @@ pub struct Manner {
 enum State {
     /// It gets what comes. ─its stream takes no more→ `Behind`.
     Live,
-    /// In its stream's queue. ─its stream has room→ `Reading`.
+    /// In its stream's queue. ─its stream has room→ `Reading`; ─it is cancelled→ `Gone`.
     Behind,
     /// A slice of the past is under way. ─the present is reached→ `Live`; ─not yet→ `Behind`;
     /// ─what it needs is compacted→ `Over`.
     Reading,
     /// It gets nothing any more, and its id stays taken until its client cancels it.
     Over,
+    /// Cancelled while it was behind: nothing is left of it but its place in the queue.
+    Gone,
 }
 
 /// One watcher.
@@ -140,10 +142,12 @@ struct Stream {
     next_id: i64,
     /// Bytes that waited on it when it was last sent to, or looked at.
     backlog: usize,
-    /// Its watchers that are behind, in turn.
+    /// Its watchers that are behind, in turn, and those that were cancelled there: half at most.
     behind: VecDeque<u32>,
     /// Slices under way.
     reads: usize,
+    /// How many in the queue were cancelled.
+    gone: u32,
     /// Watchers that want to be told of progress.
     notified: u32,
     /// When they are to be told next.
@@ -163,13 +167,17 @@ pub struct Hub {
     /// Questions that wait for the shard, in order, and bytes of them.
     inbox: VecDeque<(RequestId, WatchRequest)>,
     inbox_size: usize,
+    /// How many have left the inbox: the number of its first.
+    inbox_first: u64,
+    /// The first and the last number that a stream has there; those before are of one that is gone.
+    asking: BTreeMap<RequestId, (u64, u64)>,
     /// How many of them the subscription under way answers, and its token.
     asked: Option<(usize, u64)>,
     is_subscribed: bool,
     /// Some watcher has asked for the pairs before changes.
     wants_prev: bool,
-    /// Whose slices are under way, by token.
-    reading: BTreeMap<u64, u32>,
+    /// Whose slices are under way, and their tokens, whose lower halves are these slots.
+    reading: BTreeMap<u32, u64>,
     asks: VecDeque<Ask>,
     /// Streams that end because too much waits.
     refused: Vec<RequestId>,
@@ -178,7 +186,7 @@ pub struct Hub {
     /// When which stream is to be told of progress.
     notifying: BTreeSet<(Tick, u32)>,
     /// Streams whose slice the shard had no time for.
-    busy: Vec<u32>,
+    busy: BTreeSet<u32>,
     token: u64,
     now: Tick,
     deliver: deliver::Scratch,
@@ -197,6 +205,8 @@ impl Hub {
             seen: Header::default(),
             inbox: VecDeque::new(),
             inbox_size: 0,
+            inbox_first: 0,
+            asking: BTreeMap::new(),
             asked: None,
             is_subscribed: false,
             wants_prev: false,
@@ -205,7 +215,7 @@ impl Hub {
             refused: Vec::new(),
             lost: Vec::new(),
             notifying: BTreeSet::new(),
-            busy: Vec::new(),
+            busy: BTreeSet::new(),
             token: 0,
             now: Tick::default(),
             deliver: deliver::Scratch::default(),
@@ -240,38 +250,42 @@ impl Hub {
         if let WatchRequest::Create(create) = &request {
             self.wants_prev |= create.prev_kv;
         }
+        let number = self.inbox_first + u64::try_from(self.inbox.len()).expect("it is bounded");
+        self.asking.entry(from).or_insert((number, number)).1 = number;
         self.inbox_size = size;
         self.inbox.push_back((from, request));
     }
 
+    /// The next question, and whether it is still to be answered.
+    fn next_question(&mut self) -> (RequestId, Option<WatchRequest>) {
+        let (from, request) = self.inbox.pop_front().expect("so many were counted");
+        let number = self.inbox_first;
+        self.inbox_first += 1;
+        self.inbox_size -= request.size();
+        let asked = self.asking.get(&from).copied().filter(|(first, _)| *first <= number);
+        if asked.is_some_and(|(_, last)| last == number) {
+            self.asking.remove(&from);
+        }
+        (from, asked.map(|_| request))
+    }
+
     /// A stream is gone, and nobody waits for what is on its way to it.
     pub fn forget(&mut self, at: RequestId) {
-        // What it asked before is not answered; what it watched is not looked for.
-        for (from, request) in &mut self.inbox {
-            if *from == at {
-                self.inbox_size -= request.size();
-                *request = WatchRequest::Nothing;
-                self.inbox_size += request.size();
-            }
-        }
+        // What it asked before stays where it is, to be passed over: to look for it among all that
+        // is asked would take as long as there are streams that end.
+        self.asking.remove(&at);
         let Some(slot) = self.by_id.remove(&at) else { return };
         let stream = self.streams.remove(index(slot));
         self.notifying.remove(&(stream.notify_at, slot));
+        for watcher in stream.behind {
+            if self.slots[index(watcher)].state == State::Gone {
+                self.slots.remove(index(watcher));
+            }
+        }
         for watcher in stream.ids.into_values() {
             self.drop_watcher(watcher);
         }
-        if stream.reads > 0 {
-            let slots = &self.slots;
-            let (core, asks) = (self.manner.core, &mut self.asks);
-            self.reading.retain(|token, watcher| {
-                let is_kept = slots.contains(index(*watcher));
-                if !is_kept {
-                    asks.push_back(Ask::Forget { from: Asker { core, token: *token } });
-                }
-                is_kept
-            });
-        }
-        self.busy.retain(|it| *it != slot);
+        self.busy.remove(&slot);
         if self.streams.is_empty() && self.is_subscribed && self.inbox.is_empty() {
             self.is_subscribed = false;
             self.wants_prev = false;
@@ -280,8 +294,13 @@ impl Hub {
     }
 
     fn drop_watcher(&mut self, slot: u32) {
-        if self.slots.remove(index(slot)).state != State::Over {
+        let state = self.slots.remove(index(slot)).state;
+        if state != State::Over {
             self.watchers.remove(slot);
+        }
+        if state == State::Reading {
+            let token = self.reading.remove(&slot).expect("a slice is under way");
+            self.asks.push_back(Ask::Forget { from: Asker { core: self.manner.core, token } });
         }
     }
 
@@ -346,9 +365,7 @@ impl Hub {
             self.forget(at);
         }
         for slot in std::mem::take(&mut self.busy) {
-            if let Some(stream) = self.streams.get(index(slot)) {
-                streams.want_room(stream.at, true);
-            }
+            self.go_on(slot, streams);
         }
         while let Some(&(due, slot)) = self.notifying.first()
             && due <= now
@@ -395,13 +412,12 @@ impl Hub {
         let Some((count, _)) = self.asked.take_if(|(_, token)| *token == to.token) else { return };
         self.seen = header;
         for _ in 0..count {
-            let (from, request) = self.inbox.pop_front().expect("so many were counted");
-            self.inbox_size -= request.size();
+            let (from, request) = self.next_question();
             match request {
-                WatchRequest::Create(create) => self.create(from, &create, streams),
-                WatchRequest::Cancel { id } => self.cancel(from, id, streams),
-                WatchRequest::Progress => self.progress(from, streams),
-                WatchRequest::Nothing => {}
+                Some(WatchRequest::Create(create)) => self.create(from, &create, streams),
+                Some(WatchRequest::Cancel { id }) => self.cancel(from, id, streams),
+                Some(WatchRequest::Progress) => self.progress(from, streams),
+                Some(WatchRequest::Nothing) | None => {}
             }
         }
         if self.streams.is_empty() && self.inbox.is_empty() {
@@ -441,6 +457,7 @@ impl Hub {
             backlog: 0,
             behind: VecDeque::new(),
             reads: 0,
+            gone: 0,
             notified: 0,
             notify_at: Tick::default(),
         };
@@ -527,20 +544,39 @@ impl Hub {
         let gone = &self.slots[index(watcher)];
         stream.notified -= u32::from(gone.notify);
         match gone.state {
-            State::Live | State::Over => {}
-            State::Behind => stream.behind.retain(|it| *it != watcher),
+            State::Live | State::Over => self.drop_watcher(watcher),
             State::Reading => {
                 stream.reads -= 1;
-                let core = self.manner.core;
-                let token = self.reading.iter().find(|(_, slot)| **slot == watcher);
-                let token = *token.expect("a slice is under way").0;
-                self.reading.remove(&token);
-                self.asks.push_back(Ask::Forget { from: Asker { core, token } });
+                self.drop_watcher(watcher);
             }
+            State::Behind => {
+                // To look for it in the queue would take as long as there are watchers in it.
+                self.slots[index(watcher)].state = State::Gone;
+                self.watchers.remove(watcher);
+                stream.gone += 1;
+                self.sweep(slot);
+            }
+            State::Gone => unreachable!("it has no id"),
         }
-        self.drop_watcher(watcher);
         self.send(slot, &Control { canceled: true, ..Control::new(self.seen, id) }, streams);
         self.go_on(slot, streams);
+    }
+
+    /// Takes those who were cancelled out of a stream's queue, once they are more than half of it.
+    fn sweep(&mut self, slot: u32) {
+        let stream = &mut self.streams[index(slot)];
+        if 2 * index(stream.gone) <= stream.behind.len() {
+            return;
+        }
+        stream.gone = 0;
+        let slots = &mut self.slots;
+        stream.behind.retain(|watcher| {
+            let is_gone = slots[index(*watcher)].state == State::Gone;
+            if is_gone {
+                slots.remove(index(*watcher));
+            }
+            !is_gone
+        });
     }
 
     /// Answers how far a stream's watchers are, if they are all as far as can be; etcd is silent
@@ -560,21 +596,37 @@ impl Hub {
     /// this hub's.
     pub fn pulled(&mut self, at: RequestId, size: usize) -> bool {
         let Some(slot) = self.by_id.get(&at).copied() else { return false };
-        let count = self.streams[index(slot)].behind.len().min(READS_MAX);
-        self.streams[index(slot)].backlog = 0;
+        let stream = &mut self.streams[index(slot)];
+        stream.backlog = 0;
+        let count = (stream.behind.len() - index(stream.gone)).min(READS_MAX);
         for _ in 0..count {
             if self.streams[index(slot)].reads >= READS_MAX {
                 break;
             }
-            let watcher = self.streams[index(slot)].behind.pop_front().expect("it was counted");
+            let watcher = self.next_behind(slot);
             self.read(watcher, (size / count).max(READ_SIZE_MIN));
         }
+        self.sweep(slot);
         true
+    }
+
+    /// Takes the next watcher out of a stream's queue, in which there is one that is not gone.
+    fn next_behind(&mut self, slot: u32) -> u32 {
+        let stream = &mut self.streams[index(slot)];
+        loop {
+            let watcher = stream.behind.pop_front().expect("it was counted");
+            if self.slots[index(watcher)].state != State::Gone {
+                return watcher;
+            }
+            self.slots.remove(index(watcher));
+            stream.gone -= 1;
+        }
     }
 
     /// Asks for the past of a watcher.
     fn read(&mut self, slot: u32, size_max: usize) {
-        let from = self.asker();
+        let Asker { core, token } = self.asker();
+        let from = Asker { core, token: (token << 32) | u64::from(slot) };
         let watcher = &mut self.slots[index(slot)];
         watcher.state = State::Reading;
         self.streams[index(watcher.stream)].reads += 1;
@@ -583,13 +635,17 @@ impl Hub {
         past.prev_kv = watcher.prev_kv;
         past.puts = watcher.puts;
         past.deletes = watcher.deletes;
-        self.reading.insert(from.token, slot);
+        self.reading.insert(slot, from.token);
         self.asks.push_back(Ask::Replay { from, past });
     }
 
     /// A slice of the past has come.
     fn replayed(&mut self, to: Asker, slice: Slice, streams: &mut impl Streams) {
-        let Some(slot) = self.reading.remove(&to.token) else { return };
+        let slot = u32::try_from(to.token & u64::from(u32::MAX)).expect("half of it");
+        if self.reading.get(&slot) != Some(&to.token) {
+            return;
+        }
+        self.reading.remove(&slot);
         let watcher = &mut self.slots[index(slot)];
         let at = watcher.stream;
         let stream = &mut self.streams[index(at)];
@@ -619,7 +675,7 @@ impl Hub {
                 watcher.state = State::Behind;
                 stream.behind.push_front(slot);
                 if stream.reads == 0 {
-                    self.busy.push(at);
+                    self.busy.insert(at);
                 }
                 return;
             }

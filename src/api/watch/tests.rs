@@ -625,3 +625,110 @@ fn a_watcher_from_the_future_that_has_caught_up_is_told_of_progress() {
     assert_eq!(world.clients.messages.get(&at).map_or(0, Vec::len), 1, "all has been told");
     world.check();
 }
+
+/// Each stream that ended went through all that was asked: as many steps as there were streams, for
+/// each of them.
+#[test]
+fn a_stream_that_ends_does_not_look_through_what_all_ask() {
+    const COUNT: usize = 1_000;
+    let mut world = World::new();
+    for at in 0..COUNT {
+        world.create(stream(at), b"a", 0, 0, 0);
+    }
+    (1..COUNT).for_each(|at| world.hub.forget(stream(at)));
+    let untouched = |(_, request): &&(_, _)| matches!(request, WatchRequest::Create(_));
+    assert_eq!(world.hub.inbox.iter().filter(untouched).count(), COUNT);
+    assert_eq!(world.hub.asking.len(), 1);
+    // A stream of our own may be used again at once.
+    world.create(stream(1), b"b", 0, 0, 0);
+    world.ask(1);
+    let told = world.history.told.pop_front().expect("the subscription");
+    world.hub.told(told, &mut world.clients);
+    let made: Vec<_> = world.clients.messages.keys().copied().collect();
+    assert_eq!((made, world.hub.len()), (vec![stream(0), stream(1)], 2));
+    assert_eq!(world.clients.messages[&stream(1)].len(), 1, "what it asked before is passed over");
+    assert!(world.hub.asking.is_empty() && world.hub.inbox_size == 0);
+}
+
+/// To cancel a watcher that was behind went through all that were, on its stream.
+#[test]
+fn a_watcher_that_is_behind_is_not_looked_for_when_it_is_cancelled() {
+    const COUNT: usize = 1_000;
+    let mut world = World::new();
+    let at = stream(0);
+    world.history.write(&[(0, true)], 3, false);
+    for _ in 0..COUNT {
+        world.create(at, b"a", 0, -3, 0);
+    }
+    ask_and_tell(&mut world);
+    let cancel = |world: &mut World, count: usize| {
+        let ids: Vec<_> = world.known.keys().take(count).map(|(_, id)| *id).collect();
+        for id in ids {
+            world.hub.handle(at, WatchRequest::Cancel { id });
+        }
+        ask_and_tell(world);
+        let stream = world.hub.streams.iter().next().expect("the stream").1;
+        (stream.behind.len(), world.known.len(), world.clients.wanted.contains(&at))
+    };
+    assert_eq!(cancel(&mut world, COUNT / 2), (COUNT, COUNT / 2, true), "they keep their places");
+    assert_eq!(cancel(&mut world, 1), (COUNT / 2 - 1, COUNT / 2 - 1, true), "half at most");
+    assert_eq!(cancel(&mut world, COUNT / 4 - 1), (COUNT / 2 - 1, COUNT / 4, true));
+    // The next that are left read on, and their slices never come.
+    world.read(at);
+    while world.hub.poll().is_some() {}
+    assert_eq!(world.hub.reading.len(), READS_MAX);
+    assert_eq!(cancel(&mut world, COUNT), (0, 0, false));
+    assert!(world.hub.slots.is_empty() && world.hub.reading.is_empty());
+}
+
+/// Room was asked for a stream whose only watcher that was behind had been cancelled: nobody read
+/// with it, and it was never given back.
+#[test]
+fn no_room_is_asked_for_a_stream_of_which_none_is_behind_any_more() {
+    let mut world = World::new();
+    let at = stream(0);
+    world.history.write(&[(0, true)], 3, false);
+    for is_cancelled in [false, true] {
+        world.create(at, b"a", 0, -3, 0);
+        ask_and_tell(&mut world);
+        world.read(at);
+        // The shard has no time.
+        world.ask(7);
+        world.tell(100);
+        assert_eq!(world.hub.busy.len(), 1);
+        if is_cancelled {
+            let id = world.known.keys().next().expect("the watcher").1;
+            world.hub.handle(at, WatchRequest::Cancel { id });
+            ask_and_tell(&mut world);
+        }
+        world.now += 1;
+        world.hub.tick(Tick(world.now), &mut world.clients);
+        assert_eq!(world.clients.wanted.contains(&at), !is_cancelled);
+        world.come_to_rest();
+        world.hub.forget(at);
+        world.known.clear();
+    }
+}
+
+/// All that a batch had for all watchers was looked for at once: as many items as it had changes,
+/// for each watcher.
+#[test]
+fn a_batch_that_many_see_is_given_out_in_parts() {
+    let mut world = World::new();
+    let (watchers, parts) = (1_000, 3);
+    (0..watchers).for_each(|_| world.create(stream(0), b"a", 0, 0, 0));
+    ask_and_tell(&mut world);
+    world.check();
+    let count = parts * deliver::MATCHES_MAX / watchers;
+    (0..count).for_each(|_| world.history.write(&[(0, true), (1, true)], 3, false));
+    let mut events = Vec::new();
+    for told in std::mem::take(&mut world.history.told) {
+        let Told::Events { batch, .. } = told else { panic!("{told:?}") };
+        events.extend(batch.events.iter().cloned());
+    }
+    let batch = Arc::new(Batch { header: header(world.history.revision), events });
+    world.hub.told(Told::Events { cores: vec![3], batch }, &mut world.clients);
+    assert_eq!(world.clients.messages[&stream(0)].len(), parts * watchers);
+    world.check();
+    assert!(world.known.values().all(|known| known.events.len() == count));
+}

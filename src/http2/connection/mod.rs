@@ -114,8 +114,11 @@ struct Floods {
 
 /// Bytes of empty output buffer that an idle connection keeps.
 const OUTPUT_KEPT_MAX: usize = 1 << 16;
-/// Slots of streams that an idle connection keeps.
+/// Slots of streams that a connection keeps, however few are open.
 const SLOTS_KEPT_MAX: usize = 128;
+/// Slots that it keeps for each stream that is open: what is looked for among all streams costs as
+/// much as there are slots.
+const SLOTS_PER_STREAM_MAX: usize = 4;
 
 /// Payload of the PING that asks whether the client saw the first GOAWAY.
 const PING_DRAIN: [u8; 8] = *b"draining";
@@ -265,8 +268,9 @@ impl<C> Connection<C> {
         if self.ready.is_empty() {
             self.ready = VecDeque::new();
         }
-        if self.streams.open() == 0 && self.streams.slot_count() > SLOTS_KEPT_MAX {
-            self.streams = Streams::new();
+        let slots_max = SLOTS_KEPT_MAX.max(SLOTS_PER_STREAM_MAX * self.streams.open());
+        if self.streams.slot_count() > slots_max {
+            self.streams.shed();
         }
     }
 

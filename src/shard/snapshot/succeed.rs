@@ -82,6 +82,7 @@ impl Shard {
                 None => self.reply(to, Err(Unavailable::Timeout.into())),
             }
         }
+        self.leases.listing.append(&mut last.leases.listing);
         for (to, revision) in last.hashes.drain() {
             if let Some(why) = self.begin_hash(to, revision) {
                 self.reply(to, Err(why.into()));

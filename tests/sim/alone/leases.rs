@@ -363,3 +363,29 @@ fn a_checkpoint_outlives_a_restart_and_a_renewal_takes_it_back() {
     alone.restart();
     assert_eq!(alone.time_to_live(1).0, 1_001);
 }
+
+/// All answers were made at once, each with all that it names, before the first left.
+#[test]
+fn lists_of_leases_and_of_keys_are_made_a_slice_at_a_time() {
+    const COUNT: usize = 3_000;
+    let mut alone = Alone::new(|_| ());
+    for id in 1..=100 {
+        assert_eq!(alone.grant(id, 600), Ok((id, 600)));
+    }
+    (0..20).for_each(|number| drop(alone.hang(number, 1).expect("it is there")));
+    for request in [Request::LeaseLeases, Request::LeaseTimeToLive { id: LeaseId(1), keys: true }] {
+        alone.work();
+        (0..COUNT).for_each(|nth| alone.ask(nth, request.clone()));
+        alone.run();
+        let slice = alone.replies.len();
+        assert!(slice > COUNT / 3 && slice < COUNT / 2, "{slice} at once");
+        alone.work();
+        assert_eq!(alone.replies.len(), 2 * slice);
+        alone.shard.handle(Input::Forget { to: asker(COUNT - 1) });
+        assert!(!alone.shard.is_idle());
+        alone.work();
+        assert_eq!(alone.replies.len(), COUNT - 1);
+        assert!(alone.shard.is_idle());
+        alone.replies.clear();
+    }
+}

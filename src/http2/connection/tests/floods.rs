@@ -68,6 +68,21 @@ fn cancelled_streams_whose_answer_has_begun_are_welcome() {
     assert_eq!(world.connection.streams_open(), 0);
 }
 
+/// While one stream was open, all slots that there had ever been were kept, and gone through for
+/// each look at all streams.
+#[test]
+fn streams_that_are_gone_leave_few_slots_behind() {
+    let mut world = World::new();
+    let streams = || (0..1_000).map(|n| 2 * n + 1);
+    streams().for_each(|id| world.send(&head(id, true)).expect("it is open"));
+    streams().skip(1).for_each(|id| world.send(&rst_stream(id)).expect("it is gone"));
+    world.tick(1).expect("no fault");
+    assert_eq!(world.connection.streams.slot_count(), 1);
+    world.connection.check_all();
+    world.frames();
+    assert!(world.answer(1).is_some(), "the one that is open is answered");
+}
+
 #[test]
 fn resets_that_we_are_made_to_send() {
     let mut world = World::new();
