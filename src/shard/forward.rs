@@ -12,6 +12,7 @@
 //! **Invariant:** a change is told to be undone only if each attempt was refused, or there was
 //! none.
 
+use crate::mvcc::txn::validate;
 use crate::raft::Rejected;
 use crate::shard::Shard;
 use crate::shard::change::Change;
@@ -225,6 +226,11 @@ impl Shard {
             return Err(Why::Never);
         }
         let Ok(command) = ArchivedCommand::open(&data) else { return Err(Why::Never) };
+        if let ArchivedCommand::Txn(txn) = command {
+            // Who was asked has looked, by its own limits. What writes a key twice must not come
+            // from another version either: each member would end when it applies that.
+            validate(txn, usize::MAX).map_err(|_| Why::Never)?;
+        }
         if let ArchivedCommand::Member { change } = command {
             let change = Change::decode(change).ok_or(Why::Never)?;
             self.take_change(origin, change, data)?;
