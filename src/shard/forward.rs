@@ -181,7 +181,7 @@ impl Forwards {
     }
 
     /// What was refused a while ago is to be handed over, and what was handed over longer than
-    /// `patience` ago.
+    /// `patience` ago; each time twice as long, as a slow leader is not helped by that.
     fn look_again(&mut self, now: Tick, patience: u64) {
         if now >= self.again_at {
             let refused = std::mem::take(&mut self.refused);
@@ -192,7 +192,8 @@ impl Forwards {
         }
         self.look_next = Tick(now.0.saturating_add(patience));
         let Self { open, unsent, on_way, on_way_size, refused, .. } = self;
-        for (number, late) in open.iter().filter(|(_, it)| now.since(it.sent) >= patience) {
+        let patience = |it: &Forward| patience << it.attempts.len().clamp(1, 4) >> 1;
+        for (number, late) in open.iter().filter(|(_, it)| now.since(it.sent) >= patience(it)) {
             if !refused.contains(number) {
                 unsent.insert(*number);
                 *on_way_size -= if on_way.remove(number) { late.data.len() } else { 0 };
@@ -446,6 +447,22 @@ mod tests {
         assert_eq!(next(&mut forwards, false), [1]);
         forwards.remove(1);
         assert_eq!(next(&mut forwards, false), [2]);
+    }
+
+    #[test]
+    fn what_was_handed_over_twice_lies_for_twice_as_long() {
+        let mut forwards = waiting(1);
+        let mut times = Vec::new();
+        for now in (0..8_000).step_by(10) {
+            if let [number] = next(&mut forwards, false)[..] {
+                let forward = forwards.open.get_mut(&number).unwrap();
+                forward.sent = Tick(now);
+                forward.attempts.push(now);
+                times.push(now);
+            }
+            forwards.look_again(Tick(now), 1_000);
+        }
+        assert_eq!(times, [0, 1_010, 4_010], "it is looked at each second");
     }
 
     /// A busy leader got all of them again with each tick.
