@@ -28,7 +28,7 @@ pub struct About {
     pub shards: u32,
     /// The members of the first one, by id; none while that is not there yet.
     pub members: Option<Vec<Listed>>,
-    /// Those that this node has heard.
+    /// Those that this node has heard, or whose word is in its log.
     pub heard: Vec<NodeId>,
     /// Who voted when the cluster's log began.
     pub founders: Vec<NodeId>,

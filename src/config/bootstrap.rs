@@ -2,9 +2,9 @@
 //!
 //! A member of a *new* cluster computes everybody's ids from its flags, and all must have the same
 //! flags. Yet the cluster may run already, and this member may have been part of it before its data
-//! was lost. A vote that it gave then is forgotten, so it must not vote again: whoever answers at
-//! the other members' URLs is asked first ([`Roll`]), and knows. A member that joins an *existing*
-//! cluster learns its own id and everybody else's from that answer.
+//! was lost. A vote that it gave then is forgotten, so it must not vote again: the others are asked
+//! first ([`Roll`]), and one that knows is enough. A member that joins an *existing* cluster learns
+//! its own id and everybody else's from the first answer.
 
 use crate::config::error::ConfigError;
 use crate::config::identity::{cluster_id, member_id};
@@ -68,17 +68,18 @@ impl Config {
     /// # Errors
     /// A [`ConfigError`] in etcd's words, if they do not describe one with this member in it.
     pub fn bootstrap(&self) -> Result<Bootstrap, ConfigError> {
-        self.bootstrap_among(None)
+        self.bootstrap_among(&[])
     }
 
-    /// The cluster that this node founds or joins, by its flags and what the first of the peers
-    /// that answered said.
+    /// The cluster that this node founds or joins, by its flags and what the peers that answered
+    /// said.
     ///
     /// # Errors
-    /// As [`Self::bootstrap`], and if the peer's cluster can not be this member's.
-    pub fn bootstrap_among(&self, told: Option<&(Url, Roll)>) -> Result<Bootstrap, ConfigError> {
+    /// As [`Self::bootstrap`], and if a peer's cluster can not be this member's, or one knows that
+    /// this member has been up.
+    pub fn bootstrap_among(&self, told: &[(Url, Roll)]) -> Result<Bootstrap, ConfigError> {
         let listed = self.listed()?;
-        if let Some((peer, roll)) = told {
+        for (peer, roll) in told {
             roll.check_kind(peer, self.shards.len())?;
         }
         let mut members: Vec<_> =
@@ -88,10 +89,10 @@ impl Config {
             members.iter().find(|member| member.name == self.name).expect("it is listed").id
         };
         if self.cluster.state == ClusterState::Existing {
-            let (_, roll) = told.ok_or(ConfigError::NoPeer)?;
+            let (_, roll) = told.first().ok_or(ConfigError::NoPeer)?;
             roll.assign(&mut members)?;
             let node = own(&members);
-            if roll.has_been_up(node) {
+            if told.iter().any(|(_, roll)| roll.has_been_up(node)) {
                 return Err(ConfigError::Bootstrapped { member: node.0 });
             }
             roll.name(&mut members, node);
@@ -100,7 +101,7 @@ impl Config {
         }
         let (ids, node) = (members.iter().map(|it| it.id).collect::<Vec<_>>(), own(&members));
         let cluster = cluster_id(&ids);
-        if let Some((peer, roll)) = told {
+        for (peer, roll) in told {
             if roll.cluster != cluster {
                 let (peer, found, due) = (peer.to_string(), roll.cluster.0, cluster.0);
                 return Err(ConfigError::WrongCluster { peer, found, due });

@@ -1,8 +1,8 @@
 //! What a running peer says of its cluster: the answer to `GET /members` on its peer port.
 //!
 //! The body is etcd's, and so is the field that names the cluster. Fields of ours beside it say of
-//! what version the peer is, how many shards it hosts, whom it has heard, and who founded the
-//! cluster.
+//! what version the peer is, how many shards it hosts, of whom it knows that they have been up, and
+//! who founded the cluster.
 
 use crate::config::bootstrap::difference;
 use crate::config::error::ConfigError;
@@ -21,7 +21,8 @@ pub struct Roll {
     pub shards: Option<u32>,
     /// The members, in order of their ids.
     pub members: Vec<Listed>,
-    /// Those of them that the one who answers has heard since it began: each has a log, then.
+    /// Those that the one who answers has heard since it began, or whose word is in its log: each
+    /// has a log of its own, then.
     pub heard: Vec<NodeId>,
     /// Who voted when the cluster's log began, by id; none for an etcd.
     pub founders: Vec<NodeId>,
@@ -66,7 +67,8 @@ impl Roll {
     pub const CLUSTER: &str = "X-Etcd-Cluster-Id";
     /// The field that names the version.
     pub const VERSION: &str = "X-Ringd-Version";
-    /// The field that lists the members that were heard, as hexadecimal ids with commas between.
+    /// The field that lists the members known to have a log, as hexadecimal ids with commas
+    /// between.
     pub const HEARD: &str = "X-Ringd-Heard";
     /// The field that lists who voted when the log began, in the same way.
     pub const FOUNDERS: &str = "X-Ringd-Founders";

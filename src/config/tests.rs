@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::types::{ClusterId, NodeId};
+use std::slice;
 
 /// What becomes of these arguments, variables and file.
 fn command(
@@ -670,7 +671,7 @@ fn three_members_found_one_cluster() {
     assert!(own.iter().eq(founded[0].members.iter().map(|member| &member.id)));
     let asked = of_three("b", &[]).peers().expect("two");
     assert_eq!(texts(&asked), ["http://127.0.0.1:2480", "http://127.0.0.1:2482"]);
-    assert!(of_three("a", &[]).bootstrap_among(Some(&told(&founded_by("a"), 0))).is_ok());
+    assert!(of_three("a", &[]).bootstrap_among(&[told(&founded_by("a"), 0)]).is_ok());
 }
 
 /// As [`of_three`], of a new cluster.
@@ -683,21 +684,33 @@ fn a_member_that_has_been_up_does_not_begin_anew() {
     let config = of_three("b", &[]);
     let found = config.bootstrap().expect("three");
     let told = told(&config, 3);
-    let refused = config.bootstrap_among(Some(&told)).expect_err("it has been up").to_string();
+    let refused =
+        config.bootstrap_among(slice::from_ref(&told)).expect_err("it has been up").to_string();
     let due = format!("member {:x} has already been bootstrapped", found.node.0);
     assert!(refused.starts_with(&due), "{refused}");
     let joins = of_three("b", &["--initial-cluster-state=existing"]);
-    let refused = joins.bootstrap_among(Some(&told)).expect_err("it has been up").to_string();
+    let refused =
+        joins.bootstrap_among(slice::from_ref(&told)).expect_err("it has been up").to_string();
     assert!(refused.starts_with(&due), "{refused}");
     let (peer, mut roll) = told;
     roll.members.iter_mut().for_each(|member| member.client_urls.clear());
-    assert!(config.bootstrap_among(Some(&(peer.clone(), roll.clone()))).is_ok());
+    assert!(config.bootstrap_among(&[(peer.clone(), roll.clone())]).is_ok());
     roll.heard.push(found.node);
     let heard = (peer.clone(), roll.clone());
-    let refused = config.bootstrap_among(Some(&heard)).expect_err("it was heard").to_string();
+    let refused =
+        config.bootstrap_among(slice::from_ref(&heard)).expect_err("it was heard").to_string();
     assert!(refused.starts_with(&due), "{refused}");
+    // It is enough that one of them knows, whoever answers first.
+    let mut silent = heard.clone();
+    silent.1.heard.clear();
+    for told in [[silent.clone(), heard.clone()], [heard, silent]] {
+        for config in [&config, &joins] {
+            let refused = config.bootstrap_among(&told).expect_err("it was heard").to_string();
+            assert!(refused.starts_with(&due), "{refused}");
+        }
+    }
     roll.members.retain(|member| member.id != found.node);
-    let refused = config.bootstrap_among(Some(&(peer, roll))).expect_err("it is gone").to_string();
+    let refused = config.bootstrap_among(&[(peer, roll)]).expect_err("it is gone").to_string();
     assert!(refused.contains("has been removed from cluster"), "{refused}");
 }
 
@@ -713,7 +726,7 @@ fn a_peer_of_another_kind_is_named() {
     ];
     for (roll, due) in cases {
         let told = (peer.clone(), roll);
-        let refused = config.bootstrap_among(Some(&told)).expect_err(due).to_string();
+        let refused = config.bootstrap_among(slice::from_ref(&told)).expect_err(due).to_string();
         assert!(refused.contains(due) && refused.contains("http://127.0.0.1:2480"), "{refused}");
     }
 }
@@ -727,7 +740,7 @@ fn a_member_that_joins_learns_its_id() {
     let listed = &mut roll.members[at];
     (listed.id, listed.name, listed.learner) = (NodeId(7), String::new(), true);
     listed.client_urls.clear();
-    let found = config.bootstrap_among(Some(&(peer.clone(), roll.clone()))).expect("it joins");
+    let found = config.bootstrap_among(&[(peer.clone(), roll.clone())]).expect("it joins");
     assert_eq!((found.node, found.cluster, found.joins), (NodeId(7), roll.cluster, true));
     assert_eq!(found.founders, of_three("c", &[]).bootstrap().expect("three").founders);
     assert!(found.members.is_sorted_by_key(|member| member.id));
@@ -736,12 +749,12 @@ fn a_member_that_joins_learns_its_id() {
 
     let mut apart = roll.clone();
     apart.members[at].peer_urls = vec!["http://127.0.0.1:9".to_owned()];
-    let refused = config.bootstrap_among(Some(&(peer.clone(), apart))).expect_err("unlike");
+    let refused = config.bootstrap_among(&[(peer.clone(), apart)]).expect_err("unlike");
     let due = "PeerURLs: no match found for existing member (7, [http://127.0.0.1:9]), last \
                resolver error (resolved urls: \"http://127.0.0.1:9\" != ";
     assert!(refused.to_string().contains(due), "{refused}");
     roll.members.pop();
-    let refused = config.bootstrap_among(Some(&(peer, roll))).expect_err("one is missing");
+    let refused = config.bootstrap_among(&[(peer, roll)]).expect_err("one is missing");
     let text = refused.to_string();
     assert!(text.starts_with("error validating peerURLs {ClusterID:"), "{text}");
     assert!(text.ends_with("RemovedMemberIDs:[]}: member count is unequal"), "{text}");

@@ -8,6 +8,7 @@ use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
 use std::net::ToSocketAddrs;
+use std::thread;
 use std::time::Duration;
 
 /// How long a peer may take to take the connection, to take the question, and to answer; each. A
@@ -16,18 +17,34 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(1);
 /// Bytes of the largest answer that is read: members by the hundred.
 const ANSWER_SIZE_MAX: u64 = 1 << 20;
+/// Peers that are asked at a time, each on a thread of its own: as many as there are mostly, so
+/// that those which are not there cost one patience together.
+const ASKED_MAX: usize = 64;
 /// Most header fields of an answer.
 const FIELDS_MAX: usize = 64;
 
-/// What the first of the peers says that answers.
-pub(super) fn roll(peers: &[Url]) -> Option<(Url, Roll)> {
-    peers.iter().find_map(|peer| match ask(peer) {
-        Ok(roll) => Some((peer.clone(), roll)),
-        Err(why) => {
-            tracing::info!(address = %format_args!("{peer}/members"), why, "no peer answers here");
-            None
+/// What each of the peers says that answers, in their order.
+///
+/// One that has just begun may not know yet what another one does, so all are asked.
+pub(super) fn rolls(peers: &[Url]) -> Vec<(Url, Roll)> {
+    let mut rolls = Vec::new();
+    for some in peers.chunks(ASKED_MAX) {
+        let answers: Vec<_> = thread::scope(|scope| {
+            let asked: Vec<_> = some.iter().map(|peer| scope.spawn(|| ask(peer))).collect();
+            asked.into_iter().map(|it| it.join().expect("asking does not panic")).collect()
+        });
+        for (peer, answer) in some.iter().zip(answers) {
+            match answer {
+                Ok(roll) => rolls.push((peer.clone(), roll)),
+                Err(why) => tracing::info!(
+                    address = %format_args!("{peer}/members"),
+                    why,
+                    "no peer answers here"
+                ),
+            }
         }
-    })
+    }
+    rolls
 }
 
 /// What one peer says.

@@ -124,7 +124,7 @@ pub(crate) fn run(config: Config, waits: Option<&OsStr>) -> Result<i32, ServerEr
     let kept = dir.identity()?;
     let bootstrap = match &kept {
         Some(identity) => founded(&config, identity),
-        None => config.bootstrap_among(ask::roll(&config.peers()?).as_ref())?,
+        None => config.bootstrap_among(&ask::rolls(&config.peers()?))?,
     };
     let shards = u32::try_from(config.shards.len()).expect("shards are few");
     let identity = identity(&config, &dir, kept.as_ref(), &bootstrap)?;

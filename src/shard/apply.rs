@@ -184,7 +184,7 @@ impl Shard {
 }
 
 /// Where an entry comes from, if it says so.
-fn origin_of(entry: &Entry) -> Option<Origin> {
+pub(super) fn origin_of(entry: &Entry) -> Option<Origin> {
     match entry.kind {
         EntryKind::Normal => command::origin(&entry.data),
         EntryKind::Config => {

@@ -58,6 +58,18 @@ struct Stream {
     held: Option<LeaseId>,
 }
 
+impl Stream {
+    /// The place of a question, if it waits here: numbers ascend.
+    fn find(&self, number: u64) -> Option<usize> {
+        let number_of = |ask: &Ask| {
+            #[cfg(test)]
+            tests::LOOKS.set(tests::LOOKS.get() + 1);
+            ask.number
+        };
+        self.asks.binary_search_by_key(&number, number_of).ok()
+    }
+}
+
 /// A read point that was asked for.
 #[derive(Debug)]
 struct Point {
@@ -148,11 +160,10 @@ impl Asks {
     pub(super) fn next_unsent(&mut self) -> Option<(u64, What)> {
         loop {
             let (number, to) = self.unsent.pop_front()?;
-            let stream = self.streams.get(&to);
-            let ask = stream.and_then(|it| it.asks.iter().find(|ask| ask.number == number));
-            if let Some(ask) = ask {
+            let Some(stream) = self.streams.get(&to) else { continue };
+            if let Some(at) = stream.find(number) {
                 self.sent.insert(number, to);
-                return Some((number, ask.what));
+                return Some((number, stream.asks[at].what));
             }
         }
     }
@@ -166,7 +177,8 @@ impl Asks {
     pub(super) fn tell(&mut self, number: u64, told: LeaseTold, now: Tick) -> Option<RequestId> {
         let to = self.sent.remove(&number)?;
         let stream = self.streams.get_mut(&to)?;
-        let ask = stream.asks.iter_mut().find(|ask| ask.number == number)?;
+        let at = stream.find(number)?;
+        let ask = &mut stream.asks[at];
         let (What::KeepAlive(lease, _) | What::TimeToLive(lease, _)) = ask.what;
         if lease == told.id {
             ask.told = Some((told, now));
@@ -342,6 +354,7 @@ impl Asks {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::cell::Cell;
 
     fn id(stream: u32) -> RequestId {
         RequestId { core: 0, connection: 0, generation: 0, stream }
@@ -485,6 +498,32 @@ mod tests {
             asks.answered(id(1));
         }
         asks.check();
+    }
+
+    thread_local! {
+        /// Questions that were looked at to find one.
+        pub(super) static LOOKS: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Each was looked for from the front of its stream: with 65,536 a member was away for minutes.
+    #[test]
+    fn a_question_of_a_long_stream_is_found_without_looking_at_all_before_it() {
+        let count = 1 << 12;
+        let mut asks = Asks::remote();
+        for _ in 0..count {
+            ask(&mut asks, 1, 7, 9);
+        }
+        asks.send_again();
+        LOOKS.set(0);
+        for number in 1..=count {
+            assert_eq!(asks.next_unsent().map(|it| it.0), Some(number));
+        }
+        // As long as the first is not answered, the others stay.
+        for number in 2..=count {
+            assert_eq!(asks.tell(number, told(7), Tick(1)), Some(id(1)));
+        }
+        assert!(LOOKS.get() <= 2 * count * 16, "{}", LOOKS.get());
+        assert_eq!(asks.len(), 1 << 12);
     }
 
     #[test]

@@ -113,7 +113,7 @@ impl Shard {
                     self.wal.entry_size_max()
                 ));
             }
-            self.note_change(entry);
+            self.note_entry(entry);
             self.wal.append(&wal::Record::Entry {
                 term: entry.term,
                 index: entry.index,

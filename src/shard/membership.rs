@@ -6,6 +6,7 @@ use crate::raft::Entry;
 use crate::raft::EntryKind;
 use crate::shard::Output;
 use crate::shard::Shard;
+use crate::shard::apply::origin_of;
 use crate::shard::change::Change;
 use crate::shard::change::Context;
 use crate::shard::command::ArchivedCommand;
@@ -25,6 +26,7 @@ use crate::types::NodeId;
 use crate::types::Tick;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Milliseconds for which others must have been heard to count as healthy, as in etcd.
 const HEALTH_INTERVAL: u64 = 5_000;
@@ -36,6 +38,8 @@ const LEAVING_MAX: usize = 64;
 pub(super) struct Moves {
     /// Members by entries that are in the log and not applied.
     pending: Vec<(LogIndex, Members)>,
+    /// Members whose word is in the log, applied or not.
+    up: BTreeSet<NodeId>,
     /// Who has left, where it was reached, and until when it is told so.
     leaving: BTreeMap<NodeId, (Vec<String>, Tick)>,
     /// This member was removed then.
@@ -160,7 +164,31 @@ impl Shard {
         why.into()
     }
 
-    /// An entry goes into the log: the members in it are to be reached from now on.
+    /// The members that have been up and so may have voted, as far as the state and the log know.
+    ///
+    /// The first that a member puts into the log is who it is. An entry that never gets committed
+    /// is as good a proof, and the only one while a member that has just begun applies nothing.
+    pub fn been_up(&self) -> impl Iterator<Item = NodeId> {
+        self.origins.members().chain(self.moves.up.iter().copied())
+    }
+
+    /// The log has an entry that comes from this member.
+    pub(super) fn note_up(&mut self, id: NodeId) {
+        if self.raft.membership().contains(id) {
+            self.moves.up.insert(id);
+        }
+    }
+
+    /// An entry goes into the log: who it comes from has been up, and the members in it are to be
+    /// reached from now on.
+    pub(super) fn note_entry(&mut self, entry: &Entry) {
+        if let Some(origin) = origin_of(entry) {
+            self.note_up(origin.node);
+        }
+        self.note_change(entry);
+    }
+
+    /// As [`Self::note_entry`], of the members in it.
     pub(super) fn note_change(&mut self, entry: &Entry) {
         if entry.kind != EntryKind::Config {
             return;
@@ -196,6 +224,8 @@ impl Shard {
     pub(super) fn forget_members(&mut self, gone: Vec<Member>) {
         let applied = self.applied.next();
         self.moves.pending.retain(|(index, _)| *index > applied);
+        let membership = self.raft.membership();
+        self.moves.up.retain(|id| membership.contains(*id));
         let until = Tick(self.now.0.saturating_add(10 * self.config.raft.election_ticks));
         for member in gone {
             if member.id == self.member() {

@@ -128,6 +128,11 @@ impl Origins {
         known.insert(origin.number)
     }
 
+    /// The members that are remembered.
+    pub(super) fn members(&self) -> impl Iterator<Item = NodeId> {
+        self.lives.keys().copied()
+    }
+
     /// Forgets all but those members that are to be kept.
     pub(super) fn retain(&mut self, is_kept: impl Fn(NodeId) -> bool) {
         self.lives.retain(|node, _| is_kept(*node));

@@ -23,6 +23,7 @@ use crate::shard::Config;
 use crate::shard::Shard;
 use crate::shard::alone;
 use crate::shard::alone::Company;
+use crate::shard::apply::origin_of;
 use crate::shard::leases::attach_stretch;
 use crate::shard::members::Members;
 use crate::shard::request::Member;
@@ -35,6 +36,7 @@ use crate::types::Tick;
 use crate::wal;
 use crate::wal::Record;
 use bytes::Bytes;
+use std::collections::BTreeSet;
 use std::collections::VecDeque;
 use std::fmt;
 
@@ -336,6 +338,7 @@ impl Recovery {
         let last = opening.rest.back().map_or(applied.index, |entry| entry.index);
         let changes = opening.rest.iter().filter(|entry| entry.kind == EntryKind::Config);
         let changes: Vec<Entry> = changes.cloned().collect();
+        let up: BTreeSet<_> = opening.rest.iter().filter_map(origin_of).map(|it| it.node).collect();
         let restored = raft::Restored {
             hard_state: raft::HardState {
                 term: recovered.hard_state.term.max(applied.term),
@@ -369,6 +372,7 @@ impl Recovery {
             (self.seed, self.now),
         );
         changes.iter().for_each(|entry| shard.note_change(entry));
+        up.into_iter().for_each(|id| shard.note_up(id));
         shard.tell_of_gone(&gone);
         Ok(shard)
     }

@@ -17,7 +17,8 @@ pub(super) type Held = (Bytes, RequestId, Tick);
 /// `placed` is of one term, and ascends in index and, the timeout being one for all, in deadline;
 /// so does `held`, and what is in it came after what is in `placed`. Whoever leads, loses that and
 /// leads again may have less in its log than before: what it had placed in earlier terms is in
-/// `older`, and an entry that is committed in such a place says what became of it.
+/// `older`, and an entry that is committed in such a place, or of a later term, says what became of
+/// it.
 #[derive(Debug, Default)]
 pub(super) struct Proposals {
     placed: VecDeque<Placed>,
@@ -83,15 +84,17 @@ impl Proposals {
     }
 
     /// Entry `index` of `term` is committed: who waits for it, and who waited for entries that
-    /// it proves will never be.
+    /// it proves will never be: others in their places, and those of a term before wherever they
+    /// were to be, as terms ascend in a log.
     pub(super) fn reached(
         &mut self,
         index: LogIndex,
         term: Term,
     ) -> (Option<RequestId>, Vec<RequestId>) {
+        let is_over = |placed: &Placed| placed.index <= index || placed.term < term;
         let (mut reached, mut lost) = (None, Vec::new());
         if !self.older.is_empty() {
-            for placed in self.older.extract_if(.., |placed| placed.index <= index) {
+            for placed in self.older.extract_if(.., |placed| is_over(placed)) {
                 if (placed.index, placed.term) == (index, term) {
                     reached = placed.to;
                 } else {
@@ -99,7 +102,7 @@ impl Proposals {
                 }
             }
         }
-        while let Some(placed) = self.placed.front().filter(|placed| placed.index <= index) {
+        while let Some(placed) = self.placed.front().filter(|placed| is_over(placed)) {
             let (same, to) = ((placed.index, placed.term) == (index, term), placed.to);
             self.placed.pop_front();
             if same {
@@ -278,8 +281,23 @@ mod tests {
         let mut proposals = Proposals::default();
         proposals.push(LogIndex(3), Term(1), id(1), Tick(9));
         proposals.push(LogIndex(4), Term(1), id(2), Tick(9));
-        assert_eq!(proposals.reached(LogIndex(3), Term(2)), (None, vec![id(1)]));
-        assert_eq!(proposals.reached(LogIndex(4), Term(1)), (Some(id(2)), vec![]));
+        assert_eq!(proposals.reached(LogIndex(3), Term(1)), (Some(id(1)), vec![]));
+        assert_eq!(proposals.reached(LogIndex(4), Term(2)), (None, vec![id(2)]));
+        assert!(proposals.is_empty());
+    }
+
+    /// They counted as waiting until the log had come to where they were to be, and those who
+    /// waited were told that they were late.
+    #[test]
+    fn an_entry_of_a_later_term_proves_lost_all_that_was_to_come_behind_it() {
+        let mut proposals = Proposals::default();
+        for (index, term) in [(3, 1), (4, 1), (5, 1), (9, 2), (10, 2)] {
+            let to = id(u32::try_from(index).unwrap());
+            proposals.push(LogIndex(index), Term(term), to, Tick(9));
+        }
+        let due = vec![id(3), id(4), id(5)];
+        assert_eq!(proposals.reached(LogIndex(2), Term(2)), (None, due));
+        assert_eq!(proposals.reached(LogIndex(3), Term(3)), (None, vec![id(9), id(10)]));
         assert!(proposals.is_empty());
     }
 
@@ -291,9 +309,7 @@ mod tests {
         }
         proposals.push(LogIndex(4), Term(3), id(14), Tick(19));
         assert_eq!(proposals.reached(LogIndex(3), Term(1)), (Some(id(3)), vec![]));
-        assert_eq!(proposals.reached(LogIndex(4), Term(3)), (Some(id(14)), vec![id(4)]));
-        assert_eq!(proposals.expired(Tick(9)), vec![(id(5), Tick(9))]);
-        assert_eq!(proposals.reached(LogIndex(5), Term(3)), (None, vec![]));
+        assert_eq!(proposals.reached(LogIndex(4), Term(3)), (Some(id(14)), vec![id(4), id(5)]));
         assert!(proposals.is_empty());
     }
 

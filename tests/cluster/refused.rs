@@ -2,7 +2,8 @@
 
 use crate::support::block_on;
 use crate::support::members::Members;
-use crate::{clients, put};
+use crate::{clients, one_truth, put, put_through_each};
+use std::collections::BTreeMap;
 use std::fs;
 
 /// A text holds all of these.
@@ -32,6 +33,75 @@ fn a_member_that_has_lost_its_memory_does_not_start() {
     block_on(async {
         put(&clients(&members).await[2], "key", "value").await;
     });
+}
+
+/// Starts one that may not become ready, and waits until it answers its peers.
+fn begin(members: &mut Members, nth: usize) {
+    members.restart_until(nth, "starting ringd");
+    members.page(nth, "/members");
+}
+
+/// Ends all of them and takes away what they have.
+fn forget_all(members: &mut Members) {
+    for nth in 0..3 {
+        members.kill(nth);
+        fs::remove_dir_all(members.data(nth)).expect("the folder can be removed");
+    }
+}
+
+/// What a member had in its log and could not know to be committed did not count before it had a
+/// leader. So one that had lost its memory founded the cluster once more, and its second vote
+/// elected one that did not have what had been acknowledged.
+#[test]
+fn a_member_that_has_lost_its_memory_does_not_start_beside_one_that_has_just_begun() {
+    let mut members = Members::start(3, &[]);
+    forget_all(&mut members);
+    members.restart_these(&[0, 1]);
+    let mut due = BTreeMap::new();
+    block_on(put_through_each(&members, "by two", &mut due));
+    // That it is up is the last that the first one gets to know.
+    members.restart(2);
+    block_on(one_truth(&members, &due));
+    members.kill(0);
+    block_on(put_through_each(&members, "by the others", &mut due));
+    members.kill(1);
+    members.kill(2);
+    let memory = members.data(2);
+    let aside = memory.with_extension("aside");
+    fs::rename(&memory, &aside).expect("the folder can be moved");
+    begin(&mut members, 0);
+    let bootstrapped = ["has already been bootstrapped", "member remove", "member add"];
+    holds(&members.refusal(2, &[]), &bootstrapped);
+    holds(&members.refusal(2, &["--initial-cluster-state=existing"]), &bootstrapped);
+    let _ = fs::remove_dir_all(&memory);
+    fs::rename(&aside, &memory).expect("the folder can be moved back");
+    members.restart_these(&[1, 2]);
+    members.wait_until_ready(0);
+    block_on(one_truth(&members, &due));
+}
+
+/// What keeps a member from beginning a second time lets each begin once.
+#[test]
+fn a_cluster_begins_in_any_order_and_with_members_that_start_twice() {
+    let mut members = Members::start(3, &[]);
+    for [first, second, third] in [[0, 1, 2], [2, 0, 1]] {
+        forget_all(&mut members);
+        begin(&mut members, first);
+        members.kill(first);
+        begin(&mut members, first);
+        members.restart(second);
+        members.wait_until_ready(first);
+        members.kill(first);
+        members.kill(second);
+        // It knows that the second has been up, and that the third has not.
+        begin(&mut members, first);
+        members.restart(third);
+        members.wait_until_ready(first);
+        members.restart(second);
+        let mut due = BTreeMap::new();
+        block_on(put_through_each(&members, "by all", &mut due));
+        block_on(one_truth(&members, &due));
+    }
 }
 
 #[test]

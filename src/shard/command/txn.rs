@@ -97,7 +97,7 @@ pub enum Op<'a> {
         /// The value; empty if `ignore_value`.
         #[rkyv(with = InlineAsBox)]
         value: &'a [u8],
-        /// The lease to attach, 0 for none.
+        /// The lease to attach, 0 for none; none if `ignore_lease`.
         lease: i64,
         /// Whether the answer carries the pair that stood there before.
         prev_kv: bool,
@@ -239,7 +239,15 @@ impl ArchivedOp<'_> {
                     return Err("a read without a key or of an unknown order");
                 }
             }
-            Self::Put { key, .. } | Self::DeleteRange { key, .. } => {
+            Self::Put { key, value, lease, ignore_value, ignore_lease, .. } => {
+                if key.is_empty() {
+                    return Err("a change without a key");
+                }
+                if *ignore_value && !value.is_empty() || *ignore_lease && lease.to_native() != 0 {
+                    return Err("a put of what it is to keep");
+                }
+            }
+            Self::DeleteRange { key, .. } => {
                 if key.is_empty() {
                     return Err("a change without a key");
                 }
@@ -522,7 +530,16 @@ mod tests {
         let options = RangeOptions { order: 3, ..RangeOptions::default() };
         let unknown = Op::Range { key: b"k", range_end: b"", options };
         let keyless = Op::DeleteRange { key: b"", range_end: b"", prev_kv: false };
-        for op in [unknown, keyless] {
+        let keeping = |value, lease| Op::Put {
+            key: b"k",
+            value,
+            lease,
+            prev_kv: false,
+            ignore_value: true,
+            ignore_lease: true,
+        };
+        assert!(open(&one, 0, &[keeping(b"", 0)]).is_ok());
+        for op in [unknown, keyless, keeping(b"v", 0), keeping(b"", 7)] {
             assert!(open(&one, 0, &[op]).is_err(), "{op:?}");
         }
     }

@@ -88,6 +88,31 @@ fn each_member_says_its_name_and_where_clients_reach_it() {
     assert_eq!(list(&mut world, 2), found, "they outlive restarts");
 }
 
+/// What a member had in its log and could not know to be committed did not count before it had a
+/// leader: one that had lost its log was not told that it had been up, and voted a second time.
+#[test]
+fn who_begins_knows_by_its_log_who_has_been_up() {
+    let is_named =
+        |world: &World, of| world.row(0, id(of)).is_some_and(|row| !row.client_urls.is_empty());
+    for comes in [false, true] {
+        let mut world = World::new(3, 43, |_| ());
+        world.isolate(2, true);
+        world.until("two names", |world| is_named(world, 0) && is_named(world, 1));
+        if comes {
+            world.isolate(2, false);
+            world.until("its name", |world| is_named(world, 2));
+            world.pass(1_000);
+        }
+        (0..3).for_each(|nth| world.crash(nth));
+        world.start(0);
+        world.pass(5_000);
+        assert!(!is_named(&world, 2), "that is not applied");
+        let shard = world.nodes[0].shard.as_ref().expect("it runs");
+        let due = (0..if comes { 3 } else { 2 }).map(id);
+        assert_eq!(shard.been_up().collect::<BTreeSet<_>>(), due.collect());
+    }
+}
+
 #[test]
 fn a_group_of_one_grows_to_three_and_shrinks_to_two_of_which_the_first_is_none() {
     let mut world = World::new(1, 32, |_| ());

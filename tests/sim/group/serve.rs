@@ -1,8 +1,11 @@
 //! Every member serves: what needs the leader is handed to it.
 
 use super::world::{Answer, World, id, is_done, put};
-use ringd::shard::command::Command;
+use ringd::shard::command::{Command, Head, Op, Txn, with_origin};
+use ringd::shard::origin::Origin;
+use ringd::shard::peer::{Packet, Why};
 use ringd::shard::request::{Body, Failure, LeaseRefusal, Request, Response, Unavailable};
+use ringd::shard::{Input, Output};
 use ringd::types::{LeaseId, NodeId};
 
 fn body(answer: Answer) -> Body {
@@ -44,6 +47,42 @@ fn what_is_for_the_leader_leaves_in_the_same_turn() {
         let before = world.under_way_from(follower);
         world.ask(follower, request);
         assert_eq!(world.under_way_from(follower), before + 1);
+    }
+}
+
+/// What came from a member was believed to be what a member lets through: one that wrote a key
+/// twice ended every member that applied it, again at each start.
+#[test]
+fn a_transaction_that_no_member_lets_through_is_refused_where_it_arrives() {
+    let mut world = World::new(3, 22, |_| ());
+    let leader = world.elect();
+    let follower = world.follower();
+    assert_eq!(is_done(&world.call(follower, put("k", "v"))), Some(true));
+    world.pass(1_000);
+    let delete = Op::DeleteRange { key: b"k", range_end: b"", prev_kv: false };
+    let keep = |value| Op::Put {
+        key: b"k",
+        value,
+        lease: 0,
+        prev_kv: false,
+        ignore_value: true,
+        ignore_lease: false,
+    };
+    for (nth, ops) in (1..).zip([&[delete, keep(b"")][..], &[keep(b""); 2], &[keep(b"v")]]) {
+        let end = u32::try_from(ops.len()).expect("small");
+        let heads = [Head { compares: 0, success: end, failure: end }];
+        let command = Command::Txn(Txn { heads: &heads, compares: &[], ops }).encode();
+        let origin = Origin { node: id(follower), life: u32::MAX, number: nth };
+        let packet = Packet::Forward { attempt: nth, data: with_origin(&command, origin) };
+        let shard = world.nodes[leader].shard.as_mut().expect("it runs");
+        let applied = shard.applied();
+        shard.handle(Input::Packet { from: id(follower), packet });
+        let Some(Output::Send { to, packet }) = shard.poll() else { panic!("it says nothing") };
+        let refused = Packet::Refused { origin, attempt: nth, why: Why::Never };
+        assert_eq!((to, packet), (id(follower), refused));
+        world.pass(1_000);
+        let shard = world.nodes[leader].shard.as_ref().expect("it runs");
+        assert_eq!(shard.applied(), applied, "it is in no log");
     }
 }
 

@@ -134,7 +134,7 @@ impl Core {
     }
 
     /// What the pages on the peer port tell.
-    fn about(&self, card: Card, heard: Vec<NodeId>, founders: Vec<NodeId>) -> About {
+    fn about(&self, card: Card, mut heard: Vec<NodeId>, founders: Vec<NodeId>) -> About {
         let listed = |member: &Member| Listed {
             id: member.id,
             name: member.name.clone(),
@@ -143,8 +143,11 @@ impl Core {
             learner: member.learner,
         };
         let hosts = self.hosts.borrow();
-        let members = hosts.get(&ShardId(0)).map(|host| host.shard.members());
-        let members = members.map(|members| members.iter().map(listed).collect());
+        let shard = hosts.get(&ShardId(0)).map(|host| &host.shard);
+        let members = shard.map(|shard| shard.members().iter().map(listed).collect());
+        heard.extend(shard.into_iter().flat_map(|shard| shard.been_up()));
+        heard.sort_unstable();
+        heard.dedup();
         About { cluster: card.cluster, shards: card.shards, members, heard, founders }
     }
 }
