@@ -66,6 +66,7 @@ pub use port::Ready;
 use crate::lease::Grant;
 use crate::lease::Lessor;
 use crate::mvcc::Keyspace;
+use crate::mvcc::Way;
 use crate::raft;
 use crate::raft::Rejected;
 use crate::shard::asks::What;
@@ -139,6 +140,8 @@ pub struct Shard {
     committed: VecDeque<raft::Entry>,
     /// Old values that the first of them needs.
     needs: Needs,
+    /// How far its way is found, if it is a transaction.
+    way: Way,
     /// Keeps those readable that are on their way.
     needs_pin: Option<store::Pin>,
     proposals: Proposals,
@@ -200,6 +203,7 @@ impl Shard {
             origins,
             committed: VecDeque::new(),
             needs: Needs::default(),
+            way: Way::default(),
             needs_pin: None,
             proposals: Proposals::default(),
             forwards: Forwards::default(),
@@ -499,7 +503,7 @@ impl Shard {
                 Some(Unavailable::TooManyRequests)
             }
             Request::ReadTxn { txn, serializable: true } => {
-                self.read_txn(from, txn, Needs::default());
+                self.read_txn(from, txn);
                 None
             }
             Request::HashKv { revision } => self.begin_hash(from, Some(revision)),
