@@ -74,6 +74,7 @@ impl Shard {
     pub(super) fn answer(&mut self, to: RequestId, mut response: Response, mut needs: Needs) {
         response.body.each_pair(&mut |pair| fill(&self.store, pair, &mut needs));
         if needs.are_met() {
+            response.body.settle();
             self.reply(to, Ok(response));
         } else {
             self.park(to, What::Response(response), needs);
@@ -94,8 +95,7 @@ impl Shard {
             self.keyspace.pin(way.at());
             return self.park(to, What::Txn(txn, way), needs);
         }
-        let seen = Seen { store: &self.store, needs: Some(&needs) };
-        match self.keyspace.read_txn(script, &way, &seen) {
+        match self.keyspace.read_txn(script, &way, &Seen::new(&self.store)) {
             Ok(outcome) => {
                 let header = self.header_at(way.at());
                 let response = Response { header, body: Body::Txn(outcome) };

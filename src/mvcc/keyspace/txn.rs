@@ -14,11 +14,12 @@ use crate::mvcc::RangeQuery;
 use crate::mvcc::Records;
 use crate::mvcc::Refusal;
 use crate::mvcc::Row;
-use crate::mvcc::Slice;
+use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
 use crate::mvcc::Summary;
 use crate::mvcc::Way;
 use crate::mvcc::Write;
+use crate::mvcc::txn::ByValue;
 use crate::mvcc::txn::Op;
 use crate::mvcc::txn::OpResult;
 use crate::mvcc::txn::Outcome;
@@ -28,37 +29,17 @@ use crate::types::LeaseId;
 use crate::types::Revision;
 
 impl Keyspace {
-    /// Shows `need` every change whose value must be in memory before the transaction is done, as
-    /// rows are sorted by it, or a put keeps it.
+    /// Shows `need` every change whose value a put of the transaction keeps: it must be in memory
+    /// before that is done.
     ///
     /// # Panics
     /// If the way is not found.
-    ///
-    /// # Cost
-    /// Nothing for a transaction that needs none. Otherwise the keys in the ranges that need them.
     pub fn txn_needs(&self, script: &impl Script, way: &Way, mut need: impl FnMut(Location)) {
         for txn in 0..script.txns() {
             let Some(succeeded) = way.succeeded(txn) else { continue };
             for at in script.head(txn).branch(succeeded) {
-                match script.op(at) {
-                    Op::Put(PutOp { key, ignore_value: true, .. }) => {
-                        self.index.get(key).into_iter().for_each(|found| need(found.location));
-                    }
-                    Op::Range(query) if query.target == SortTarget::Value && !query.count_only => {
-                        if self.check_txn_revision(query.revision, way.at()).is_err() {
-                            continue;
-                        }
-                        let at = read_at(&query, way.at());
-                        self.index.walk(&Slice::new(query.range, at), |_, found| {
-                            need(found.location);
-                            ControlFlow::Continue(())
-                        });
-                    }
-                    Op::Range(_)
-                    | Op::Put(_)
-                    | Op::DeleteRange { .. }
-                    | Op::Txn(_)
-                    | Op::Refused(_) => {}
+                if let Op::Put(PutOp { key, ignore_value: true, .. }) = script.op(at) {
+                    self.index.get(key).into_iter().for_each(|found| need(found.location));
                 }
             }
         }
@@ -115,7 +96,8 @@ impl Keyspace {
         records: &impl Records,
     ) -> Result<Outcome, Refusal> {
         self.assert_kept(way.at());
-        Checks { keyspace: self, script, way, deleted_from: None, put_size: 0, records }.check(0)?;
+        Checks { keyspace: self, script, way, deleted_from: None, put_size: 0, records }
+            .check(0)?;
         let succeeded = way.succeeded(0).expect("the outermost is on every way");
         let result = |at| match script.op(at) {
             Op::Range(query) => self.txn_range(&query, way.at(), records),
@@ -135,14 +117,35 @@ impl Keyspace {
         records: &impl Records,
     ) -> OpResult {
         let mut rows = Vec::new();
-        let at = read_at(query, present);
-        let summary = self.range_at(query, at, records, usize::MAX, |row| {
-            rows.push(row.resolve_later(query, records));
+        let by_value = by_value(query);
+        let query = if by_value.is_some() { in_key_order(query) } else { *query };
+        let at = read_at(&query, present);
+        let summary = self.range_at(&query, at, records, usize::MAX, |row| {
+            rows.push(row.resolve_later(&query, records));
             ControlFlow::Continue(())
         });
         let Summary { count, more, .. } = summary.expect("no budget is that small");
-        OpResult::Range { revision: present, rows, more, count }
+        OpResult::Range { revision: present, rows, more, count, by_value }
     }
+}
+
+/// What is left to do of a read whose order is that of the values.
+fn by_value(query: &RangeQuery<'_>) -> Option<ByValue> {
+    let limit = query.limit().and_then(|limit| usize::try_from(limit).ok());
+    (query.target == SortTarget::Value && !query.count_only).then_some(ByValue {
+        down: query.order == SortOrder::Descend,
+        limit: limit.unwrap_or(usize::MAX),
+        keys_only: query.keys_only,
+    })
+}
+
+/// The same read of all rows that come into question, with their values, whose order is left open.
+fn in_key_order<'k>(query: &RangeQuery<'k>) -> RangeQuery<'k> {
+    // Without an order etcd sorts those alone that the limit leaves, and one more.
+    let cuts_first = query.order == SortOrder::None && !query.drops() && query.limit > 0;
+    let limit = if cuts_first { query.limit.saturating_add(1) } else { 0 };
+    let (order, target) = (SortOrder::None, SortTarget::Key);
+    RangeQuery { limit, order, target, keys_only: false, ..*query }
 }
 
 /// The revision that a read within a transaction sees.

@@ -205,3 +205,22 @@ fn a_transaction_of_reads_sees_the_revision_at_which_it_began() {
     assert_eq!((rows.len(), revision), (COLD, before));
     assert!(alone.shard.keyspace().oldest_pin().is_none());
 }
+
+/// Rows were sorted by their values when the entry was applied, and all that came after waited.
+#[test]
+fn rows_are_sorted_by_values_when_they_are_answered() {
+    let mut alone = cold();
+    alone.ask(1, put(&key(7), b"z"));
+    alone.ask(1, put(&key(9), b"y"));
+    alone.run();
+    alone.replies.clear();
+    alone.hold_store(true);
+    alone.ask(1, Request::Write(txn(&[], by_value(3))));
+    alone.ask(2, put(&key(COLD), b"zz"));
+    alone.run();
+    assert!(alone.answer(1).is_none());
+    assert!(matches!(alone.answer(2), Some(Ready::Result(Ok(_)))));
+    alone.hold_store(false);
+    let keys: Vec<_> = alone.outcome(1).1.iter().map(|row| row.key.to_vec()).collect();
+    assert_eq!(keys, [key(7), key(9), key(0)]);
+}

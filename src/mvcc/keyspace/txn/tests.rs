@@ -8,7 +8,6 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mvcc::Compared;
-use crate::mvcc::SortOrder;
 use crate::mvcc::txn::Operand;
 use crate::mvcc::txn::sample::Flat;
 use crate::mvcc::txn::sample::SampleCompare;
@@ -79,6 +78,7 @@ impl Replica {
             let value = &self.records.changes[&pair.location].value;
             pair.value.get_or_insert_with(|| value.clone());
         });
+        outcome.settle();
         Ok(outcome)
     }
 
@@ -332,11 +332,12 @@ impl Running<'_> {
                 row.lease = LeaseId(0);
             }
         }
-        let revision = self.revision();
+        let (revision, by_value) = (self.revision(), None);
         if query.count_only {
-            return Ok(OpResult::Range { revision, rows: Vec::new(), more: false, count });
+            rows.clear();
+            return Ok(OpResult::Range { revision, rows, more: false, count, by_value });
         }
-        Ok(OpResult::Range { revision, rows, more, count })
+        Ok(OpResult::Range { revision, rows, more, count, by_value })
     }
 }
 
