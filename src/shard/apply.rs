@@ -39,11 +39,16 @@ use crate::types::Tick;
 use bytes::Bytes;
 
 impl Shard {
+    /// Whether there is a committed entry that has to wait for nothing more.
+    pub(super) fn can_apply(&self) -> bool {
+        let next = self.committed.front();
+        let may_go = next.is_some_and(|next| !self.waits_to_seal(next.index));
+        may_go && self.needs.are_met() && !self.halted
+    }
+
     /// Applies what is committed, up to an entry that has to wait for an old value.
     pub(super) fn apply_committed(&mut self) {
-        while !self.halted
-            && self.needs.are_met()
-            && self.committed.front().is_some_and(|next| !self.waits_to_seal(next.index))
+        while self.can_apply()
             && let Some(entry) = self.committed.pop_front()
         {
             if self.apply(&entry) {

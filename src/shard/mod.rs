@@ -290,6 +290,12 @@ impl Shard {
                 // What was handed over leaves now: who is asked next may be asked much later.
                 continue;
             }
+            if self.can_apply() {
+                // Not when the value came that it waited for: no lease may be renewed as of a time
+                // that is long over, and it is told between the two.
+                self.apply_committed();
+                continue;
+            }
             if let Some(output) = self.raft.poll() {
                 self.on_raft(output);
                 continue;
@@ -636,7 +642,6 @@ impl Shard {
         self.send_parts();
         self.go_on_receiving();
         self.on_sealed();
-        self.apply_committed();
     }
 
     fn on_tick(&mut self, now: Tick) {
