@@ -323,7 +323,7 @@ fn measure(outcome: &Outcome, sizes: &mut Vec<usize>) -> usize {
         let at = sizes.len();
         sizes.push(0);
         let size = match result {
-            OpResult::Range { revision, rows, more, count } => {
+            OpResult::Range { revision, rows, more, count, .. } => {
                 revision_len(*revision)
                     + pairs_len(2, rows)
                     + wire::uint_field_len(3, u64::from(*more))
@@ -352,7 +352,7 @@ fn write_results(out: &mut Vec<u8>, outcome: &Outcome, sizes: &mut slice::Iter<'
         wire::put_message_head(out, 3, wire::message_field_len(kind(result), size));
         wire::put_message_head(out, kind(result), size);
         match result {
-            OpResult::Range { revision, rows, more, count } => {
+            OpResult::Range { revision, rows, more, count, .. } => {
                 write_revision(out, *revision);
                 rows.iter().for_each(|row| kv::write_key_value(out, 2, row));
                 wire::put_uint_field(out, 3, u64::from(*more));

@@ -38,7 +38,7 @@ mod watch;
 pub use crate::types::Location;
 pub use history::Found;
 pub use index::Slice;
-pub use keyspace::{Keyspace, Misfit, Put, Restoring, Write};
+pub use keyspace::{Compared, Keyspace, Misfit, Put, Restoring, Way, Write};
 pub use range::{KeyRange, KeyValue, Page, RangeQuery, Row, SortOrder, SortTarget, Summary};
 pub use records::Records;
 pub use refusal::Refusal;

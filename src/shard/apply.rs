@@ -12,6 +12,7 @@ use crate::mvcc::Put;
 use crate::mvcc::Records;
 use crate::mvcc::Refusal;
 use crate::mvcc::Row;
+use crate::mvcc::Way;
 use crate::raft::ConfigData;
 use crate::raft::Entry;
 use crate::raft::EntryKind;
@@ -38,11 +39,16 @@ use crate::types::Tick;
 use bytes::Bytes;
 
 impl Shard {
+    /// Whether there is a committed entry that has to wait for nothing more.
+    pub(super) fn can_apply(&self) -> bool {
+        let next = self.committed.front();
+        let may_go = next.is_some_and(|next| !self.waits_to_seal(next.index));
+        may_go && self.needs.are_met() && !self.halted
+    }
+
     /// Applies what is committed, up to an entry that has to wait for an old value.
     pub(super) fn apply_committed(&mut self) {
-        while !self.halted
-            && self.needs.are_met()
-            && self.committed.front().is_some_and(|next| !self.waits_to_seal(next.index))
+        while self.can_apply()
             && let Some(entry) = self.committed.pop_front()
         {
             if self.apply(&entry) {
@@ -139,20 +145,21 @@ impl Shard {
         let mut records =
             Kept { store: &mut self.store, lessor, needs: &self.needs, feed: &mut self.feed };
         let entry = (self.applied.next(), self.now);
-        let applied = apply(&mut self.keyspace, &mut records, command, data, entry);
+        let state = (&mut self.keyspace, &mut self.way);
+        let applied = apply(state, &mut records, command, data, entry);
         self.release_asks(command);
         Ok(Some(applied))
     }
 
     /// Whether a command has to wait for old values; they are on their way then.
     fn wait_for_needs(&mut self, command: &ArchivedCommand<'_>) -> bool {
-        let (store, needs) = (&self.store, &mut self.needs);
-        let mut need = |location| needs.want(store, location);
+        let (keyspace, store, needs) = (&self.keyspace, &self.store, &mut self.needs);
         match command {
             ArchivedCommand::Put { key, ignore_value: true, .. } => {
-                self.keyspace.get(key).into_iter().for_each(|found| need(found.location));
+                let found = keyspace.get(key).into_iter();
+                found.for_each(|found| needs.want(store, found.location));
             }
-            ArchivedCommand::Txn(txn) => self.keyspace.txn_needs(txn, &mut need),
+            ArchivedCommand::Txn(txn) => needs.of_txn(keyspace, store, txn, &mut self.way),
             ArchivedCommand::Put { .. }
             | ArchivedCommand::DeleteRange { .. }
             | ArchivedCommand::Compact { .. }
@@ -229,7 +236,7 @@ impl From<Refused> for Failure {
 
 /// Applies a command whose needs are in memory.
 fn apply(
-    keyspace: &mut Keyspace,
+    (keyspace, way): (&mut Keyspace, &mut Way),
     records: &mut Kept<'_>,
     command: &ArchivedCommand<'_>,
     data: &Bytes,
@@ -261,7 +268,7 @@ fn apply(
             Ok((Body::DeleteRange { deleted, prevs }, None))
         }
         ArchivedCommand::Txn(txn) => {
-            let outcome = keyspace.txn(txn, data, records)?;
+            let outcome = keyspace.txn(txn, &std::mem::take(way), data, records)?;
             Ok((Body::Txn(outcome), None))
         }
         ArchivedCommand::Compact { revision, physical } => {

@@ -66,6 +66,7 @@ pub use port::Ready;
 use crate::lease::Grant;
 use crate::lease::Lessor;
 use crate::mvcc::Keyspace;
+use crate::mvcc::Way;
 use crate::raft;
 use crate::raft::Rejected;
 use crate::shard::asks::What;
@@ -139,6 +140,8 @@ pub struct Shard {
     committed: VecDeque<raft::Entry>,
     /// Old values that the first of them needs.
     needs: Needs,
+    /// How far its way is found, if it is a transaction.
+    way: Way,
     /// Keeps those readable that are on their way.
     needs_pin: Option<store::Pin>,
     proposals: Proposals,
@@ -200,6 +203,7 @@ impl Shard {
             origins,
             committed: VecDeque::new(),
             needs: Needs::default(),
+            way: Way::default(),
             needs_pin: None,
             proposals: Proposals::default(),
             forwards: Forwards::default(),
@@ -285,6 +289,12 @@ impl Shard {
             self.ask_lease_point();
             if !self.outputs.is_empty() {
                 // What was handed over leaves now: who is asked next may be asked much later.
+                continue;
+            }
+            if self.can_apply() {
+                // Not when the value came that it waited for: no lease may be renewed as of a time
+                // that is long over, and it is told between the two.
+                self.apply_committed();
                 continue;
             }
             if let Some(output) = self.raft.poll() {
@@ -505,7 +515,7 @@ impl Shard {
                 Some(Unavailable::TooManyRequests)
             }
             Request::ReadTxn { txn, serializable: true } => {
-                self.read_txn(from, txn, Needs::default());
+                self.read_txn(from, txn);
                 None
             }
             Request::HashKv { revision } => self.begin_hash(from, Some(revision)),
@@ -635,7 +645,6 @@ impl Shard {
         self.send_parts();
         self.go_on_receiving();
         self.on_sealed();
-        self.apply_committed();
     }
 
     fn on_tick(&mut self, now: Tick) {

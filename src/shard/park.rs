@@ -3,9 +3,10 @@
 //! What a change replaced, and what a transaction read, is settled when it is applied; the values
 //! may be on disk. Such an answer waits here for their blocks and leaves when the last has come.
 //! What it names stays readable meanwhile, whatever is compacted and cleaned. So does a transaction
-//! of reads that compares values.
+//! of reads that compares values, all as of when it began.
 
 use crate::mvcc::KeyValue;
+use crate::mvcc::Way;
 use crate::shard::Shard;
 use crate::shard::command::ArchivedCommand;
 use crate::shard::records::KNOWN;
@@ -43,8 +44,9 @@ struct Answer {
 enum What {
     /// All but some values.
     Response(Response),
-    /// A transaction of reads, which values decide.
-    Txn(Bytes),
+    /// A transaction of reads, which values decide, and how far its way is found. The revision
+    /// that it sees is pinned.
+    Txn(Bytes, Way),
 }
 
 impl Parked {
@@ -61,7 +63,7 @@ impl Parked {
         let answers = std::mem::take(&mut self.answers).into_values();
         let what = |answer: Answer| match answer.what {
             What::Response(_) => (answer.to, None),
-            What::Txn(txn) => (answer.to, Some(txn)),
+            What::Txn(txn, _) => (answer.to, Some(txn)),
         };
         answers.map(what).collect()
     }
@@ -72,6 +74,7 @@ impl Shard {
     pub(super) fn answer(&mut self, to: RequestId, mut response: Response, mut needs: Needs) {
         response.body.each_pair(&mut |pair| fill(&self.store, pair, &mut needs));
         if needs.are_met() {
+            response.body.settle();
             self.reply(to, Ok(response));
         } else {
             self.park(to, What::Response(response), needs);
@@ -79,18 +82,23 @@ impl Shard {
     }
 
     /// Answers a transaction of reads from what is applied, once the values that decide are here.
-    pub(super) fn read_txn(&mut self, to: RequestId, txn: Bytes, mut needs: Needs) {
+    pub(super) fn read_txn(&mut self, to: RequestId, txn: Bytes) {
+        self.go_on_with_txn(to, (txn, Way::default()), Needs::default());
+    }
+
+    fn go_on_with_txn(&mut self, to: RequestId, (txn, mut way): (Bytes, Way), mut needs: Needs) {
         let Ok(ArchivedCommand::Txn(script)) = ArchivedCommand::open(&txn) else {
             unreachable!("the request was made here, of a transaction")
         };
-        self.keyspace.txn_needs(script, |location| needs.want(&self.store, location));
+        needs.of_txn(&self.keyspace, &self.store, script, &mut way);
         if !needs.are_met() {
-            return self.park(to, What::Txn(txn), needs);
+            self.keyspace.pin(way.at());
+            return self.park(to, What::Txn(txn, way), needs);
         }
-        let seen = Seen { store: &self.store, needs: Some(&needs) };
-        match self.keyspace.read_txn(script, &seen) {
+        match self.keyspace.read_txn(script, &way, &Seen::new(&self.store)) {
             Ok(outcome) => {
-                let response = Response { header: self.header(), body: Body::Txn(outcome) };
+                let header = self.header_at(way.at());
+                let response = Response { header, body: Body::Txn(outcome) };
                 self.answer(to, response, Needs::default());
             }
             Err(refusal) => self.reply(to, Err(refusal.into())),
@@ -119,7 +127,11 @@ impl Shard {
             self.store.unpin(answer.pin);
             match answer.what {
                 What::Response(response) => self.answer(answer.to, response, answer.needs),
-                What::Txn(txn) => self.read_txn(answer.to, txn, answer.needs),
+                What::Txn(txn, way) => {
+                    // As above: what is still needed is pinned again.
+                    self.keyspace.unpin(way.at());
+                    self.go_on_with_txn(answer.to, (txn, way), answer.needs);
+                }
             }
         }
     }

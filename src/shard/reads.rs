@@ -4,7 +4,6 @@
 use crate::shard::Output;
 use crate::shard::Ready;
 use crate::shard::Shard;
-use crate::shard::records::Needs;
 use crate::shard::request::Body;
 use crate::shard::request::Request;
 use crate::shard::request::RequestId;
@@ -49,7 +48,7 @@ impl Shard {
                 Request::Alarms => {
                     self.reply(to, Ok(Response { header: self.header(), body: Body::Alarms }));
                 }
-                Request::ReadTxn { txn, .. } => self.read_txn(to, txn, Needs::default()),
+                Request::ReadTxn { txn, .. } => self.read_txn(to, txn),
                 Request::Write(_)
                 | Request::Status
                 | Request::HashKv { .. }

@@ -1,8 +1,12 @@
 //! The store as the keyspace sees it: where the values and leases of changes are.
 
 use crate::lease::Lessor;
+use crate::mvcc::Compared;
 use crate::mvcc::Found;
+use crate::mvcc::Keyspace;
 use crate::mvcc::Records;
+use crate::mvcc::Way;
+use crate::mvcc::txn::Script;
 use crate::shard::feed::Feed;
 use crate::shard::watch::Event;
 use crate::shard::watch::Prev;
@@ -15,17 +19,22 @@ use crate::types::LeaseId;
 use crate::types::Location;
 use bytes::Bytes;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 /// Why a change that the index names is always found.
 pub(super) const KNOWN: &str = "every put that the index knows has a record";
 
+/// Blocks on their way at once for values that are compared: many enough for a disk to be busy, and
+/// few enough that they take little memory, however many there are in the range.
+const COMPARED_BLOCKS_MAX: usize = 32;
+
 /// Values that somebody cannot go on without: those that have come, and the blocks of the others.
 ///
 /// A value is copied out of its block, so that it stays whatever is cleaned meanwhile, and no more
-/// is kept than what is wanted.
+/// is kept than what is wanted. One that is only compared stays until then.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
-    away: BTreeMap<BlockId, Vec<Location>>,
+    away: BTreeMap<BlockId, BTreeSet<Location>>,
     here: BTreeMap<Location, Bytes>,
 }
 
@@ -35,7 +44,45 @@ impl Needs {
         if let Lookup::Away(block) = store.value(location).expect(KNOWN)
             && !self.here.contains_key(&location)
         {
-            self.away.entry(block).or_default().push(location);
+            self.away.entry(block).or_default().insert(location);
+        }
+    }
+
+    /// Compares the value of a change, which is not kept then; notes that it is needed, if it is
+    /// neither in memory nor here, and not too much is on its way.
+    pub(super) fn compare(
+        &mut self,
+        store: &Store,
+        location: Location,
+        operand: &[u8],
+    ) -> Compared {
+        if let Some(value) = self.here.remove(&location) {
+            return Compared::Is(value[..].cmp(operand));
+        }
+        let block = match store.value(location).expect(KNOWN) {
+            Lookup::Here(value) => return Compared::Is(value.as_slice().cmp(operand)),
+            Lookup::Away(block) => block,
+        };
+        if self.away.len() >= COMPARED_BLOCKS_MAX && !self.away.contains_key(&block) {
+            return Compared::Full;
+        }
+        self.away.entry(block).or_default().insert(location);
+        Compared::Away
+    }
+
+    /// Goes on along the way of a transaction; once that is found, notes what is needed besides.
+    pub(super) fn of_txn(
+        &mut self,
+        keyspace: &Keyspace,
+        store: &Store,
+        txn: &impl Script,
+        way: &mut Way,
+    ) {
+        let compare = |location, operand: &[u8]| self.compare(store, location, operand);
+        if keyspace.find_way(txn, way, &Seen::new(store), compare) {
+            // A compare may have asked for values before another one decided it.
+            self.away.clear();
+            keyspace.txn_needs(txn, way, |location| self.want(store, location));
         }
     }
 

@@ -359,6 +359,13 @@ pub enum Body {
 }
 
 impl Body {
+    /// Settles what was left until all values are here.
+    pub fn settle(&mut self) {
+        if let Self::Txn(outcome) = self {
+            outcome.settle();
+        }
+    }
+
     /// Shows every pair in it to `visit`, in the order of the answer.
     ///
     /// Those whose values are on disk are made whole so, before the answer leaves.

@@ -208,6 +208,9 @@ pub struct Recovery {
     body: Vec<u8>,
     shape: Shape,
     index: FrameIndex,
+    /// The segments, by sequence, with frames that no later one says to be durable; and the last
+    /// frame of each.
+    unproven: VecDeque<(u64, u64)>,
     /// What the last look at the position found.
     bad_at: u64,
     later: Later,
@@ -243,6 +246,7 @@ impl Recovery {
             body: Vec::new(),
             shape: Shape::default(),
             index: FrameIndex::default(),
+            unproven: VecDeque::new(),
             bad_at: 0,
             later: Later::Nothing,
             sequence_max: 0,
@@ -598,6 +602,7 @@ impl Recovery {
             let file = FileId::Segment(self.segments[self.segment].0);
             self.index.push(Extent { file, offset, size, lsn: header.lsn, first, last });
         }
+        self.prove(&header);
         self.previous = Previous {
             sequence: header.sequence,
             crc: header.crc,
@@ -606,6 +611,18 @@ impl Recovery {
             head: false,
         };
         self.offset += size as u64;
+    }
+
+    /// Notes that a frame is there, and which before it were durable.
+    fn prove(&mut self, header: &FrameHeader) {
+        let segment = self.segments[self.segment].0;
+        match self.unproven.back_mut().filter(|last| last.0 == segment) {
+            Some(last) => last.1 = header.sequence,
+            None => self.unproven.push_back((segment, header.sequence)),
+        }
+        while self.unproven.front().is_some_and(|&(_, last)| last <= header.durable) {
+            self.unproven.pop_front();
+        }
     }
 
     fn look_next(&mut self, here: Here) {
@@ -634,14 +651,13 @@ impl Recovery {
         self.phase = Phase::Later { here, next, ranges: self.ranges() };
     }
 
-    /// Where frames issued after the one due may lie, and the start of every further segment.
+    /// Where frames issued after the one due may lie: there, and in any further segment.
     fn ranges(&self) -> VecDeque<(usize, u64, u64)> {
         let block = BLOCK_SIZE as u64;
         let window = u64::from(self.previous.window).max(block).next_multiple_of(block);
         let end = (self.offset + window).min(self.segment_size);
         let mut ranges = VecDeque::from([(self.segment, self.offset, end)]);
         for segment in self.segment + 1..self.segments.len() {
-            let window = if segment == self.segment + 1 { window } else { block };
             ranges.push_back((segment, FRAMES_AT, (FRAMES_AT + window).min(self.segment_size)));
         }
         ranges
@@ -737,6 +753,7 @@ impl Recovery {
             first,
             last,
             index: std::mem::take(&mut self.index),
+            unproven: self.unproven.front().map(|&(segment, _)| segment),
         };
         let segments = Segments::new(&self.config, self.identity, found);
         let writer = Writer::new(self.config, self.identity, segments, end);

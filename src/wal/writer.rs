@@ -144,6 +144,8 @@ pub(super) struct End {
     pub(super) first: LogIndex,
     pub(super) last: LogIndex,
     pub(super) index: FrameIndex,
+    /// The first segment with a frame that no later one says to be durable.
+    pub(super) unproven: Option<u64>,
 }
 
 /// The log, open for writing.
@@ -189,7 +191,7 @@ impl Writer {
         config.check();
         let opening = match (segments.active(), segments.oldest()) {
             (Some(active), Some(oldest)) => {
-                let next = active.saturating_sub(1).max(oldest);
+                let next = end.unproven.unwrap_or(oldest);
                 Opening::Sync { next, last: active, asked: false }
             }
             (None, None) => Opening::Frame,

@@ -359,7 +359,8 @@ fn an_outcome() -> impl Strategy<Value = Outcome> {
             revision: Revision(revision),
             rows,
             more,
-            count
+            count,
+            by_value: None,
         }),
         (number(), option::of(a_pair()))
             .prop_map(|(revision, prev)| OpResult::Put { revision: Revision(revision), prev }),
@@ -391,7 +392,7 @@ fn response(outcome: &Outcome, header: Option<pb::ResponseHeader>) -> pb::TxnRes
         Some(pb::ResponseHeader { revision: revision.0, ..pb::ResponseHeader::default() })
     };
     let answer = |result: &OpResult| match result {
-        OpResult::Range { revision, rows, more, count } => {
+        OpResult::Range { revision, rows, more, count, .. } => {
             Answer::ResponseRange(pb::RangeResponse {
                 header: header_at(*revision),
                 kvs: rows.iter().map(key_value).collect(),

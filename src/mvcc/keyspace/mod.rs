@@ -3,6 +3,7 @@
 mod read;
 mod restore;
 mod txn;
+mod way;
 mod write;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use crate::types::Revision;
 
 pub use self::restore::Misfit;
 pub use self::restore::Restoring;
+pub use self::way::Compared;
+pub use self::way::Way;
 pub use self::write::Put;
 pub use self::write::Write;
 

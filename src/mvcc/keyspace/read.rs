@@ -78,15 +78,27 @@ impl Keyspace {
         query: &RangeQuery<'_>,
         records: &impl Records,
         budget: usize,
-        mut visit: impl FnMut(Row<'s>) -> ControlFlow<()>,
+        visit: impl FnMut(Row<'s>) -> ControlFlow<()>,
     ) -> Result<Option<Summary>, Refusal> {
         if query.range.start().is_empty() {
             return Err(Refusal::EmptyKey);
         }
         let at = self.check_revision(query.revision)?;
+        Ok(self.range_at(query, at, records, budget, visit))
+    }
+
+    /// As [`Self::range_within`], at a revision that is kept, whatever `query` says.
+    pub(super) fn range_at<'s>(
+        &'s self,
+        query: &RangeQuery<'_>,
+        at: Revision,
+        records: &impl Records,
+        budget: usize,
+        mut visit: impl FnMut(Row<'s>) -> ControlFlow<()>,
+    ) -> Option<Summary> {
         let slice = Slice { down: query.is_downwards(), budget, ..Slice::new(query.range, at) };
         if matches!(query.range, KeyRange::One(_)) {
-            return Ok(self.get_with(&slice, query, visit));
+            return self.get_with(&slice, query, visit);
         }
         let summary = |count, more| Some(Summary { count, more, revision: self.revision });
         if query.is_all_in_key_order() {
@@ -95,22 +107,22 @@ impl Keyspace {
                 given += 1;
                 visit(Row::new(key, found))
             });
-            return Ok(rest.map_or_else(|| summary(given, false), |_| None));
+            return rest.map_or_else(|| summary(given, false), |_| None);
         }
         let (count, rest) = self.index.count_slice(&slice);
         if rest.is_some() {
-            return Ok(None);
+            return None;
         }
         let count = i64::try_from(count).expect("keys fit in memory");
         if query.count_only || count == 0 {
-            return Ok(summary(count, false));
+            return summary(count, false);
         }
         let more = if query.is_in_key_order() {
             self.walk_with(&slice, query, visit)
         } else {
             self.sort_with(&slice, query, records, visit)
         };
-        Ok(more.and_then(|more| summary(count, more)))
+        more.and_then(|more| summary(count, more))
     }
 
     /// Answers a query for one key.

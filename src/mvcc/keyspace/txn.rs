@@ -1,6 +1,5 @@
 //! Transactions: all compares against what was before, then all operations in one revision.
 
-use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
@@ -15,67 +14,38 @@ use crate::mvcc::RangeQuery;
 use crate::mvcc::Records;
 use crate::mvcc::Refusal;
 use crate::mvcc::Row;
-use crate::mvcc::Slice;
+use crate::mvcc::SortOrder;
 use crate::mvcc::SortTarget;
+use crate::mvcc::Summary;
+use crate::mvcc::Way;
 use crate::mvcc::Write;
-use crate::mvcc::txn::Compare;
+use crate::mvcc::txn::ByValue;
 use crate::mvcc::txn::Op;
 use crate::mvcc::txn::OpResult;
-use crate::mvcc::txn::Operand;
 use crate::mvcc::txn::Outcome;
 use crate::mvcc::txn::PutOp;
 use crate::mvcc::txn::Script;
 use crate::types::LeaseId;
 use crate::types::Revision;
 
-/// For each transaction, whether its compares held; none if it is not on the way taken.
-type Path = Vec<Option<bool>>;
-
 impl Keyspace {
-    /// Shows `need` every change whose value must be in memory before the transaction is done.
+    /// Shows `need` every change whose value a put of the transaction keeps: it must be in memory
+    /// before that is done.
     ///
-    /// Those are what values are compared with or sorted by, and what puts keep. Compares are
-    /// looked at wherever they stand, as which of them decide is not known before.
-    ///
-    /// # Cost
-    /// Nothing for a transaction that needs none. Otherwise the keys in the ranges that need them.
-    pub fn txn_needs(&self, script: &impl Script, mut need: impl FnMut(Location)) {
+    /// # Panics
+    /// If the way is not found.
+    pub fn txn_needs(&self, script: &impl Script, way: &Way, mut need: impl FnMut(Location)) {
         for txn in 0..script.txns() {
-            let head = script.head(txn);
-            for at in head.compares {
-                let Compare { range, operand, .. } = script.compare(at);
-                if matches!(operand, Operand::Value(_)) {
-                    self.each_key(range, self.revision, |_, found| {
-                        need(found.location);
-                        ControlFlow::Continue(())
-                    });
-                }
-            }
-            for at in head.success.chain(head.failure) {
-                match script.op(at) {
-                    Op::Put(PutOp { key, ignore_value: true, .. }) => {
-                        self.index.get(key).into_iter().for_each(|found| need(found.location));
-                    }
-                    Op::Range(query) if query.target == SortTarget::Value && !query.count_only => {
-                        let Ok(revision) = self.check_revision(query.revision) else {
-                            continue;
-                        };
-                        self.each_key(query.range, revision, |_, found| {
-                            need(found.location);
-                            ControlFlow::Continue(())
-                        });
-                    }
-                    Op::Range(_)
-                    | Op::Put(_)
-                    | Op::DeleteRange { .. }
-                    | Op::Txn(_)
-                    | Op::Refused(_) => {}
+            let Some(succeeded) = way.succeeded(txn) else { continue };
+            for at in script.head(txn).branch(succeeded) {
+                if let Op::Put(PutOp { key, ignore_value: true, .. }) = script.op(at) {
+                    self.index.get(key).into_iter().for_each(|found| need(found.location));
                 }
             }
         }
     }
 
-    /// Does a transaction. `data` is what its keys and values are slices of.
+    /// Does a transaction whose way is found. `data` is what its keys and values are slices of.
     ///
     /// # Errors
     /// [`Refusal::FutureRevision`] or [`Refusal::Compacted`] of a read,
@@ -84,18 +54,20 @@ impl Keyspace {
     /// on which keys there are, and so are the same on every replica.
     ///
     /// # Panics
-    /// If it was not validated, or a key or value is no slice of `data`.
+    /// If it was not validated, something has changed since its way was begun, or a key or value
+    /// is no slice of `data`.
     pub fn txn(
         &mut self,
         script: &impl Script,
+        way: &Way,
         data: &Bytes,
         records: &mut impl Records,
     ) -> Result<Outcome, Refusal> {
-        let path = self.path(script, records);
+        assert!(way.at() == self.revision, "the compares saw what is there");
         let mut checks = Checks {
             keyspace: self,
             script,
-            path: &path,
+            way,
             deleted_from: None,
             put_size: 0,
             records: &*records,
@@ -104,30 +76,31 @@ impl Keyspace {
         // A slice keeps all of the buffer. What is not put, the compares and the way not taken, is
         // not to be kept with what is.
         let data = Some(data).filter(|data| 2 * checks.put_size >= data.len());
-        let mut run = Run { write: self.write(), records, script, path: &path, data };
+        let mut run = Run { write: self.write(), records, script, way, data };
         let outcome = run.txn(0);
         let _ = run.write.finish();
         Ok(outcome)
     }
 
-    /// Does a transaction of reads only, all as of the present.
+    /// Does a transaction of reads only whose way is found, all as of when that was begun.
     ///
     /// # Errors
     /// As [`Self::txn`].
     ///
     /// # Panics
-    /// If there is anything but reads in it.
+    /// If there is anything but reads in it, or what they see may be forgotten.
     pub fn read_txn(
         &self,
         script: &impl Script,
+        way: &Way,
         records: &impl Records,
     ) -> Result<Outcome, Refusal> {
-        let path = self.path(script, records);
-        Checks { keyspace: self, script, path: &path, deleted_from: None, put_size: 0, records }
+        self.assert_kept(way.at());
+        Checks { keyspace: self, script, way, deleted_from: None, put_size: 0, records }
             .check(0)?;
-        let succeeded = path[0].expect("the outermost is on every way");
+        let succeeded = way.succeeded(0).expect("the outermost is on every way");
         let result = |at| match script.op(at) {
-            Op::Range(query) => self.txn_range(&query, records),
+            Op::Range(query) => self.txn_range(&query, way.at(), records),
             Op::Put(_) | Op::DeleteRange { .. } | Op::Txn(_) | Op::Refused(_) => {
                 panic!("only reads are done without a place in the log")
             }
@@ -136,85 +109,48 @@ impl Keyspace {
         Ok(Outcome { succeeded, results })
     }
 
-    /// Which branches are taken: every compare sees the keyspace as it was before.
-    fn path(&self, script: &impl Script, records: &impl Records) -> Path {
-        let mut path = vec![None; script.txns()];
-        path[0] = Some(false);
-        // A transaction stands after the one it is in.
-        for txn in 0..path.len() {
-            if path[txn].is_none() {
-                continue;
-            }
-            let head = script.head(txn);
-            let succeeded =
-                head.compares.clone().all(|at| self.holds(&script.compare(at), records));
-            path[txn] = Some(succeeded);
-            for at in head.branch(succeeded) {
-                if let Op::Txn(inner) = script.op(at) {
-                    path[inner] = Some(false);
-                }
-            }
-        }
-        path
-    }
-
-    /// Whether `compare` holds for every key in its range; a range without keys is as a key that is
-    /// not there.
-    fn holds(&self, compare: &Compare<'_>, records: &impl Records) -> bool {
-        let (mut any, mut all) = (false, true);
-        self.each_key(compare.range, self.revision, |_, found| {
-            any = true;
-            all = compare.operator.holds(order(found, &compare.operand, records));
-            if all { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-        });
-        if any {
-            return all;
-        }
-        match compare.operand {
-            Operand::Value(_) => false,
-            Operand::Version(operand)
-            | Operand::Create(operand)
-            | Operand::Mod(operand)
-            | Operand::Lease(operand) => compare.operator.holds(0.cmp(&operand)),
-            Operand::Unknown => compare.operator.holds(Ordering::Equal),
-        }
-    }
-
-    /// Shows every key of `range` at `revision`, in order, until told to stop.
-    fn each_key(
+    /// A read within a transaction, as of `present`; values come later.
+    fn txn_range(
         &self,
-        range: KeyRange<'_>,
-        revision: Revision,
-        visit: impl FnMut(&[u8], Found) -> ControlFlow<()>,
-    ) {
-        self.index.walk(&Slice::new(range, revision), visit);
-    }
-
-    /// A read within a transaction, as of what has been written so far; values come later.
-    fn txn_range(&self, query: &RangeQuery<'_>, records: &impl Records) -> OpResult {
+        query: &RangeQuery<'_>,
+        present: Revision,
+        records: &impl Records,
+    ) -> OpResult {
         let mut rows = Vec::new();
-        let summary = self
-            .range_with(query, records, |row| rows.push(row.resolve_later(query, records)))
-            .expect("the read's revision was checked");
-        OpResult::Range {
-            revision: summary.revision,
-            rows,
-            more: summary.more,
-            count: summary.count,
-        }
+        let by_value = by_value(query);
+        let query = if by_value.is_some() { in_key_order(query) } else { *query };
+        let at = read_at(&query, present);
+        let summary = self.range_at(&query, at, records, usize::MAX, |row| {
+            rows.push(row.resolve_later(&query, records));
+            ControlFlow::Continue(())
+        });
+        let Summary { count, more, .. } = summary.expect("no budget is that small");
+        OpResult::Range { revision: present, rows, more, count, by_value }
     }
 }
 
-/// How what is there compares to the operand.
-fn order(found: Found, operand: &Operand<'_>, records: &impl Records) -> Ordering {
-    match operand {
-        Operand::Version(version) => found.version.cmp(version),
-        Operand::Create(revision) => found.created.0.cmp(revision),
-        Operand::Mod(revision) => found.location.main.0.cmp(revision),
-        Operand::Value(value) => records.value(found.location)[..].cmp(value),
-        Operand::Lease(lease) => records.lease(found.location).0.cmp(lease),
-        Operand::Unknown => Ordering::Equal,
-    }
+/// What is left to do of a read whose order is that of the values.
+fn by_value(query: &RangeQuery<'_>) -> Option<ByValue> {
+    let limit = query.limit().and_then(|limit| usize::try_from(limit).ok());
+    (query.target == SortTarget::Value && !query.count_only).then_some(ByValue {
+        down: query.order == SortOrder::Descend,
+        limit: limit.unwrap_or(usize::MAX),
+        keys_only: query.keys_only,
+    })
+}
+
+/// The same read of all rows that come into question, with their values, whose order is left open.
+fn in_key_order<'k>(query: &RangeQuery<'k>) -> RangeQuery<'k> {
+    // Without an order etcd sorts those alone that the limit leaves, and one more.
+    let cuts_first = query.order == SortOrder::None && !query.drops() && query.limit > 0;
+    let limit = if cuts_first { query.limit.saturating_add(1) } else { 0 };
+    let (order, target) = (SortOrder::None, SortTarget::Key);
+    RangeQuery { limit, order, target, keys_only: false, ..*query }
+}
+
+/// The revision that a read within a transaction sees.
+fn read_at(query: &RangeQuery<'_>, present: Revision) -> Revision {
+    if query.revision <= 0 { present } else { Revision(query.revision) }
 }
 
 /// A pair that a change replaced; its value comes later.
@@ -226,7 +162,7 @@ fn pair(key: &[u8], found: Found, records: &impl Records) -> KeyValue {
 struct Checks<'t, S, R> {
     keyspace: &'t Keyspace,
     script: &'t S,
-    path: &'t Path,
+    way: &'t Way,
     /// All keys from here on will have been deleted.
     ///
     /// Of all deletions only one without an end may come before a put of a key of its own.
@@ -238,10 +174,12 @@ struct Checks<'t, S, R> {
 
 impl<S: Script, R: Records> Checks<'_, S, R> {
     fn check(&mut self, txn: usize) -> Result<(), Refusal> {
-        let succeeded = self.path[txn].expect("it is on the way taken");
+        let succeeded = self.way.succeeded(txn).expect("it is on the way taken");
         for at in self.script.head(txn).branch(succeeded) {
             match self.script.op(at) {
-                Op::Range(query) => self.keyspace.check_txn_revision(query.revision)?,
+                Op::Range(query) => {
+                    self.keyspace.check_txn_revision(query.revision, self.way.at())?;
+                }
                 Op::Put(put) => {
                     self.check_put(&put)?;
                     self.put_size += put.key.len() + put.value.len();
@@ -275,10 +213,10 @@ impl<S: Script, R: Records> Checks<'_, S, R> {
 }
 
 impl Keyspace {
-    /// Checks the revision of a read in a transaction: stricter than that of one alone, as one
-    /// below zero is not the present but before everything.
-    fn check_txn_revision(&self, revision: i64) -> Result<(), Refusal> {
-        if revision > self.revision.0 {
+    /// Checks the revision of a read in a transaction at `present`: stricter than that of one
+    /// alone, as one below zero is not the present but before everything.
+    fn check_txn_revision(&self, revision: i64, present: Revision) -> Result<(), Refusal> {
+        if revision > present.0 {
             Err(Refusal::FutureRevision)
         } else if revision != 0 && revision < self.floor.0 {
             Err(Refusal::Compacted)
@@ -293,19 +231,22 @@ struct Run<'t, S, R> {
     write: Write<'t>,
     records: &'t mut R,
     script: &'t S,
-    path: &'t Path,
+    way: &'t Way,
     /// What keys and values are to be slices of; if none, they are copied.
     data: Option<&'t Bytes>,
 }
 
 impl<S: Script, R: Records> Run<'_, S, R> {
     fn txn(&mut self, txn: usize) -> Outcome {
-        let succeeded = self.path[txn].expect("it is on the way taken");
+        let succeeded = self.way.succeeded(txn).expect("it is on the way taken");
         let ops = self.script.head(txn).branch(succeeded);
         let mut results = Vec::with_capacity(ops.len());
         for at in ops {
             results.push(match self.script.op(at) {
-                Op::Range(query) => self.write.keyspace().txn_range(&query, &*self.records),
+                Op::Range(query) => {
+                    let keyspace = self.write.keyspace();
+                    keyspace.txn_range(&query, keyspace.revision(), &*self.records)
+                }
                 Op::Put(put) => self.put(&put),
                 Op::DeleteRange { range, prev_kv } => self.delete_range(range, prev_kv),
                 Op::Txn(inner) => OpResult::Txn(self.txn(inner)),

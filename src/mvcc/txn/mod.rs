@@ -19,6 +19,8 @@ mod validate;
 use std::cmp::Ordering;
 use std::ops::Range;
 
+use bytes::Bytes;
+
 use crate::mvcc::KeyRange;
 use crate::mvcc::KeyValue;
 use crate::mvcc::RangeQuery;
@@ -198,12 +200,14 @@ pub enum OpResult {
     Range {
         /// The keyspace's revision then, which is not the one read at.
         revision: Revision,
-        /// The rows, in the order asked for.
+        /// The rows, in the order asked for, but for `by_value`.
         rows: Vec<KeyValue>,
         /// Whether the limit cut rows off.
         more: bool,
         /// Keys in the range, whatever limit and bounds left of them.
         count: i64,
+        /// Rows and limit are still to be settled, once all values are here.
+        by_value: Option<ByValue>,
     },
     /// A put.
     Put {
@@ -225,7 +229,52 @@ pub enum OpResult {
     Txn(Outcome),
 }
 
+/// What is left to do with rows whose order is that of their values.
+///
+/// Nothing that a transaction changes rests on it. So no replica waits for the values with all that
+/// comes after, and only the one that answers needs them at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByValue {
+    /// Largest first.
+    pub down: bool,
+    /// Most rows to give.
+    pub limit: usize,
+    /// Leave values out.
+    pub keys_only: bool,
+}
+
+impl ByValue {
+    /// Puts rows that stand in key order in theirs, and cuts them; whether there are more.
+    fn settle(self, rows: &mut Vec<KeyValue>) -> bool {
+        rows.sort_by(|left, right| {
+            let order = left.value.cmp(&right.value);
+            if self.down { order.reverse() } else { order }
+        });
+        let more = rows.len() > self.limit;
+        rows.truncate(self.limit);
+        for row in rows.iter_mut().filter(|_| self.keys_only) {
+            row.value = Some(Bytes::new());
+        }
+        more
+    }
+}
+
 impl Outcome {
+    /// Settles what was left until all values are here.
+    pub fn settle(&mut self) {
+        for result in &mut self.results {
+            match result {
+                OpResult::Range { rows, more, by_value, .. } => {
+                    if let Some(by_value) = by_value.take() {
+                        *more = by_value.settle(rows);
+                    }
+                }
+                OpResult::Txn(inner) => inner.settle(),
+                OpResult::Put { .. } | OpResult::DeleteRange { .. } => {}
+            }
+        }
+    }
+
     /// Shows every pair in it to `visit`, in the order of the answer.
     ///
     /// Those whose values are on disk are made whole so, before the answer leaves.

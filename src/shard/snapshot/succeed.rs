@@ -5,7 +5,6 @@
 
 use crate::shard::Output;
 use crate::shard::Shard;
-use crate::shard::records::Needs;
 use crate::shard::request::Unavailable;
 use crate::shard::watch::Told;
 
@@ -77,7 +76,7 @@ impl Shard {
         }
         for (to, txn) in last.parked.drain() {
             match txn {
-                Some(txn) => self.read_txn(to, txn, Needs::default()),
+                Some(txn) => self.read_txn(to, txn),
                 // What it answers took place, and the values that it lacks are gone.
                 None => self.reply(to, Err(Unavailable::Timeout.into())),
             }

@@ -219,6 +219,69 @@ fn a_crash_in_any_change_of_files_loses_nothing() {
     assert!(crashes > 100, "{crashes}");
 }
 
+/// Sixteen writes in flight, two frames a segment.
+fn deep() -> Config {
+    Config { writes_in_flight_max: 16, pending_size_max: 1 << 20, ..small() }
+}
+
+/// A log with sixteen frames of two blocks in flight, the first the second of its segment.
+fn in_flight() -> Node {
+    let mut node = Node::new(deep());
+    for index in 1..=21 {
+        node.write(&[entry(index, 5000)]);
+    }
+    for index in 22..=40 {
+        node.append(&[entry(index, 5000)]);
+        node.issue();
+    }
+    assert_eq!(node.writes.len(), 16);
+    node
+}
+
+/// Only the last two segments were: where a killed process leaves its writes to the kernel, those
+/// in the others were acknowledged before they were durable.
+#[test]
+fn all_that_may_have_been_in_flight_is_synced_before_the_log_goes_on() {
+    let mut node = in_flight();
+    let file = |command: &String| command.split(' ').nth(2).expect("a file").to_owned();
+    let writes = node.commands.iter().filter(|command| command.starts_with("write"));
+    let files: Vec<_> = writes.map(file).collect();
+    let mut due = files[files.len() - 16..].to_vec();
+    due.dedup();
+    assert!(due.len() > 4, "{due:?}");
+    node.disk.crash(|_| true);
+    let mut node = Node::open(deep(), node.disk).expect("a crash is not damage");
+    assert_eq!(node.recovered.entries.len(), files.len() - 1);
+    node.settle();
+    let syncs = node.commands.iter().take_while(|command| !command.starts_with("write"));
+    let synced: Vec<_> = syncs.filter_map(|command| command.strip_prefix("sync ")).collect();
+    assert_eq!(synced, due);
+}
+
+/// Beyond the next segment recovery looked at one block only.
+#[test]
+fn a_frame_far_behind_a_lost_one_proves_that_it_was_durable() {
+    let mut node = in_flight();
+    // One that says of the first of them that it is durable; it is the second of its segment.
+    node.complete(0);
+    node.issue();
+    let place = |command: &String| {
+        let part = |nth| command.split(' ').nth(nth).expect("four parts").to_owned();
+        let number = |nth| part(nth).parse::<usize>().expect("a number");
+        (part(2), number(3)..number(3) + number(4))
+    };
+    let writes = node.commands.iter().filter(|command| command.starts_with("write"));
+    let places: Vec<_> = writes.map(place).collect();
+    let (last, lost) = places[places.len() - 17..].split_last().expect("seventeen");
+    assert!(last.1.start > 4096, "{last:?}");
+    node.disk.crash(|_| true);
+    for (file, range) in lost {
+        node.disk.file_mut(file)[range.clone()].fill(0);
+    }
+    let damage = recover(deep(), &node.disk).expect_err("an acknowledged frame is missing");
+    assert!(matches!(damage.cause, Cause::Lost(_)), "{damage}");
+}
+
 #[derive(Clone, Debug)]
 enum Act {
     Append(usize, u64),

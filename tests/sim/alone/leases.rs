@@ -389,3 +389,29 @@ fn lists_of_leases_and_of_keys_are_made_a_slice_at_a_time() {
         alone.replies.clear();
     }
 }
+
+/// A renewal that waited behind an entry for the disk counted from when time was last told, which
+/// is long over if the process stood still meanwhile.
+#[test]
+fn a_renewal_counts_from_the_time_that_is_told_after_the_disk_has_answered() {
+    let mut alone = Alone::new(|config| {
+        (config.store.cache_size, config.store.block_size) = (0, 300);
+    });
+    alone.put(0..1_000, 250);
+    alone.compact();
+    alone.grant(1, 15).expect("it is taken");
+    alone.hold_store(true);
+    let (key, value, lease, prev_kv) = (&key(0)[..], &[][..], 0, false);
+    let keep = Command::Put { key, value, lease, prev_kv, ignore_value: true, ignore_lease: true };
+    alone.ask(1, Request::Write(keep.encode()));
+    alone.run();
+    alone.renew(2, 1);
+    assert!(alone.replies.is_empty(), "{:?}", alone.replies);
+    for command in std::mem::take(&mut alone.held) {
+        alone.perform(command);
+    }
+    alone.holds_store = false;
+    alone.jump(4_000);
+    assert!(alone.renewed(2).is_some());
+    assert_eq!(alone.time_to_live(1).0, 15);
+}
