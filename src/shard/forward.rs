@@ -30,8 +30,8 @@ use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
-/// Bytes of changes that are on their way to a leader at once. 8 MiB: many round trips' worth, and a
-/// part of what a connection's queue takes, so that they fill no queue, keep no heartbeat waiting
+/// Bytes of changes that are on their way to a leader at once. 8 MiB: many round trips' worth, and
+/// a part of what a connection's queue takes, so that they fill no queue, keep no heartbeat waiting
 /// for long, and cost no more than that when they are handed over again.
 const ON_WAY_SIZE_MAX: usize = 8 << 20;
 /// Milliseconds before changes that a busy leader has refused are handed over again, at first. It
@@ -61,9 +61,9 @@ struct Seen {
 /// The changes handed over, and those taken over from others.
 ///
 /// # Shape
-/// `unsent`, `on_way` and `refused` have numbers in `open`, and none in two of them; `deadlines` has
-/// all of them. A change that was held before it got its number may have less time left than those
-/// before it.
+/// `unsent`, `on_way` and `refused` have numbers in `open`, and none in two of them; `deadlines`
+/// has all of them. A change that was held before it got its number may have less time left than
+/// those before it.
 #[derive(Debug, Default)]
 pub(super) struct Forwards {
     open: BTreeMap<u64, Forward>,
