@@ -60,25 +60,52 @@ pub struct Closing {
 pub struct Session {
     link: Link,
     settings: Rc<Settings>,
-    immediate: Vec<(StreamId, Immediate)>,
-    consumed: Vec<(StreamId, usize)>,
-    route: Option<Route>,
-    /// Bytes that messages take which come in by pieces.
-    partials: Rc<Cell<usize>>,
+    intake: Intake,
     /// Answers that come by slices.
     pulls: Pulls,
     /// Calls that are made of others.
     recipes: Recipes,
-    /// Streams that ended before their answer did.
-    gone: Vec<u32>,
-    /// No call's time is over before this: until then none is looked for.
-    deadline_first: Option<Tick>,
     /// The time of the last call that knew it.
     now: Tick,
     /// Since when the same request has been coming in, and its number; HTTP/2 counts for itself.
     incoming: Option<(u64, Tick)>,
     /// When to look next for a leader, and how many looks in a row have found none.
     look: (Tick, u32),
+}
+
+/// What [`Dispatch`] knows of a connection, and leaves for it.
+#[derive(Default)]
+struct Intake {
+    immediate: Vec<(StreamId, Immediate)>,
+    consumed: Vec<(StreamId, usize)>,
+    route: Option<Route>,
+    /// Bytes that messages take which come in by pieces.
+    partials: Rc<Cell<usize>>,
+    /// Streams that ended before their answer did.
+    gone: Vec<u32>,
+    /// No call's time is over before this: until then none is looked for.
+    deadline_first: Option<Tick>,
+}
+
+impl Intake {
+    fn dispatch<'a, S>(
+        &'a mut self,
+        sink: &'a mut S,
+        settings: &'a Settings,
+        now: Tick,
+    ) -> Dispatch<'a, S> {
+        Dispatch {
+            sink,
+            settings,
+            now,
+            route: &mut self.route,
+            immediate: &mut self.immediate,
+            consumed: &mut self.consumed,
+            partials: &self.partials,
+            gone: &mut self.gone,
+            deadline_first: &mut self.deadline_first,
+        }
+    }
 }
 
 /// What the first bytes turned out to be.
@@ -96,14 +123,9 @@ impl Session {
         Self {
             link: Link::Unknown(Vec::new()),
             settings: settings.clone(),
-            immediate: Vec::new(),
-            consumed: Vec::new(),
-            route: None,
-            partials: Rc::default(),
+            intake: Intake::default(),
             pulls: Pulls::default(),
             recipes: Recipes::default(),
-            gone: Vec::new(),
-            deadline_first: None,
             now: Tick::default(),
             incoming: None,
             look: (Tick::default(), 0),
@@ -157,22 +179,12 @@ impl Session {
         };
         let mut rest = bytes;
         let result = loop {
-            let mut dispatch = Dispatch {
-                sink,
-                settings: &self.settings,
-                now,
-                route: &mut self.route,
-                immediate: &mut self.immediate,
-                consumed: &mut self.consumed,
-                partials: &self.partials,
-                gone: &mut self.gone,
-                deadline_first: &mut self.deadline_first,
-            };
+            let mut dispatch = self.intake.dispatch(sink, &self.settings, now);
             let taken = connection.receive(rest, now, &mut dispatch);
-            for (stream, n) in self.consumed.drain(..) {
+            for (stream, n) in self.intake.consumed.drain(..) {
                 connection.consumed(stream, n);
             }
-            for (stream, answer) in self.immediate.drain(..) {
+            for (stream, answer) in self.intake.immediate.drain(..) {
                 if let Immediate::Recipe(recipe, first) = answer {
                     self.recipes.begin(stream.0, *recipe, first);
                 } else {
@@ -202,16 +214,16 @@ impl Session {
         if is_leaderless {
             for stream in connection.calls_where(|call| call.needs_leader) {
                 end(connection, stream, &Status::from(&Unavailable::NoLeader));
-                self.gone.push(stream.0);
+                self.intake.gone.push(stream.0);
             }
         }
-        if self.deadline_first.is_some_and(|first| first <= now) {
+        if self.intake.deadline_first.is_some_and(|first| first <= now) {
             let (late, first) = late(connection, now);
-            self.deadline_first = first;
+            self.intake.deadline_first = first;
             for stream in late {
                 let status = Status::fixed(Code::DeadlineExceeded, "context deadline exceeded");
                 end(connection, stream, &status);
-                self.gone.push(stream.0);
+                self.intake.gone.push(stream.0);
             }
         }
         self.now = now;
@@ -222,22 +234,12 @@ impl Session {
             } else {
                 end(connection, StreamId(stream), &status);
             }
-            self.gone.push(stream);
+            self.intake.gone.push(stream);
         }
-        let mut dispatch = Dispatch {
-            sink,
-            settings: &self.settings,
-            now,
-            route: &mut self.route,
-            immediate: &mut self.immediate,
-            consumed: &mut self.consumed,
-            partials: &self.partials,
-            gone: &mut self.gone,
-            deadline_first: &mut self.deadline_first,
-        };
+        let mut dispatch = self.intake.dispatch(sink, &self.settings, now);
         let result = connection.tick(now, &mut dispatch);
-        self.consumed.clear();
-        self.immediate.clear();
+        self.intake.consumed.clear();
+        self.intake.immediate.clear();
         self.forget_gone(sink);
         self.go_on(sink);
         result.map_err(|closed| Closing { reason: closed.reason })
@@ -438,7 +440,7 @@ impl Session {
                     }
                     if connection.reply_data(stream, &message, false).is_some() {
                         // So much waits already that the stream was reset.
-                        self.gone.push(call);
+                        self.intake.gone.push(call);
                     }
                 }
                 Do::Last(message) => {
@@ -488,17 +490,7 @@ impl Session {
     /// The socket is gone: nobody waits for any answer.
     pub fn lost(&mut self, sink: &mut impl Sink) {
         if let Link::Http2(connection) = &mut self.link {
-            let mut dispatch = Dispatch {
-                sink,
-                settings: &self.settings,
-                now: self.now,
-                route: &mut self.route,
-                immediate: &mut self.immediate,
-                consumed: &mut self.consumed,
-                partials: &self.partials,
-                gone: &mut self.gone,
-                deadline_first: &mut self.deadline_first,
-            };
+            let mut dispatch = self.intake.dispatch(sink, &self.settings, self.now);
             connection.lost(&mut dispatch);
         }
         self.forget_gone(sink);
@@ -506,7 +498,7 @@ impl Session {
 
     /// Tells of answers that nobody waits for any more.
     fn forget_gone(&mut self, sink: &mut impl Sink) {
-        for stream in self.gone.drain(..) {
+        for stream in self.intake.gone.drain(..) {
             self.pulls.remove(stream);
             sink.forget(stream);
             if let Some((own, request)) = self.recipes.give_up(stream) {
@@ -525,7 +517,7 @@ impl Session {
                 let recipes = self.recipes.calls().into_iter().map(StreamId);
                 for stream in connection.calls_where(Call::is_duplex).into_iter().chain(recipes) {
                     end(connection, stream, &Status::from(&Unavailable::Stopped));
-                    self.gone.push(stream.0);
+                    self.intake.gone.push(stream.0);
                 }
             }
             Link::Http1(http) => http.shutdown(),
@@ -1119,7 +1111,7 @@ mod tests {
             (9_999, None, 0),
         ] {
             assert_eq!(session.tick(Tick(now), &mut Nowhere), Ok(()));
-            assert_eq!(session.deadline_first, first.map(Tick), "at {now}");
+            assert_eq!(session.intake.deadline_first, first.map(Tick), "at {now}");
             assert_eq!(count(&mut session, b"grpc-status\x014"), due, "at {now}");
         }
         assert!(!session.is_idle(), "the one without an end is open");
