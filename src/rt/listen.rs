@@ -158,19 +158,18 @@ fn files(cause: &io::Error) -> &'static str {
 
 /// Binds an address.
 fn bind(address: SocketAddr, config: &Config) -> io::Result<TcpListener> {
-    let (first, instead) = candidates(address);
-    let bound = prepare(first, config).and_then(|socket| listen(&socket, first).map(|()| socket));
-    let socket = match (bound, instead) {
-        (Err(error), Some(instead))
-            if matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL)) =>
-        {
-            let socket = prepare(instead, config)?;
-            listen(&socket, instead)?;
-            socket
-        }
-        (bound, _) => bound?,
+    let bind_one = |address: SocketAddr| {
+        let socket = prepare(address, config)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(TcpListener::from(socket))
     };
-    Ok(socket.into())
+    let (first, instead) = candidates(address);
+    bind_one(first).or_else(|error: io::Error| match (error.raw_os_error(), instead) {
+        (Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL), Some(instead)) => bind_one(instead),
+        _ => Err(error),
+    })
 }
 
 /// What is bound for an address, and what where the system has no IPv6: all of the machine's IPv4
@@ -198,12 +197,6 @@ fn prepare(address: SocketAddr, config: &Config) -> io::Result<socket2::Socket> 
     let silence = TcpKeepalive::new().with_time(SILENCE_MAX).with_interval(ASK_AGAIN_AFTER);
     socket.set_tcp_keepalive(&silence.with_retries(QUESTIONS_MAX))?;
     Ok(socket)
-}
-
-fn listen(socket: &socket2::Socket, address: SocketAddr) -> io::Result<()> {
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)
 }
 
 #[cfg(test)]
