@@ -14,6 +14,7 @@ mod gauge;
 mod h2;
 mod load;
 mod message;
+mod priority;
 mod profile;
 mod scenario;
 mod server;

@@ -16,6 +16,7 @@ use crate::h2::connection::{Answer, Connection, Outcome};
 use crate::load::measure::{Record, Sample, histogram};
 use crate::load::{End, Note, Plan, Shared};
 use crate::message;
+use crate::priority;
 use crate::wire::{Received, Wire};
 use crate::workload::{Kind, Source, Workload};
 
@@ -191,6 +192,10 @@ impl<'a> Worker<'a> {
     pub(crate) fn run(mut self) -> Result<Record, Failure> {
         // Fine timers are a help to open loops and no condition.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1000));
+        if self.schedule.is_some() {
+            // The same.
+            let _ = priority::raise();
+        }
         for index in 0..self.clients.len() {
             self.flush(index)?;
         }
