@@ -425,6 +425,7 @@ fn run_core(
         let core = Rc::new(core);
         glommio::spawn_local(core.clone().receive_messages(inbox)).detach();
         glommio::spawn_local(core.clone().keep_time()).detach();
+        glommio::spawn_local(core.clone().keep_pace()).detach();
         for (shard, _) in plan.config.shards() {
             if plan.homes[usize::try_from(shard.0).expect("usize is 64 bits")] != index {
                 continue;

@@ -235,6 +235,10 @@ pub(crate) struct Core {
     receive_buffer: RefCell<Vec<u8>>,
     answer: RefCell<Vec<u8>>,
     turn: Event,
+    /// What has no hurry has a slice in the next turn.
+    is_rested: Cell<bool>,
+    /// A slice was done, and there is more.
+    rest: Event,
     stopping: Cell<bool>,
     stopped: Cell<bool>,
     halted: Cell<bool>,
@@ -283,6 +287,8 @@ impl Core {
             receive_buffer: RefCell::new(vec![0; RECEIVE_SIZE]),
             answer: RefCell::default(),
             turn: Event::default(),
+            is_rested: Cell::new(true),
+            rest: Event::default(),
             stopping: Cell::new(false),
             stopped: Cell::new(false),
             halted: Cell::new(false),
@@ -311,6 +317,17 @@ impl Core {
                 self.turn.set();
                 glommio::timer::sleep(pause).await;
             }
+        }
+    }
+
+    /// Lets so much time pass between two slices of what has no hurry, in which the core does
+    /// whatever else comes, until the process ends.
+    pub(crate) async fn keep_pace(self: Rc<Self>) {
+        loop {
+            self.rest.wait().await;
+            glommio::timer::sleep(REST).await;
+            self.is_rested.set(true);
+            self.turn.set();
         }
     }
 
@@ -482,7 +499,7 @@ impl Core {
         }
     }
 
-    /// Does what is to be done; if there is more, how long it is to wait.
+    /// Does what is to be done; if there is more to do soon, how long it is to wait.
     fn take_turn(self: &Rc<Self>) -> Option<Duration> {
         if self.halted.get() {
             return None;
@@ -509,16 +526,27 @@ impl Core {
             self.send(at);
         }
         self.send_to_peers();
-        let mut is_patient = false;
-        for id in &shards {
-            is_patient |= self.work(*id);
+        if self.is_rested.get() {
+            self.work_all(&shards);
         }
-        // That may have come to something for peers, too.
-        self.send_to_peers();
         self.mesh.send(&mut self.posts.borrow_mut());
         let is_left = |list: &RefCell<Vec<u32>>| !list.borrow().is_empty();
         is_more |= is_left(&self.pullers) || is_left(&self.dirty) || is_left(&self.askers);
-        is_more.then_some(BREATH).or(is_patient.then_some(REST))
+        is_more.then_some(BREATH)
+    }
+
+    /// A slice of what has no hurry; the next is due after a rest.
+    fn work_all(self: &Rc<Self>, shards: &[ShardId]) {
+        let mut is_more = false;
+        for id in shards {
+            is_more |= self.work(*id);
+        }
+        // That may have come to something for peers, too.
+        self.send_to_peers();
+        if is_more {
+            self.is_rested.set(false);
+            self.rest.set();
+        }
     }
 
     /// A slice of what a shard has to do without hurry, once answers are on their way; whether
