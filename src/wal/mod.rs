@@ -198,6 +198,9 @@ pub enum Command {
         file: FileId,
         /// Bytes of zeros.
         size: u64,
+        /// No segment is ready, and frames may come to wait for this one. Otherwise it is in time
+        /// if it is made before as many bytes of frames are written.
+        is_urgent: bool,
     },
     /// Write `header` at the start of the spare and sync it, then rename it to the segment and sync
     /// the directory.
@@ -216,9 +219,9 @@ pub enum Command {
         /// The spare that it becomes.
         to: FileId,
     },
-    /// Remove the file and sync the directory.
+    /// Remove the file and sync the directory. It may become shorter first.
     Remove {
-        /// A file that is no longer needed.
+        /// A spare that is no longer needed.
         file: FileId,
     },
     /// Read `size` bytes at `offset` of a segment.

@@ -229,7 +229,7 @@ pub(crate) fn perform_store(
 /// What a command that is no write does to whole files.
 pub(crate) fn change(command: Command) -> disk::Change {
     match command {
-        Command::Create { file, size } => {
+        Command::Create { file, size, .. } => {
             let size = usize::try_from(size).expect("64 bits");
             disk::Change::Create { name: file.to_string(), size }
         }

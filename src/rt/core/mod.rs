@@ -752,6 +752,7 @@ impl Core {
     fn stop(&self) {
         self.stopping.set(true);
         let now = self.clock.now();
+        self.hosts.borrow().values().for_each(|host| host.disks.log.hurry());
         let mut connections = self.connections.borrow_mut();
         for at in 0..connections.len() {
             let at = u32::try_from(at).expect("connections are few");

@@ -194,6 +194,21 @@ mod tests {
     }
 
     #[test]
+    fn a_large_file_goes_bit_by_bit_and_whole() {
+        on_a_disk(|disk| async move {
+            for size in [0, 4096, 1 << 20, (3 << 20) + 4096] {
+                let file = FileId::Segment(3);
+                disk.perform(Command::Create { file }).await.expect("made");
+                if size > 0 {
+                    write(&disk, file, 0, size).await;
+                }
+                disk.perform(Command::Remove { file }).await.expect("removed");
+                assert!(disk.list().expect("listed").is_empty(), "{size} bytes");
+            }
+        });
+    }
+
+    #[test]
     fn what_is_made_anew_is_empty_and_a_manifest_takes_the_place_of_the_last() {
         on_a_disk(|disk| async move {
             let new = FileId::New(1);

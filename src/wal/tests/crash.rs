@@ -169,7 +169,7 @@ fn crash_in(node: &Node, command: &Command) -> Vec<Disk> {
         disks.push(disk);
     };
     match command {
-        Command::Create { file, size } => {
+        Command::Create { file, size, .. } => {
             let size = usize::try_from(*size).expect("64 bits");
             for part in [0, 1, 4096, size - 1, size] {
                 with(&|disk| disk.create(&name(file), vec![0; part]));

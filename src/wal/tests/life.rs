@@ -8,10 +8,10 @@ fn a_new_log_makes_its_files_and_says_that_it_is_open() {
     assert_eq!(
         node.commands,
         [
-            "create 0000000000000000.spare 24576",
+            "create 0000000000000000.spare 24576 urgently",
             "activate 0000000000000000.spare 0000000000000000.wal",
             "write 1 0000000000000000.wal 4096 4096",
-            "create 0000000000000001.spare 24576",
+            "create 0000000000000001.spare 24576 urgently",
             "activate 0000000000000001.spare 0000000000000001.wal",
             "create 0000000000000002.spare 24576",
         ]
@@ -200,6 +200,23 @@ fn released_segments_are_used_again() {
     let node = node.reopen(small());
     assert_eq!(node.recovered.snapshot.as_ref().map(|snapshot| snapshot.1), Some(200));
     assert_eq!(node.recovered.hard_state.committed, LogIndex(200));
+}
+
+/// A segment that goes may be shortened bit by bit, and recovery takes a short one for damage.
+#[test]
+fn only_spares_are_removed() {
+    let mut node = Node::new(small());
+    for index in 1..=100 {
+        node.write(&[entry(index, 900), hard_state(1, Some(1), index)]);
+    }
+    node.write(&[Item::Snapshot(1, 100, false, vec![5; 64])]);
+    node.writer.release(LogIndex(100));
+    node.settle();
+    let removed: Vec<_> = node.commands.iter().filter(|c| c.starts_with("remove")).collect();
+    assert!(removed.len() > 5, "{removed:?}");
+    assert!(removed.iter().all(|command| command.ends_with(".spare")), "{removed:?}");
+    let spares = node.disk.list().iter().filter(|(name, _)| name.ends_with(".spare")).count();
+    assert!(spares <= small().spares_max, "{spares}");
 }
 
 #[test]

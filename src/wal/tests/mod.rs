@@ -202,7 +202,10 @@ impl Node {
             Command::Write { id, file, offset, size } => {
                 format!("write {id} {file} {offset} {size}")
             }
-            Command::Create { file, size } => format!("create {file} {size}"),
+            Command::Create { file, size, is_urgent } => {
+                let urgency = if *is_urgent { " urgently" } else { "" };
+                format!("create {file} {size}{urgency}")
+            }
             Command::Recycle { from, to } => format!("recycle {from} {to}"),
             Command::Remove { file } => format!("remove {file}"),
             Command::Read { id, file, offset, size } => format!("read {id} {file} {offset} {size}"),
@@ -215,7 +218,7 @@ impl Node {
                 self.writes.push((*id, self.disk.begin(&name(file), *offset, buffer)));
                 return;
             }
-            Command::Create { file, size } => {
+            Command::Create { file, size, .. } => {
                 let size = usize::try_from(*size).expect("64 bits");
                 self.disk.create(&name(file), vec![0; size]);
             }
