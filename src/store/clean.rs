@@ -278,6 +278,7 @@ impl Store {
     /// Time has come to `now`.
     pub fn tick(&mut self, now: Tick) {
         let past = now.since(self.cleaner.now).min(TICK_MAX);
+        self.tick_seal(past);
         self.cleaner.now = self.cleaner.now.max(now);
         let restored = past.saturating_mul(REMOVE_RATE);
         self.cleaner.removed = self.cleaner.removed.saturating_sub(restored);
@@ -386,9 +387,21 @@ impl Store {
 
     /// Chooses what is to be read next.
     fn choose(&mut self, budget: &mut usize) {
+        let size = match self.cleaner.pace {
+            Pace::Easy | Pace::Brisk => self.config.clean_read_size_gentle(),
+            Pace::Hurry => self.config.clean_read_size,
+        };
         let Some(job) = &mut self.cleaner.job else { return };
         while *budget > 0 && job.stretches.len() < STRETCHES_MAX && job.source < job.run.end {
-            job.choose(&self.shelf, self.config.clean_read_size, budget);
+            job.choose(&self.shelf, size, budget);
+        }
+    }
+
+    /// Bytes of one write.
+    pub(super) fn clean_write_size(&self) -> usize {
+        match self.cleaner.pace {
+            Pace::Easy | Pace::Brisk => self.config.write_size_gentle(),
+            Pace::Hurry => self.config.write_size,
         }
     }
 

@@ -304,16 +304,21 @@ impl Store {
         if self.writes.len() >= WRITES_MAX {
             return None;
         }
-        self.feed();
-        let size = self.config.write_size;
-        let (job, (file, offset, bytes)) = [Job::Seal, Job::Clean]
-            .into_iter()
-            .find_map(|job| Some((job, self.maker(job)?.next_write(size)?)))
+        let clean_size = self.clean_write_size();
+        let (job, (file, offset, bytes)) = self
+            .next_seal_write()
+            .map(|write| (Job::Seal, write))
+            .or_else(|| Some((Job::Clean, self.maker(Job::Clean)?.next_write(clean_size)?)))
             .or_else(|| Some((Job::Receive, self.incoming.as_mut()?.next_write()?)))?;
         self.write_next += 1;
         let (id, size) = (self.write_next, bytes.len());
         self.writes.push(Write { id, job, bytes: Some(bytes) });
         Some(Command::Write { id, file, offset, size })
+    }
+
+    /// Whether a segment is being written to on behalf of this.
+    pub(super) fn is_writing(&self, job: Job) -> bool {
+        self.writes.iter().any(|write| write.job == job)
     }
 
     fn maker(&mut self, job: Job) -> Option<&mut Maker> {

@@ -70,6 +70,9 @@ use bytes::Bytes;
 /// What is written to a file, and where, are multiples of this, in bytes.
 pub const WRITE_UNIT: usize = BLOCK_SIZE;
 
+/// What is not to be in the way of the log's writes is this many times smaller.
+const GENTLE_SHARE: usize = 4;
+
 /// The limits of one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -91,12 +94,16 @@ pub struct Config {
     pub cache_size: usize,
     /// Most reads issued and not yet answered, 128 by default: what a fast disk does side by side.
     pub reads_max: usize,
-    /// Bytes of one write, 256 KiB by default: what is encoded in one go, about 100 us.
+    /// Bytes of one write that has to be quick, 256 KiB by default: what is encoded in one go,
+    /// about 100 us. Others have a quarter, as the log's writes wait for them.
     pub write_size: usize,
+    /// Bytes a millisecond that sealing writes while it is not pressed, 32 KiB by default: a tail
+    /// in half a second, with a small part of a disk.
+    pub seal_rate: u64,
     /// Bytes a millisecond that cleaning may read and copy while there is little to clean, 16 KiB
     /// by default: 16 MB/s, a small part of a disk. It hurries as dead bytes pile up.
     pub clean_rate: u64,
-    /// Bytes that cleaning reads at a time, 256 KiB by default.
+    /// Bytes that cleaning reads at a time in a hurry, 256 KiB by default; otherwise a quarter.
     pub clean_read_size: usize,
     /// Bytes that recovery reads at a time, 1 MiB by default.
     pub read_size: usize,
@@ -112,6 +119,7 @@ impl Default for Config {
             cache_size: 64 << 20,
             reads_max: 128,
             write_size: 256 << 10,
+            seal_rate: 32 << 10,
             clean_rate: 16 << 10,
             clean_read_size: 256 << 10,
             read_size: 1 << 20,
@@ -120,6 +128,16 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Bytes of one write that is not to be in the way.
+    pub(super) fn write_size_gentle(&self) -> usize {
+        (self.write_size / GENTLE_SHARE).next_multiple_of(BLOCK_SIZE)
+    }
+
+    /// Bytes that cleaning reads at a time if it is not to be in the way.
+    pub(super) fn clean_read_size_gentle(&self) -> usize {
+        self.clean_read_size / GENTLE_SHARE
+    }
+
     /// Asserts that the limits fit together.
     ///
     /// # Panics
@@ -132,6 +150,7 @@ impl Config {
         assert!((1..=4096).contains(&self.reads_max), "1 to 4096 reads");
         assert!(self.write_size >= BLOCK_SIZE, "a write is at least a block");
         assert!(self.write_size.is_multiple_of(BLOCK_SIZE), "a write is whole blocks");
+        assert!(self.seal_rate > 0, "sealing makes progress");
         assert!(self.clean_rate > 0, "cleaning makes progress");
         assert!(self.clean_read_size <= 64 << 20, "cleaning reads at most 64 MiB at a time");
         assert!(self.read_size >= BLOCK_SIZE, "recovery reads at least a block");

@@ -404,6 +404,7 @@ fn store_limits(dice: &mut Dice) -> store::Config {
         reads_max: dice.pick(&[1, 3, 128]),
         write_size: dice.pick(&[4096, 65_536]),
         clean_rate: dice.pick(&[1_000, 1_000_000]),
+        seal_rate: dice.pick(&[1_000, 1_000_000]),
         clean_read_size: dice.pick(&[4096, 65_536]),
         read_size: dice.pick(&[4096, 65_536]),
     }

@@ -17,6 +17,7 @@ fn tiny(luck: &mut Luck) -> Config {
         reads_max: 1 + luck.index(8),
         write_size: 4096 * (1 + luck.index(2)),
         clean_rate: 1 + luck.below(2000),
+        seal_rate: 1 + luck.below(2000),
         clean_read_size: 100 + luck.index(4000),
         ..Config::default()
     };

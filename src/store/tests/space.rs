@@ -245,3 +245,35 @@ fn cleaning_has_its_turn_while_more_is_asked_for_than_is_read_at_a_time() {
     }
     panic!("nothing is cleaned");
 }
+
+/// All of a tail was written at once, and the log's writes waited behind it: with 3,000 puts a
+/// second each of them took milliseconds, for a twentieth of a second.
+#[test]
+fn a_seal_leaves_the_disk_to_others_until_it_is_pressed() {
+    let config =
+        Config { seal_size: 256 << 10, write_size: 32 << 10, seal_rate: 1 << 10, ..small() };
+    let mut world = World::new(3, config);
+    let fill = |world: &mut World, count: u64| {
+        (0..count).for_each(|key| world.put(&format!("key{key:05}"), vec![7; 500]));
+    };
+    fill(&mut world, 400);
+    world.seal();
+    let mut ticks = 0;
+    while world.store.is_sealing() {
+        world.poll();
+        assert!(world.writes().all(|size| size <= 8 << 10), "pieces are small");
+        assert!(world.writes().count() <= 1, "and one at a time");
+        if !world.complete() {
+            world.tick(20);
+            ticks += 1;
+        }
+    }
+    assert!(ticks >= 200_000 / 20 / 1024 - 5, "a kibibyte a millisecond, not {ticks} ticks");
+    fill(&mut world, 400);
+    world.seal();
+    fill(&mut world, 200);
+    while world.store.is_sealing() {
+        world.poll();
+        assert!(world.complete(), "no time has to pass once the next tail grows");
+    }
+}

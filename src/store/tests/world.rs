@@ -330,6 +330,13 @@ impl World {
         assert!(self.outstanding.len() - reads - writes <= 1);
     }
 
+    /// Bytes of each write that is under way.
+    pub(super) fn writes(&self) -> impl Iterator<Item = usize> {
+        let writes = self.outstanding.iter().map(|(command, _)| command);
+        writes
+            .filter_map(|it| if let Command::Write { size, .. } = it { Some(*size) } else { None })
+    }
+
     /// Does one thing that was asked for, any of them.
     pub(super) fn complete(&mut self) -> bool {
         if self.outstanding.is_empty() {
@@ -346,15 +353,19 @@ impl World {
         true
     }
 
-    /// Drives everything to its end.
+    /// Drives everything to its end; a seal that is under way takes the time it needs.
     pub(super) fn settle(&mut self) {
         loop {
             self.poll();
             let worked = self.store.work(1000);
             self.poll();
-            if !self.complete() && !worked {
+            if self.complete() || worked {
+                continue;
+            }
+            if !self.store.is_sealing() {
                 return;
             }
+            self.tick(40);
         }
     }
 
