@@ -124,11 +124,10 @@ impl Oracle {
     pub(crate) fn ended(&mut self, ids: &[i64], now: u64) -> Result<(), String> {
         for id in ids {
             self.leases.ends(*id, now)?;
-            // It may have been revoked by what is before in the log.
-            if self.model.leases().contains_key(id) {
-                let call = self.sent(Op::Expire { id: *id }, now, None, false);
-                self.submitted(call, now);
-            }
+            // It may have been revoked by what is before in the log, or may not: that may come to be
+            // refused.
+            let call = self.sent(Op::Expire { id: *id }, now, None, false);
+            self.submitted(call, now);
         }
         Ok(())
     }

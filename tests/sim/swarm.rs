@@ -395,7 +395,7 @@ fn limits(dice: &mut Dice) -> wal::Config {
 /// Limits of a store, as small.
 fn store_limits(dice: &mut Dice) -> store::Config {
     let seal_size = dice.pick(&[150, 400, 1_500, 30_000]);
-    store::Config {
+    let mut config = store::Config {
         block_size: dice.pick(&[64, 300, 2_000]),
         seal_size,
         tail_size_max: seal_size * dice.pick(&[3, 30]),
@@ -403,11 +403,13 @@ fn store_limits(dice: &mut Dice) -> store::Config {
         cache_size: dice.pick(&[0, 0, 2_000, 50_000]),
         reads_max: dice.pick(&[1, 3, 128]),
         write_size: dice.pick(&[4096, 65_536]),
+        seal_rate: 1,
         clean_rate: dice.pick(&[1_000, 1_000_000]),
-        seal_rate: dice.pick(&[1_000, 1_000_000]),
         clean_read_size: dice.pick(&[4096, 65_536]),
         read_size: dice.pick(&[4096, 65_536]),
-    }
+    };
+    config.seal_rate = config.clean_rate;
+    config
 }
 
 /// Limits of a shard.

@@ -77,7 +77,7 @@ impl Swarm {
 /// Limits small enough for every boundary to be met.
 fn config(dice: &mut Dice) -> Config {
     let seal_size = dice.pick(&[600, 600, 3_000, 20_000]);
-    Config {
+    let mut config = Config {
         block_size: dice.pick(&[64, 300, 2_000]),
         seal_size,
         tail_size_max: seal_size * dice.pick(&[2, 20]),
@@ -86,8 +86,10 @@ fn config(dice: &mut Dice) -> Config {
         reads_max: dice.pick(&[1, 3, 128]),
         write_size: dice.pick(&[4096, 8192, 65_536]),
         clean_rate: dice.pick(&[100, 5_000, 1_000_000]),
-        seal_rate: dice.pick(&[100, 5_000, 1_000_000]),
+        seal_rate: 1,
         clean_read_size: dice.pick(&[4096, 65_536]),
         read_size: dice.pick(&[4096, 65_536]),
-    }
+    };
+    config.seal_rate = config.clean_rate;
+    config
 }
