@@ -219,9 +219,9 @@ pub enum Command {
         /// The spare that it becomes.
         to: FileId,
     },
-    /// Remove the file and sync the directory. It may become shorter first.
+    /// Remove the file and sync the directory.
     Remove {
-        /// A spare that is no longer needed.
+        /// A file that is no longer needed.
         file: FileId,
     },
     /// Read `size` bytes at `offset` of a segment.

@@ -163,6 +163,10 @@ impl Segments {
         if self.may_go(reading) {
             let oldest = self.live.pop_front().expect("there are two");
             let from = FileId::Segment(oldest.sequence);
+            if self.spares.len() >= self.spares_max {
+                self.busy = Some(Busy::Remove);
+                return Some(Command::Remove { file: from });
+            }
             let spare = self.spare_number();
             self.busy = Some(Busy::Recycle(spare));
             return Some(Command::Recycle { from, to: FileId::Spare(spare) });
@@ -173,10 +177,7 @@ impl Segments {
             self.busy = Some(Busy::Create(spare));
             return Some(Command::Create { file: FileId::Spare(spare), size, is_urgent });
         }
-        // Only spares are removed: it may be done bit by bit, as one of another size is no harm.
-        let is_over = self.spares.len() > self.spares_max;
-        let over = if is_over { self.spares.pop_last().map(FileId::Spare) } else { None };
-        let file = over.or_else(|| self.unwanted.pop())?;
+        let file = self.unwanted.pop()?;
         self.busy = Some(Busy::Remove);
         Some(Command::Remove { file })
     }

@@ -23,8 +23,8 @@ const ZERO_SIZE: usize = 1 << 20;
 /// is busy with them for 0.1 ms or so, and frames wait so long.
 const ZERO_SIZE_GENTLE: usize = 64 << 10;
 /// Bytes of zeros a millisecond that a new segment gets at least, besides one for each of frames:
-/// 16 MB/s.
-const ZERO_RATE: u64 = 16 << 10;
+/// 8 MB/s.
+const ZERO_RATE: u64 = 8 << 10;
 /// Between two looks at how many more may be written.
 const ZERO_PAUSE: Duration = Duration::from_millis(4);
 /// Files of one log that are kept open: those in use and the spare ones are a few.

@@ -202,23 +202,6 @@ fn released_segments_are_used_again() {
     assert_eq!(node.recovered.hard_state.committed, LogIndex(200));
 }
 
-/// A segment that goes may be shortened bit by bit, and recovery takes a short one for damage.
-#[test]
-fn only_spares_are_removed() {
-    let mut node = Node::new(small());
-    for index in 1..=100 {
-        node.write(&[entry(index, 900), hard_state(1, Some(1), index)]);
-    }
-    node.write(&[Item::Snapshot(1, 100, false, vec![5; 64])]);
-    node.writer.release(LogIndex(100));
-    node.settle();
-    let removed: Vec<_> = node.commands.iter().filter(|c| c.starts_with("remove")).collect();
-    assert!(removed.len() > 5, "{removed:?}");
-    assert!(removed.iter().all(|command| command.ends_with(".spare")), "{removed:?}");
-    let spares = node.disk.list().iter().filter(|(name, _)| name.ends_with(".spare")).count();
-    assert!(spares <= small().spares_max, "{spares}");
-}
-
 #[test]
 fn nothing_is_released_past_a_durable_snapshot() {
     let mut node = Node::new(small());
