@@ -164,6 +164,8 @@ pub struct Shard {
     sends: Sends,
     receipt: Receipt,
     moving: Moving,
+    /// Nobody waits for what was left to do when a slice of it was last done.
+    is_patient: bool,
     auto: AutoCompact,
     outputs: VecDeque<Output>,
     now: Tick,
@@ -225,6 +227,7 @@ impl Shard {
             sends: Sends::default(),
             receipt: Receipt::default(),
             moving: Moving::default(),
+            is_patient: false,
             auto,
             outputs: VecDeque::new(),
             now,
@@ -334,12 +337,21 @@ impl Shard {
                 | self.step_listing();
         }
         // Not one of them is to keep the others waiting.
-        self.step_lists()
+        let is_awaited = self.step_lists()
             | self.step_hash()
             | self.step_replays()
-            | self.step_compaction()
             | self.step_leases()
-            | self.step_listing()
+            | self.step_listing();
+        let is_more = self.step_compaction();
+        self.is_patient = !is_awaited && self.store.is_easy();
+        is_awaited | is_more
+    }
+
+    /// Whether nobody waits for what [`Self::work`] has left to do: a driver may rest for long
+    /// while it has other work.
+    #[must_use]
+    pub fn is_patient(&self) -> bool {
+        self.is_patient
     }
 
     /// Writes the frame that [`wal::Command::Write`] asked for into the driver's buffer.

@@ -25,8 +25,9 @@ use crate::wal;
 
 /// What the log calls the write of a snapshot's mark; Raft's own tickets count from the beginning.
 pub(super) const MARK_TOKEN: u64 = u64::MAX;
-/// Changes forgotten in one slice: less than a tenth of a millisecond.
-const FORGET_STEP: u64 = 64;
+/// Changes forgotten in one slice: some 30 us. Each put may meet two slices, and the threads of the
+/// system that tell of its write two more.
+const FORGET_STEP: u64 = 32;
 /// Changes forgotten in one slice at most, however many came since the last one: about as long as
 /// it takes to apply so many.
 const FORGET_STEP_MAX: u64 = 1024;
@@ -41,7 +42,7 @@ const TICK_MAX: u64 = 40;
 /// Changes that may be forgotten at once after a rest.
 const FORGET_BURST: u64 = TICK_MAX * FORGET_RATE;
 /// Records that one slice of cleaning looks at.
-const CLEAN_STEP: usize = 128;
+const CLEAN_STEP: usize = 64;
 
 /// How far sealing and forgetting have come.
 #[derive(Debug, Default)]

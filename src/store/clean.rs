@@ -294,6 +294,12 @@ impl Store {
         cleaner.allowance = cleaner.allowance.saturating_add(gained).min(most);
     }
 
+    /// Whether cleaning has all the time that it may take.
+    #[must_use]
+    pub fn is_easy(&self) -> bool {
+        self.cleaner.pace == Pace::Easy
+    }
+
     /// Does a slice of what can wait: about `budget` records' worth of cleaning, and of giving
     /// memory back. Whether there is more to do now.
     pub fn work(&mut self, budget: usize) -> bool {

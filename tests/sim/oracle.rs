@@ -124,8 +124,7 @@ impl Oracle {
     pub(crate) fn ended(&mut self, ids: &[i64], now: u64) -> Result<(), String> {
         for id in ids {
             self.leases.ends(*id, now)?;
-            // It may have been revoked by what is before in the log, or may not: that may come to be
-            // refused.
+            // It may have been revoked by what is before in the log, or not: that may be refused.
             let call = self.sent(Op::Expire { id: *id }, now, None, false);
             self.submitted(call, now);
         }

@@ -8,6 +8,7 @@
 //! Nothing here decides anything: no output is held back, reordered or looked into.
 
 mod connection;
+mod pace;
 mod peers;
 mod watch;
 
@@ -15,6 +16,7 @@ pub(crate) use self::peers::PeerSettings;
 
 use self::connection::Connection;
 use self::connection::RECEIVE_SIZE;
+use self::pace::Pace;
 use self::peers::Peers;
 use crate::api::Answers;
 use crate::api::Piece;
@@ -72,11 +74,6 @@ const SERVE_SIZE: usize = 4 << 10;
 /// How long a core waits that could go on at once: it is over when the executor has looked once
 /// around.
 const BREATH: Duration = Duration::from_micros(2);
-/// How long a core rests between two slices of what has no hurry, about half as long as one takes.
-/// A core that never sleeps is not asked to make room for the system's own threads on its CPU
-/// before some milliseconds are over, and a write's end is told by one of these.
-const REST: Duration = Duration::from_micros(100);
-
 /// A shard that lives here, and its files.
 struct Host {
     id: ShardId,
@@ -235,10 +232,7 @@ pub(crate) struct Core {
     receive_buffer: RefCell<Vec<u8>>,
     answer: RefCell<Vec<u8>>,
     turn: Event,
-    /// What has no hurry has a slice in the next turn.
-    is_rested: Cell<bool>,
-    /// A slice was done, and there is more.
-    rest: Event,
+    pace: Pace,
     stopping: Cell<bool>,
     stopped: Cell<bool>,
     halted: Cell<bool>,
@@ -287,8 +281,7 @@ impl Core {
             receive_buffer: RefCell::new(vec![0; RECEIVE_SIZE]),
             answer: RefCell::default(),
             turn: Event::default(),
-            is_rested: Cell::new(true),
-            rest: Event::default(),
+            pace: Pace::default(),
             stopping: Cell::new(false),
             stopped: Cell::new(false),
             halted: Cell::new(false),
@@ -317,17 +310,6 @@ impl Core {
                 self.turn.set();
                 glommio::timer::sleep(pause).await;
             }
-        }
-    }
-
-    /// Lets so much time pass between two slices of what has no hurry, in which the core does
-    /// whatever else comes, until the process ends.
-    pub(crate) async fn keep_pace(self: Rc<Self>) {
-        loop {
-            self.rest.wait().await;
-            glommio::timer::sleep(REST).await;
-            self.is_rested.set(true);
-            self.turn.set();
         }
     }
 
@@ -504,6 +486,7 @@ impl Core {
         if self.halted.get() {
             return None;
         }
+        self.pace.count_turn();
         let shards: Vec<ShardId> = self.hosts.borrow().keys().copied().collect();
         let now = self.clock.now();
         if now.since(self.told.get()) > TICK_MS {
@@ -526,35 +509,13 @@ impl Core {
             self.send(at);
         }
         self.send_to_peers();
-        if self.is_rested.get() {
+        if self.pace.is_rested() {
             self.work_all(&shards);
         }
         self.mesh.send(&mut self.posts.borrow_mut());
         let is_left = |list: &RefCell<Vec<u32>>| !list.borrow().is_empty();
         is_more |= is_left(&self.pullers) || is_left(&self.dirty) || is_left(&self.askers);
         is_more.then_some(BREATH)
-    }
-
-    /// A slice of what has no hurry; the next is due after a rest.
-    fn work_all(self: &Rc<Self>, shards: &[ShardId]) {
-        let mut is_more = false;
-        for id in shards {
-            is_more |= self.work(*id);
-        }
-        // That may have come to something for peers, too.
-        self.send_to_peers();
-        if is_more {
-            self.is_rested.set(false);
-            self.rest.set();
-        }
-    }
-
-    /// A slice of what a shard has to do without hurry, once answers are on their way; whether
-    /// there is more.
-    fn work(self: &Rc<Self>, id: ShardId) -> bool {
-        let is_more = self.hosts.borrow_mut().get_mut(&id).is_some_and(|host| host.shard.work());
-        self.drain(id);
-        is_more
     }
 
     /// Answers what found its way to another core full.
