@@ -74,6 +74,7 @@ const SERVE_SIZE: usize = 4 << 10;
 /// How long a core waits that could go on at once: it is over when the executor has looked once
 /// around.
 const BREATH: Duration = Duration::from_micros(2);
+
 /// A shard that lives here, and its files.
 struct Host {
     id: ShardId,

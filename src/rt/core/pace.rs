@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long a core rests between two slices of what has no hurry, about half as long as one takes.
+/// How long a core rests at least between two slices of what has no hurry, as long as a few take.
 /// A core that never sleeps is not asked to make room for the system's own threads on its CPU
 /// before some milliseconds are over, and a write's end is told by one of these.
 const REST: Duration = Duration::from_micros(100);

@@ -99,7 +99,6 @@ fn refusals_of_the_state_come_back_to_who_asked() {
 
 #[test]
 fn what_is_lost_on_the_way_is_handed_over_again_and_counts_once() {
-    let mut all = 0;
     for seed in 0..6 {
         let mut world = World::new(3, 200 + seed, |_| ());
         let follower = world.follower();
@@ -113,11 +112,10 @@ fn what_is_lost_on_the_way_is_handed_over_again_and_counts_once() {
         world.pass(8_000);
         let answers: Vec<_> = asked.iter().map(|of| world.answer(*of).expect("in time")).collect();
         let done = answers.iter().filter(|answer| is_done(answer) == Some(true)).count();
-        all += done;
+        assert!(done >= 30, "{done}");
         let rows = world.settle();
         assert!(rows.len() >= done && rows.iter().all(|row| row.2 == 1));
     }
-    assert!(all >= 180, "half of them, not {all}");
 }
 
 /// Refused changes leave gaps among the numbers that are applied. Of those only so many are told
