@@ -182,6 +182,7 @@ impl Node {
         self.ballots.clear();
         self.own_ballot = None;
         self.peers.clear();
+        self.leaver = None;
         self.transfer = None;
         self.lose_reads();
     }

@@ -90,7 +90,9 @@ impl Node {
         let membership = self.members.current();
         let next = self.log.last().index.next();
         let own = self.config.id;
-        self.peers.retain(|peer| membership.contains(peer.id));
+        let peers = std::mem::take(&mut self.peers).into_iter();
+        let (stay, gone): (Vec<_>, Vec<_>) = peers.partition(|peer| membership.contains(peer.id));
+        self.peers = stay;
         for id in membership.members().filter(|id| *id != own) {
             let is_voter = membership.is_voter(id);
             match self.peers.binary_search_by_key(&id, |peer| peer.id) {
@@ -100,6 +102,32 @@ impl Node {
         }
         if self.transfer.as_ref().is_some_and(|transfer| !membership.is_voter(transfer.to)) {
             self.transfer = None;
+        }
+        for peer in gone {
+            self.see_off(peer);
+        }
+    }
+
+    /// The last entry removes a peer, which is to have it: somebody may have asked that one.
+    fn see_off(&mut self, mut peer: Peer) {
+        let last = self.log.last();
+        if peer.state != PeerState::Replicate || peer.next <= self.log.base() {
+            return;
+        }
+        let Self { config, term, log, outputs, .. } = self;
+        let mut feed = Feed { config, term: *term, log, outputs };
+        while feed.step(&mut peer) {}
+        if peer.next > last.index {
+            self.leaver = Some((peer.id, last));
+        }
+    }
+
+    /// The peer that has got the entry that removes it is told once that is committed: it belongs
+    /// to nobody's quorum, and what it answers is of no use.
+    fn take_leave(&mut self) {
+        let committed = self.log.committed();
+        if let Some((id, prev)) = self.leaver.take_if(|(_, last)| last.index <= committed) {
+            self.send(id, Body::Append { prev, entries: Vec::new(), committed: prev.index });
         }
     }
 
@@ -132,6 +160,7 @@ impl Node {
             return;
         }
         self.log.commit(index);
+        self.take_leave();
         if !self.is_voter() && self.members.index() <= index {
             // It led up to its own removal; now the others go on without it (thesis §4.2.2). That
             // it is committed, they should hear from the one who knows.

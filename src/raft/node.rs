@@ -58,6 +58,8 @@ pub struct Node {
 
     /// A leader's view of all members but itself, by rising id.
     pub(super) peers: Vec<Peer>,
+    /// Who was removed by a leader's entry, has got it, and is to hear that it is committed.
+    pub(super) leaver: Option<(NodeId, Position)>,
     /// A leader's first entry of its term.
     pub(super) term_start: LogIndex,
     pub(super) transfer: Option<Transfer>,
@@ -124,6 +126,7 @@ impl Node {
             ballots: Vec::new(),
             own_ballot: None,
             peers: Vec::new(),
+            leaver: None,
             term_start: LogIndex(0),
             transfer: None,
             reads: Reads::new(seed),

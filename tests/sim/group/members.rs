@@ -151,6 +151,19 @@ fn a_group_of_one_grows_to_three_and_shrinks_to_two_of_which_the_first_is_none()
     assert_eq!(refusal(world.call(third, unknown)), MemberRefusal::NotFound);
 }
 
+/// The leader counts it out as soon as the entry is in its log, and the answer waits for its commit.
+#[test]
+fn who_is_asked_for_its_own_removal_answers_before_it_ends() {
+    for (seed, nth) in (400..404).flat_map(|seed| (0..3).map(move |nth| (seed, nth))) {
+        let mut world = World::new(3, seed, |config| config.strict_reconfig_check = false);
+        world.elect();
+        world.pass(1_000);
+        let left = members(world.call(nth, Request::MemberRemove { id: id(nth) }));
+        assert!(left.len() == 2 && left.iter().all(|member| member.id != id(nth)));
+        world.until("its end", |world| world.nodes[nth].halted.is_some());
+    }
+}
+
 /// Replaces the first members of a group by as many others, while one is away.
 fn replace_all_but(world: &mut World, away: usize) -> Vec<usize> {
     let mut new = Vec::new();
