@@ -25,6 +25,11 @@ pub(super) struct Defragments {
 }
 
 impl Defragments {
+    /// Whether anybody waits.
+    pub(super) fn is_any(&self) -> bool {
+        self.under_way.is_some() || !self.next.is_empty()
+    }
+
     /// All who wait; nobody does any more.
     pub(super) fn drain(&mut self) -> Vec<RequestId> {
         let under_way = self.under_way.take().map_or_else(Vec::new, |it| it.to);

@@ -259,7 +259,7 @@ impl Shard {
                 self.transfers.forget(to);
             }
             Input::Watch(ask) => self.on_watch(ask),
-            // As if it were down: that takes no longer than a start.
+            // As if it were down.
             Input::Packet { .. }
             | Input::PeerUp { .. }
             | Input::PeerLost { .. }
@@ -331,6 +331,7 @@ impl Shard {
             return false;
         }
         if self.is_moving() {
+            self.is_patient = false;
             return self.step_lists()
                 | self.step_hash()
                 | self.step_replays()
@@ -343,12 +344,13 @@ impl Shard {
             | self.step_leases()
             | self.step_listing();
         let is_more = self.step_compaction();
-        self.is_patient = !is_awaited && self.store.is_easy();
+        let is_hasty = is_awaited || self.defragments.is_any();
+        self.is_patient = !is_hasty && self.store.is_easy();
         is_awaited | is_more
     }
 
-    /// Whether nobody waits for what [`Self::work`] has left to do: a driver may rest for long
-    /// while it has other work.
+    /// Whether what [`Self::work`] has left to do is a compaction, for which even those who wait
+    /// have time: a driver may rest for long while it has other work.
     #[must_use]
     pub fn is_patient(&self) -> bool {
         self.is_patient

@@ -61,13 +61,12 @@ const BRISK_FACTOR: u64 = 4;
 const HURRY_PERCENT: u64 = 170;
 /// Most milliseconds that one tick gives allowance for.
 const TICK_MAX: u64 = 200;
-/// Bytes of files a millisecond that may be removed: 4 MB/s. A file system may tell the disk of all
-/// room that it gets back (`discard`), which holds up everybody's writes for 0.3 ms a megabyte, or
-/// for one of each 1000 ms at this rate.
+/// Bytes of files a millisecond that may be removed: 4 MB/s, as fast as a driver gives their room
+/// back if that is not urgent.
 const REMOVE_RATE: u64 = 4 << 10;
 /// Bytes of files that may be removed at once after a rest, but for the last of them.
 const REMOVE_BURST: u64 = 16 << 10;
-/// Bytes of files that may wait to be removed; more go at once, as room is what they give.
+/// Bytes of files that may wait to be removed; more go at once, and urgently.
 const REMOVE_WAIT_MAX: u64 = 512 << 20;
 /// How long cleaning keeps to what is all dead while more is being forgotten, in milliseconds.
 /// What is mostly garbage now will soon be so entirely, and cost nothing; but forgetting may go on
@@ -265,7 +264,7 @@ impl Store {
             return None;
         };
         self.cleaner.removed = self.cleaner.removed.saturating_add(size);
-        Some(Command::Remove { file: FileId::Segment(number) })
+        Some(Command::Remove { file: FileId::Segment(number), is_urgent: is_pressing })
     }
 
     /// No sweep is under way, and files that nobody reads are gone.

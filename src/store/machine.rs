@@ -339,7 +339,7 @@ impl Store {
         }
         if let Some(file) = self.unwanted.pop() {
             self.busy = Some(Busy::Remove);
-            return Some(Command::Remove { file });
+            return Some(Command::Remove { file, is_urgent: true });
         }
         let is_any = self.sealing.is_some() || self.incoming.is_some();
         if self.listed.sequence == 0 && is_any {

@@ -245,6 +245,8 @@ pub enum Command {
     Remove {
         /// A file that is no longer needed.
         file: FileId,
+        /// Its room is needed now; not, if the disk has other things to do.
+        is_urgent: bool,
     },
     /// Read `size` bytes at `offset`. A file that ends before is a failure.
     Read {

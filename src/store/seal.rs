@@ -84,7 +84,8 @@ impl Store {
 
     /// The next write, if one is due.
     pub(super) fn next_seal_write(&mut self) -> Option<(FileId, u64, Vec<u8>)> {
-        let is_pressed = self.tail.size() >= self.config.seal_size / PRESSED_SHARE;
+        let is_grown = self.tail.size() >= self.config.seal_size / PRESSED_SHARE;
+        let is_pressed = is_grown || self.is_full();
         let is_due = self.sealing.as_ref()?.allowance > 0 && !self.is_writing(Job::Seal);
         let size = match (is_pressed, is_due) {
             (true, _) => self.config.write_size,

@@ -49,7 +49,7 @@ const FRAME_SIZE_LIMIT: usize = 64 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Size of a segment in bytes, 64 MiB by default: large enough that changing segments is rare,
-    /// small enough that a spare one is made in a moment. Fixed when the log is made; an existing
+    /// small enough that a spare one is made in seconds. Fixed when the log is made; an existing
     /// log keeps its own.
     pub segment_size: u64,
     /// Most bytes of one frame on disk, 2 MiB by default: one write of this size costs about as

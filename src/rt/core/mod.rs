@@ -559,6 +559,7 @@ impl Core {
             host.ready = true;
             let _ = self.mesh.reports.send(Report::Ready);
         }
+        host.disks.log.hurry(host.shard.is_moving());
         let (disks, generation) = (host.disks.clone(), host.generation);
         let (has_leader, is_learner) = (host.shard.leader().is_some(), host.shard.is_learner());
         self.mesh.placement.learn(id, has_leader, is_learner);
@@ -714,7 +715,6 @@ impl Core {
     fn stop(&self) {
         self.stopping.set(true);
         let now = self.clock.now();
-        self.hosts.borrow().values().for_each(|host| host.disks.log.hurry());
         let mut connections = self.connections.borrow_mut();
         for at in 0..connections.len() {
             let at = u32::try_from(at).expect("connections are few");

@@ -11,8 +11,8 @@ use std::time::Duration;
 /// A core that never sleeps is not asked to make room for the system's own threads on its CPU
 /// before some milliseconds are over, and a write's end is told by one of these.
 const REST: Duration = Duration::from_micros(100);
-/// How much longer it rests if nobody waits for what is left and it had other work meanwhile: few
-/// puts meet two slices then, and a million changes are forgotten in a quarter of a minute.
+/// How much longer it rests if what is left has time and it had other work meanwhile: few puts meet
+/// two slices then, and a million changes are forgotten in a quarter of a minute.
 const LONG_REST: Duration = Duration::from_micros(700);
 
 /// When the next slice is due.
@@ -21,7 +21,7 @@ pub(super) struct Pace {
     is_resting: Cell<bool>,
     /// A slice was done, and there is more.
     rest: Event,
-    /// Nobody waits for what is left.
+    /// What is left has time.
     is_patient: Cell<bool>,
     turns: Cell<u64>,
 }

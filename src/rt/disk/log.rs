@@ -36,7 +36,7 @@ pub(crate) struct LogDisk {
     dir: Dir<FileId>,
     /// Bytes of frames that were written.
     written: Cell<u64>,
-    /// Somebody waits until nothing is under way.
+    /// The shard moves, for which nothing may be under way, and hears nobody until then.
     is_hurried: Cell<bool>,
 }
 
@@ -118,9 +118,9 @@ impl LogDisk {
         }
     }
 
-    /// What is under way has no time any more.
-    pub(crate) fn hurry(&self) {
-        self.is_hurried.set(true);
+    /// Whether what is under way has no time any more.
+    pub(crate) fn hurry(&self, is_hurried: bool) {
+        self.is_hurried.set(is_hurried);
     }
 
     /// Makes a file of zeros, durable with its name.
@@ -194,7 +194,7 @@ mod tests {
                 disk.perform(Command::Create { file, size, is_urgent }).await.expect("made");
                 made.push((file.to_string(), size));
             }
-            disk.hurry();
+            disk.hurry(true);
             let (file, size) = (FileId::Spare(3), 64 << 20);
             disk.perform(Command::Create { file, size, is_urgent: false }).await.expect("made");
             made.push((file.to_string(), size));

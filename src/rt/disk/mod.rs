@@ -5,9 +5,11 @@
 //! own, so that a core goes on with other work.
 
 mod log;
+mod removed;
 mod store;
 
 pub(crate) use self::log::LogDisk;
+use self::removed::Removed;
 pub(crate) use self::store::StoreDisk;
 
 use glommio::GlommioError;
@@ -25,16 +27,9 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::time::Duration;
 
 /// Alignment of what is read and written directly, in bytes.
 const ALIGNMENT: u64 = 4096;
-
-/// Bytes of a removed file that are given back at a time. A file system may tell the disk at once
-/// (`discard`), and one was busy with that for 0.6 ms a megabyte.
-const GIVE_BACK_SIZE: u64 = 1 << 20;
-/// Between two of them others have the disk: of 3,000 writes a second ten come upon one.
-const GIVE_BACK_PAUSE: Duration = Duration::from_millis(250);
 
 /// A failed operation on a file: what, which, where, why.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +99,7 @@ struct Dir<F> {
     /// The system's flags that files are opened with.
     flags: i32,
     cached: Cell<bool>,
+    removed: Rc<Removed>,
 }
 
 impl<F: Copy + Ord + fmt::Display> Dir<F> {
@@ -128,6 +124,7 @@ impl<F: Copy + Ord + fmt::Display> Dir<F> {
             files_max,
             flags,
             cached: Cell::new(false),
+            removed: Rc::default(),
         })
     }
 
@@ -277,25 +274,35 @@ impl<F: Copy + Ord + fmt::Display> Dir<F> {
         Ok(())
     }
 
-    /// Removes a file; durable when it returns.
+    /// Removes a file; durable when it returns. Its room is given back bit by bit.
     async fn remove(&self, file: F) -> Result<(), DiskError> {
-        self.unlink(file).await?;
-        self.sync().await
+        let open = self.unlink(file).await?;
+        self.sync().await?;
+        self.removed.give_back(open);
+        Ok(())
     }
 
-    /// Removes a file; a loss of power may bring it back. Its room is given back bit by bit.
-    async fn unlink(&self, file: F) -> Result<(), DiskError> {
+    /// Removes a file; a loss of power may bring it back. Its room is given back bit by bit, or at
+    /// once.
+    async fn remove_by_and_by(&self, file: F, is_urgent: bool) -> Result<(), DiskError> {
+        let open = self.unlink(file).await?;
+        if is_urgent {
+            removed::close(open).await;
+        } else {
+            self.removed.give_back(open);
+        }
+        Ok(())
+    }
+
+    /// Takes a file's name; the file, without which its room goes.
+    async fn unlink(&self, file: F) -> Result<Option<fs::File>, DiskError> {
         self.close(file);
         let path = self.path(file);
         let remove = move || {
             let open = OpenFile::new().write(true).open(&path);
             fs::remove_file(path).map(|()| open.ok())
         };
-        let open = off_the_core(remove).await.map_err(self.fail("remove", file))?;
-        if let Some(open) = open {
-            glommio::spawn_local(give_back(open)).detach();
-        }
-        Ok(())
+        off_the_core(remove).await.map_err(self.fail("remove", file))
     }
 
     /// Makes the directory's names durable.
@@ -357,26 +364,6 @@ async fn off_the_core<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     glommio::executor().spawn_blocking(work).await
-}
-
-/// Gives the room of a file back that has no name any more. What is not given back when the process
-/// ends goes at once then, and so does all if it can not be cut.
-async fn give_back(mut file: fs::File) {
-    let size = file.metadata().map_or(0, |found| found.len());
-    for left in (1..size.div_ceil(GIVE_BACK_SIZE)).rev() {
-        let cut = move || file.set_len(left * GIVE_BACK_SIZE).map(|()| file);
-        match off_the_core(cut).await {
-            Ok(cut) => file = cut,
-            Err(_) => return,
-        }
-        glommio::timer::sleep(GIVE_BACK_PAUSE).await;
-    }
-    // The end of a file takes what is left of it along.
-    let end = move || {
-        drop(file);
-        Ok(())
-    };
-    let _ = off_the_core(end).await;
 }
 
 /// Makes a directory's names durable.

@@ -114,7 +114,7 @@ impl StoreDisk {
                 self.0.rename(from, to).await
             }
             Command::Replace { bytes } => self.replace(bytes).await,
-            Command::Remove { file } => self.0.unlink(file).await,
+            Command::Remove { file, is_urgent } => self.0.remove_by_and_by(file, is_urgent).await,
             Command::Write { .. } | Command::Read { .. } => {
                 unreachable!("what moves bytes has a method of its own")
             }
@@ -187,7 +187,9 @@ mod tests {
                 let text = error.to_string();
                 assert!(text.contains(&format!("{segment} at byte {offset}: ")), "{text}");
             }
-            disk.perform(Command::Remove { file: segment }).await.expect("removed");
+            disk.perform(Command::Remove { file: segment, is_urgent: true })
+                .await
+                .expect("removed");
             assert!(disk.list().expect("listed").is_empty());
             disk.read_exact(segment, 0, 1).await.expect_err("it is gone");
         });
@@ -196,13 +198,16 @@ mod tests {
     #[test]
     fn a_large_file_goes_bit_by_bit_and_whole() {
         on_a_disk(|disk| async move {
-            for size in [0, 4096, 1 << 20, (3 << 20) + 4096] {
+            let sizes = [0, 4096, 1 << 20, (3 << 20) + 4096];
+            for (size, is_urgent) in
+                sizes.into_iter().flat_map(|size| [(size, false), (size, true)])
+            {
                 let file = FileId::Segment(3);
                 disk.perform(Command::Create { file }).await.expect("made");
                 if size > 0 {
                     write(&disk, file, 0, size).await;
                 }
-                disk.perform(Command::Remove { file }).await.expect("removed");
+                disk.perform(Command::Remove { file, is_urgent }).await.expect("removed");
                 assert!(disk.list().expect("listed").is_empty(), "{size} bytes");
             }
         });

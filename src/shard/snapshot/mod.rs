@@ -115,7 +115,8 @@ impl Shard {
     }
 
     /// Whether this replica makes room for another one: nothing of it writes any more.
-    pub(super) fn is_moving(&self) -> bool {
+    #[must_use]
+    pub fn is_moving(&self) -> bool {
         self.moving != Moving::No
     }
 

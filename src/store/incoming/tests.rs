@@ -105,7 +105,7 @@ impl Node {
                 self.files.insert("manifest".to_owned(), bytes);
                 Event::Done
             }
-            Command::Remove { file } => {
+            Command::Remove { file, .. } => {
                 assert!(self.files.remove(&file.to_string()).is_some(), "{file} is there");
                 Event::Done
             }

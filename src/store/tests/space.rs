@@ -276,4 +276,12 @@ fn a_seal_leaves_the_disk_to_others_until_it_is_pressed() {
         world.poll();
         assert!(world.complete(), "no time has to pass once the next tail grows");
     }
+    fill(&mut world, 2_400);
+    assert!(world.store.is_full());
+    world.seal();
+    while world.store.is_sealing() {
+        world.poll();
+        assert!(!world.store.is_full() || world.complete(), "nor while others wait for room");
+        world.tick(1);
+    }
 }

@@ -102,7 +102,7 @@ impl Disk {
                 self.files.insert("manifest".to_owned(), bytes.clone());
                 Event::Done
             }
-            Command::Remove { file } => {
+            Command::Remove { file, .. } => {
                 self.files.remove(&file.to_string()).expect("a file that is there");
                 Event::Done
             }
@@ -312,7 +312,7 @@ impl World {
                     assert_eq!(size as u64, segment.summary.file_size());
                 }
             }
-            if let Command::Remove { file } = &command {
+            if let Command::Remove { file, .. } = &command {
                 let is_read = self.outstanding.iter().any(
                     |(other, _)| matches!(other, Command::Read { file: read, .. } if read == file),
                 );

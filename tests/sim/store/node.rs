@@ -122,7 +122,7 @@ pub(crate) fn change(command: Command) -> Change {
             Change::Finish { from: from.to_string(), to: to.to_string() }
         }
         Command::Replace { bytes } => Change::Replace { bytes },
-        Command::Remove { file } => Change::Remove { name: file.to_string() },
+        Command::Remove { file, .. } => Change::Remove { name: file.to_string() },
         Command::Write { .. } | Command::Read { .. } => unreachable!("no change of whole files"),
     }
 }

@@ -455,7 +455,7 @@ impl World {
                 self.counts.manifests += 1;
                 self.counts.cleanings += u64::from(self.sealing.is_none() && !self.is_resting);
             }
-            Command::Remove { file } => {
+            Command::Remove { file, .. } => {
                 let is_read = self
                     .works
                     .iter()

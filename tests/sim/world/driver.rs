@@ -192,7 +192,7 @@ impl World {
                     return Ok(());
                 }
             }
-            store::Command::Remove { file } => {
+            store::Command::Remove { file, .. } => {
                 let is_read =
                     |work: &Work| matches!(work, Work::Read { file: read, .. } if read == file);
                 if self.works.iter().any(is_read) || !self.disks.store.has(&file.to_string()) {

@@ -135,7 +135,7 @@ impl World {
                 let bytes = self.files.remove(from).expect("it was made");
                 self.files.insert(*to, bytes);
             }
-            store::Command::Remove { file } => {
+            store::Command::Remove { file, .. } => {
                 self.files.remove(file).expect("it was made");
                 self.removed += 1;
             }
