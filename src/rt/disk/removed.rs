@@ -1,5 +1,5 @@
-//! The room of files that have no name any more: given back bit by bit, as a file system may tell the
-//! disk of it at once (`discard`), and one was busy with that for 0.6 ms a megabyte.
+//! The room of files that have no name any more: given back bit by bit, as a file system may tell
+//! the disk of it at once (`discard`), and one was busy with that for 0.6 ms a megabyte.
 
 use crate::rt::disk::off_the_core;
 use std::cell::Cell;
@@ -14,8 +14,8 @@ const PIECE_SIZE: u64 = 1 << 20;
 /// Between two of them others have the disk: of 3,000 writes a second ten come upon one.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// The removed files of a directory: one whose room is being given back, and at most one that waits.
-/// If a third comes, the one that waited goes at once: room is not held back for long.
+/// The removed files of a directory: one whose room is being given back, and at most one that
+/// waits. If a third comes, the one that waited goes at once: room is not held back for long.
 #[derive(Debug, Default)]
 pub(super) struct Removed {
     waiting: RefCell<Option<File>>,
@@ -118,7 +118,7 @@ mod tests {
             (0..50).for_each(|name| removed.give_back(made(name)));
             assert!(removed.is_busy.get() && count_open(folder.path()) >= 2);
             while removed.is_busy.get() {
-                glommio::timer::sleep(PAUSE).await;
+                close(None).await;
             }
             assert_eq!(count_open(folder.path()), 0);
         });

@@ -151,7 +151,7 @@ fn a_group_of_one_grows_to_three_and_shrinks_to_two_of_which_the_first_is_none()
     assert_eq!(refusal(world.call(third, unknown)), MemberRefusal::NotFound);
 }
 
-/// The leader counts it out as soon as the entry is in its log, and the answer waits for its commit.
+/// The leader counts it out as soon as the entry is in its log; the answer waits for its commit.
 #[test]
 fn who_is_asked_for_its_own_removal_answers_before_it_ends() {
     for (seed, nth) in (400..404).flat_map(|seed| (0..3).map(move |nth| (seed, nth))) {
