@@ -239,7 +239,7 @@ pub(crate) fn change(command: Command) -> disk::Change {
         Command::Recycle { from, to } => {
             disk::Change::Rename { from: from.to_string(), to: to.to_string() }
         }
-        Command::Remove { file, .. } => disk::Change::Remove { name: file.to_string() },
+        Command::Remove { file } => disk::Change::Remove { name: file.to_string() },
         Command::Sync { file } => disk::Change::Sync { name: file.to_string() },
         Command::Write { .. } | Command::Read { .. } => {
             unreachable!("what moves bytes is no change of files")
