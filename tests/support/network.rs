@@ -6,6 +6,7 @@
 //! passes unless the connection is cut.
 
 use super::dice::Dice;
+use super::server::{listen, port_of};
 use ringd::peer::{GREETING_SIZE, MAGIC};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener as StdListener};
@@ -51,10 +52,8 @@ pub(crate) struct Network {
 impl Network {
     /// A relay in front of each of these ports of the loopback.
     pub(crate) fn start(targets: &[u16], seed: u64) -> Self {
-        let listen = |_| StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
-        let listeners: Vec<_> = targets.iter().map(listen).collect();
-        let port = |it: &StdListener| it.local_addr().expect("it is bound").port();
-        let ports = listeners.iter().map(port).collect();
+        let listeners: Vec<_> = targets.iter().map(|_| listen()).collect();
+        let ports = listeners.iter().map(port_of).collect();
         let (faults, told) = watch::channel(Faults::new());
         let relays: Vec<_> = listeners.into_iter().zip(targets.iter().copied()).collect();
         spawn(move || super::block_on(serve(relays, told, seed)));

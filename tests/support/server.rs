@@ -3,9 +3,11 @@
 use super::http1;
 use super::process::{Lines, signal, wait};
 use rustix::process::Signal;
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Mutex;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -252,11 +254,26 @@ pub(crate) fn command(
     command
 }
 
-/// Two ports of the loopback that nobody listens on just now.
+/// Ports that tests of this process were given. None is given twice: the port of a server that was
+/// killed is where its cluster looks for it still, and would find another test's.
+static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+/// A listener on a port of the loopback that no test of this process was given before.
+pub(crate) fn listen() -> TcpListener {
+    let bound = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("there is a free port");
+    let mut given = GIVEN.lock().expect("none panics with it");
+    let mut all = std::iter::repeat_with(bound);
+    all.find(|it| given.insert(port_of(it))).expect("there is no end of them")
+}
+
+/// Two ports of the loopback that nobody listens on just now, and no test of this process was given
+/// before.
 pub(crate) fn free_ports() -> (u16, u16) {
-    let listen =
-        || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("the loopback has a free port");
     let (a, b) = (listen(), listen());
-    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
-    (port(&a), port(&b))
+    (port_of(&a), port_of(&b))
+}
+
+/// Where a listener is.
+pub(crate) fn port_of(listener: &TcpListener) -> u16 {
+    listener.local_addr().expect("it is bound").port()
 }
