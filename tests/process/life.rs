@@ -6,13 +6,13 @@ use crate::support::dice::Dice;
 use crate::support::http1;
 use crate::support::peers::{under_test, under_test_is_ours};
 use crate::support::process::run;
-use crate::support::server::{PATIENCE, Server, command, free_ports};
+use crate::support::server::{PATIENCE, Server, command, free_ports, listen, port_of};
 use crate::support::{block_on, number};
 use ringd::api::proto::etcdserverpb::{RangeRequest, RangeResponse};
 use rustix::process::Signal;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
 
@@ -49,8 +49,8 @@ fn a_second_process_on_a_data_directory_is_told_who_holds_it() {
 fn a_busy_port_is_named_and_nothing_is_started() {
     let folder = tempfile::TempDir::with_prefix_in("busy-", env!("CARGO_TARGET_TMPDIR"))
         .expect("the target folder can be written");
-    let busy = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-    let port = busy.local_addr().expect("it is bound").port();
+    let busy = listen();
+    let port = port_of(&busy);
     let (_, peer_port) = free_ports();
     let text =
         refusal(&mut command(&under_test(), &folder.path().join("data"), port, peer_port, &[]));
