@@ -149,7 +149,7 @@ fn without(ids: &[String], text: &str) -> String {
     let mut text = text.to_owned();
     for id in ids {
         let number = u64::from_str_radix(id, 16).expect("an id");
-        // As most ids are by now: one that begins with two zeros is too short for that.
+        // As most ids are by now: one that begins with five zeros is too short for that.
         text = text.replace(&format!("{id:>16}"), "LEASE").replace(id, "LEASE");
         text = text.replace(&number.to_string(), "LEASE");
     }

@@ -157,7 +157,11 @@ fn masked(text: &str, before: &str, after: &str) -> String {
     masked
 }
 
-/// A text in which every number that only a lease can have is `LEASE`.
+/// Hexadecimal digits that only a drawn id can have: the time in a lease's fills twelve, and a
+/// member's has fewer once in a million.
+const ID_DIGITS_MIN: usize = 12;
+
+/// A text in which every drawn id is `LEASE`, however many zeros it begins with.
 fn without_leases(text: &str) -> String {
     let is_part = |c: char| c.is_ascii_hexdigit();
     let (mut plain, mut rest) = (String::new(), text);
@@ -165,14 +169,19 @@ fn without_leases(text: &str) -> String {
         let end = rest[start..].find(|c| !is_part(c)).map_or(rest.len(), |end| start + end);
         let word = &rest[start..end];
         plain += &rest[..start];
-        let is_id = word.len() >= 15 && word.contains(|c: char| c.is_ascii_digit());
-        plain += if is_id && !word.starts_with("0000000") { "LEASE" } else { word };
+        let is_id = word.len() >= ID_DIGITS_MIN && word.contains(|c: char| c.is_ascii_digit());
+        if is_id && !word.starts_with("0000000") {
+            // One that begins with a zero is padded where etcdctl prints sixteen digits.
+            while plain.ends_with("  ") {
+                plain.pop();
+            }
+            plain += "LEASE";
+        } else {
+            plain += word;
+        }
         rest = &rest[end..];
     }
-    // One that begins with a zero is padded where etcdctl prints sixteen digits.
-    (plain + rest)
-        .replace("Member  LEASE", "Member LEASE")
-        .replace("cluster  LEASE", "cluster LEASE")
+    plain + rest
 }
 
 /// etcdctl and ringctl.

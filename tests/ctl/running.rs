@@ -54,9 +54,13 @@ impl Running {
     /// Interrupts it, as at a terminal; its exit code, or the signal that ended it, below zero, and
     /// all that it printed.
     pub(crate) fn interrupt(mut self) -> (i32, String) {
-        let child = self.child.take().expect("it runs");
+        let mut child = self.child.take().expect("it runs");
+        // A terminal stays open: etcdctl may see the end of its input before the signal.
+        let terminal = child.stdin.take();
         signal(&child, Signal::INT);
-        self.ended(child)
+        let ended = self.ended(child);
+        drop(terminal);
+        ended
     }
 
     /// Waits for its end; as [`Self::interrupt`].
