@@ -16,9 +16,9 @@ mod snapshots;
 #[path = "../support/mod.rs"]
 mod support;
 
-use crate::support::block_on;
 use crate::support::call::Client;
 use crate::support::members::{Members, TWO_SHARDS};
+use crate::support::{block_on, pause};
 use bytes::Bytes;
 use ringd::api::proto::etcdserverpb::{HashKvRequest, HashKvResponse, MemberAddRequest};
 use ringd::api::proto::etcdserverpb::{MemberAddResponse, MemberListRequest, MemberListResponse};
@@ -26,9 +26,14 @@ use ringd::api::proto::etcdserverpb::{MemberPromoteRequest, MemberPromoteRespons
 use ringd::api::proto::etcdserverpb::{PutRequest, PutResponse};
 use ringd::api::proto::etcdserverpb::{RangeRequest, RangeResponse, StatusRequest, StatusResponse};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-/// Times that a put is tried while the members find another leader; each waits for seconds.
+/// Times that a call is tried while the members find another leader, which each waits for, or tell
+/// the last of them that it has a vote, which it is refused before.
 const TRIES_MAX: usize = 20;
+
+/// What passes between two of them: the others hear with the next heartbeat what is committed.
+const BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
 /// A client of each member that runs.
 async fn clients(members: &Members) -> Vec<Client> {
@@ -54,6 +59,7 @@ async fn put(client: &Client, key: &str, value: &str) -> i64 {
             Ok(answer) => return answer.header.expect("every answer has a header").revision,
             Err(status) => last = Some(status),
         }
+        pause(BETWEEN_TRIES).await;
     }
     panic!("no leader takes a put: {last:?}")
 }
@@ -72,6 +78,7 @@ async fn all(client: &Client) -> (BTreeMap<Bytes, Bytes>, i64) {
             }
             Err(status) => last = Some(status),
         }
+        pause(BETWEEN_TRIES).await;
     }
     panic!("no read is answered: {last:?}")
 }
@@ -166,6 +173,7 @@ async fn promote(ports: &[u16], id: u64, due: &mut BTreeMap<Bytes, Bytes>) {
             Ok(_) => return,
             Err(status) => last = Some(status),
         }
+        pause(BETWEEN_TRIES).await;
         let key = format!("meanwhile/{time}");
         put(client, &key, "").await;
         due.insert(key.into(), Bytes::new());
