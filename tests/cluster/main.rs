@@ -20,6 +20,7 @@ use crate::support::call::Client;
 use crate::support::members::{Members, TWO_SHARDS};
 use crate::support::{block_on, pause};
 use bytes::Bytes;
+use prost::Message;
 use ringd::api::proto::etcdserverpb::{HashKvRequest, HashKvResponse, MemberAddRequest};
 use ringd::api::proto::etcdserverpb::{MemberAddResponse, MemberListRequest, MemberListResponse};
 use ringd::api::proto::etcdserverpb::{MemberPromoteRequest, MemberPromoteResponse};
@@ -49,38 +50,34 @@ async fn clients_at(ports: &[u16]) -> Vec<Client> {
     clients
 }
 
-/// Puts a key; its revision, once a leader has taken it.
-async fn put(client: &Client, key: &str, value: &str) -> i64 {
-    let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
-    let put = PutRequest { key, value, ..PutRequest::default() };
+/// The answer to a call, once there is a leader for it and the member knows of its own vote.
+async fn answered<A: Message + Default>(client: &Client, path: &str, call: &impl Message) -> A {
     let mut last = None;
     for _ in 0..TRIES_MAX {
-        match client.unary::<PutResponse>("/etcdserverpb.KV/Put", &put).await {
-            Ok(answer) => return answer.header.expect("every answer has a header").revision,
+        match client.unary::<A>(path, call).await {
+            Ok(answer) => return answer,
             Err(status) => last = Some(status),
         }
         pause(BETWEEN_TRIES).await;
     }
-    panic!("no leader takes a put: {last:?}")
+    panic!("{path} is not answered: {last:?}")
+}
+
+/// Puts a key; its revision, once a leader has taken it.
+async fn put(client: &Client, key: &str, value: &str) -> i64 {
+    let (key, value) = (Bytes::from(key.to_owned()), Bytes::from(value.to_owned()));
+    let put = PutRequest { key, value, ..PutRequest::default() };
+    let answer: PutResponse = answered(client, "/etcdserverpb.KV/Put", &put).await;
+    answer.header.expect("every answer has a header").revision
 }
 
 /// All keys and values, and the store's revision, as one member answers a linearizable read.
 async fn all(client: &Client) -> (BTreeMap<Bytes, Bytes>, i64) {
     let zero = Bytes::from_static(b"\0");
     let every = RangeRequest { key: zero.clone(), range_end: zero, ..RangeRequest::default() };
-    let mut last = None;
-    for _ in 0..TRIES_MAX {
-        match client.unary::<RangeResponse>("/etcdserverpb.KV/Range", &every).await {
-            Ok(answer) => {
-                let revision = answer.header.expect("every answer has a header").revision;
-                let rows = answer.kvs.into_iter().map(|kv| (kv.key, kv.value));
-                return (rows.collect(), revision);
-            }
-            Err(status) => last = Some(status),
-        }
-        pause(BETWEEN_TRIES).await;
-    }
-    panic!("no read is answered: {last:?}")
+    let answer: RangeResponse = answered(client, "/etcdserverpb.KV/Range", &every).await;
+    let revision = answer.header.expect("every answer has a header").revision;
+    (answer.kvs.into_iter().map(|kv| (kv.key, kv.value)).collect(), revision)
 }
 
 /// The hash of all history at a revision.
