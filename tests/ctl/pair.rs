@@ -172,8 +172,9 @@ fn without_leases(text: &str) -> String {
         let is_id = word.len() >= ID_DIGITS_MIN && word.contains(|c: char| c.is_ascii_digit());
         if is_id && !word.starts_with("0000000") {
             // One that begins with a zero is padded where etcdctl prints sixteen digits.
-            while plain.ends_with("  ") {
-                plain.pop();
+            let padding = " ".repeat(16_usize.saturating_sub(word.len()));
+            if plain.ends_with(&format!(" {padding}")) {
+                plain.truncate(plain.len() - padding.len());
             }
             plain += "LEASE";
         } else {

@@ -56,11 +56,9 @@ impl Running {
     pub(crate) fn interrupt(mut self) -> (i32, String) {
         let mut child = self.child.take().expect("it runs");
         // A terminal stays open: etcdctl may see the end of its input before the signal.
-        let terminal = child.stdin.take();
+        let _terminal = child.stdin.take();
         signal(&child, Signal::INT);
-        let ended = self.ended(child);
-        drop(terminal);
-        ended
+        self.ended(child)
     }
 
     /// Waits for its end; as [`Self::interrupt`].
